@@ -1,0 +1,329 @@
+//! The maps: names, keys, values and sizes. What the kernel half and the daemon must agree
+//! on to the byte; any change of it is a new [`LAYOUT_VERSION`].
+
+use crate::{gate::Hits, gcra::Rate, prefix::PrefixKey};
+use crate::atomic::{Shared, Word};
+
+/// Version of everything in this module, and of the folder that maps are pinned in.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// The program's name in the kernel.
+pub const PROGRAM: &str = "abuser";
+
+/// Names of the maps.
+pub mod maps {
+    /// ARRAY of one [`Settings`](super::Settings) word.
+    pub const SETTINGS: &str = "SETTINGS";
+    /// ARRAY of [`ProtocolLimits`](super::ProtocolLimits), 256 a bank.
+    pub const PROTOCOLS: &str = "PROTOCOLS";
+    /// ARRAY of `u64` masks of limits, 65,536 a bank.
+    pub const PORTS: &str = "PORTS";
+    /// ARRAY of [`Limit`](super::Limit), [`MAX_LIMITS`](super::MAX_LIMITS) a bank.
+    pub const LIMITS: &str = "LIMITS";
+    /// LRU_HASH of [`BucketKey`](super::BucketKey) to [`Bucket`](crate::bucket::Bucket).
+    pub const BUCKETS: &str = "BUCKETS";
+    /// HASH of [`PrefixKey`](crate::prefix::PrefixKey) to [`Ban`](super::Ban).
+    pub const BANS: &str = "BANS";
+    /// HASH of [`PrefixKey`](crate::prefix::PrefixKey) to `u64` (unused, zero).
+    pub const ALLOWED: &str = "ALLOWED";
+    /// ARRAY of [`Lengths`](crate::prefix::Lengths), by [`List`](crate::prefix::List).
+    pub const LENGTHS: &str = "LENGTHS";
+    /// PERCPU_ARRAY of [`Traffic`](super::Traffic), by [`Outcome`](super::Outcome).
+    pub const OUTCOMES: &str = "OUTCOMES";
+    /// PERCPU_ARRAY of [`LimitCounters`](super::LimitCounters), as `LIMITS`.
+    pub const LIMIT_COUNTERS: &str = "LIMIT_COUNTERS";
+    /// PERCPU_ARRAY of one [`EventStats`](crate::gate::EventStats).
+    pub const EVENT_STATS: &str = "EVENT_STATS";
+    /// RINGBUF of [`Event`](crate::event::Event).
+    pub const EVENTS: &str = "EVENTS";
+
+    /// All of them: what is pinned.
+    pub const ALL: [&str; 12] = [
+        SETTINGS,
+        PROTOCOLS,
+        PORTS,
+        LIMITS,
+        BUCKETS,
+        BANS,
+        ALLOWED,
+        LENGTHS,
+        OUTCOMES,
+        LIMIT_COUNTERS,
+        EVENT_STATS,
+        EVENTS,
+    ];
+}
+
+/// Limits at most: one bit each in a 64-bit mask.
+pub const MAX_LIMITS: u32 = 64;
+/// Bans at most, hosts and networks together.
+pub const MAX_BANS: u32 = 1 << 17;
+/// Allow entries at most.
+pub const MAX_ALLOWED: u32 = 1 << 14;
+/// Buckets at most: one a source and limit. The least recently used makes room.
+pub const MAX_BUCKETS: u32 = 1 << 18;
+/// Size of the event ring buffer in bytes.
+pub const EVENTS_BYTES: u32 = 1 << 19;
+
+/// Slots of the `PROTOCOLS` map in one bank.
+pub const PROTOCOLS_PER_BANK: u32 = 1 << 8;
+/// Slots of the `PORTS` map in one bank.
+pub const PORTS_PER_BANK: u32 = 1 << 16;
+/// Limits are written to the bank that is not in use, then the bank is switched, so that
+/// no packet ever meets half of a new configuration.
+pub const BANKS: u32 = 2;
+
+/// What steers the whole program, in one word so that it changes at once.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings(pub u64);
+
+impl Settings {
+    const BANK: u64 = 1;
+    const OBSERVE: u64 = 1 << 1;
+
+    /// Limits are read from `bank` (0 or 1); with `observe` nothing is dropped.
+    pub const fn new(bank: u32, observe: bool) -> Self {
+        Self((bank as u64 & Self::BANK) | if observe { Self::OBSERVE } else { 0 })
+    }
+
+    /// The bank that is in use: 0 or 1.
+    #[inline(always)]
+    pub const fn bank(self) -> u32 {
+        (self.0 & Self::BANK) as u32
+    }
+
+    /// Whether nothing is dropped, only counted and reported.
+    #[inline(always)]
+    pub const fn observe(self) -> bool {
+        self.0 & Self::OBSERVE != 0
+    }
+}
+
+/// The limits that packets of one protocol may meet; bit `n` stands for limit `n`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProtocolLimits {
+    /// Limits for this protocol; those with ports among them apply only if the port's
+    /// mask has them too.
+    pub all: u64,
+    /// The part of `all` that names no ports: what applies when the port is unknown.
+    pub portless: u64,
+}
+
+/// What a limit counts.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Count {
+    /// Every packet, 1 each.
+    Packets = 0,
+    /// Every packet, its frame's length in bytes.
+    Bytes = 1,
+    /// TCP segments with SYN and without ACK, 1 each.
+    Connections = 2,
+}
+
+/// One limit, as the packet path reads it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limit {
+    /// The rate for each source.
+    pub rate: Rate,
+    /// Tells limits apart in bucket keys and events, also across restarts: a limit whose
+    /// definition is unchanged keeps its id and so its buckets.
+    pub id: u32,
+    /// A [`Count`].
+    pub count: u8,
+    /// 1: over the limit is reported, not dropped.
+    pub observe: u8,
+    /// Bits of an IPv4 source that tell sources apart.
+    pub ipv4_prefix: u8,
+    /// Bits of an IPv6 source that tell sources apart.
+    pub ipv6_prefix: u8,
+}
+
+const _: () = assert!(size_of::<Limit>() == 24);
+
+/// The key of a bucket: one source under one limit.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BucketKey {
+    /// [`Limit::id`].
+    pub limit: u64,
+    /// The source, masked as the limit says.
+    pub source: PrefixKey,
+}
+
+const _: () = assert!(size_of::<BucketKey>() == 32);
+
+/// Why a source is banned.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BanCause {
+    /// Someone said so.
+    Manual = 0,
+    /// It went over a limit too often.
+    Limit = 1,
+}
+
+/// One ban.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ban {
+    /// When it ends, in nanoseconds of kernel time; 0: never.
+    pub expires_ns: u64,
+    /// Numbers bans; unique while the maps live.
+    pub id: u64,
+    /// When a packet last met it, in nanoseconds of kernel time; 0: never.
+    pub last_hit_ns: u64,
+    /// A [`BanCause`].
+    pub cause: u32,
+    /// Zero.
+    pub _pad: u32,
+    /// Packets that met it, and what of them was reported.
+    pub hits: Hits,
+}
+
+const _: () = assert!(size_of::<Ban>() == 56);
+
+impl Ban {
+    /// Whether the ban is over at `now_ns` of kernel time.
+    #[inline(always)]
+    pub const fn expired(expires_ns: u64, now_ns: u64) -> bool {
+        expires_ns != 0 && expires_ns <= now_ns
+    }
+}
+
+impl<'a> Shared<'a, Ban> {
+    /// When the ban ends; see [`Ban::expires_ns`].
+    #[inline(always)]
+    pub fn expires_ns(&self) -> Word<'a> {
+        // SAFETY: `Shared::new` promises a live, aligned value for 'a.
+        unsafe { Word::new(&raw mut (*self.as_ptr()).expires_ns) }
+    }
+
+    /// The ban's number.
+    #[inline(always)]
+    pub fn id(&self) -> Word<'a> {
+        // SAFETY: as above.
+        unsafe { Word::new(&raw mut (*self.as_ptr()).id) }
+    }
+
+    /// When a packet last met the ban.
+    #[inline(always)]
+    pub fn last_hit_ns(&self) -> Word<'a> {
+        // SAFETY: as above.
+        unsafe { Word::new(&raw mut (*self.as_ptr()).last_hit_ns) }
+    }
+
+    /// The count of packets that met the ban.
+    #[inline(always)]
+    pub fn hits(&self) -> Shared<'a, Hits> {
+        // SAFETY: as above; a field of a live value is not null.
+        unsafe { Shared::new(core::ptr::NonNull::new_unchecked(&raw mut (*self.as_ptr()).hits)) }
+    }
+}
+
+/// What became of a packet. Every packet has exactly one outcome.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Outcome {
+    /// Passed: neither banned nor over a limit.
+    Passed = 0,
+    /// Passed: not IPv4 or IPv6.
+    NotIp = 1,
+    /// Passed, for the kernel to drop: a header is cut short or contradicts itself.
+    Malformed = 2,
+    /// Passed, because the allow list says so; otherwise it would have been dropped.
+    Allowed = 3,
+    /// Passed, because only observed; otherwise it would have been dropped.
+    Observed = 4,
+    /// Dropped: over a limit.
+    DroppedLimit = 5,
+    /// Dropped: from a banned source.
+    DroppedBan = 6,
+}
+
+impl Outcome {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 7] = [
+        Self::Passed,
+        Self::NotIp,
+        Self::Malformed,
+        Self::Allowed,
+        Self::Observed,
+        Self::DroppedLimit,
+        Self::DroppedBan,
+    ];
+
+    /// The name used in JSON and in tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::NotIp => "not_ip",
+            Self::Malformed => "malformed",
+            Self::Allowed => "allowed",
+            Self::Observed => "observed",
+            Self::DroppedLimit => "dropped_limit",
+            Self::DroppedBan => "dropped_ban",
+        }
+    }
+
+    /// Whether the packet was dropped.
+    pub const fn dropped(self) -> bool {
+        matches!(self, Self::DroppedLimit | Self::DroppedBan)
+    }
+}
+
+/// Packets and their bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes of their frames.
+    pub bytes: u64,
+}
+
+/// What one CPU counted under one limit, in packets.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitCounters {
+    /// Within the limit.
+    pub conforming: u64,
+    /// Over it, and dropped for it.
+    pub dropped: u64,
+    /// Over it, and passed because only observed.
+    pub observed: u64,
+    /// Over it, and passed because the allow list says so.
+    pub allowed: u64,
+    /// Part of the three above: counted as over because the bucket could not be updated.
+    pub contended: u64,
+}
+
+#[cfg(feature = "user")]
+mod pod {
+    // SAFETY: all of these are `repr(C)` or transparent, made of integers and explicit
+    // padding, so any bytes are a value and every byte is initialised.
+    unsafe impl aya::Pod for super::Settings {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::ProtocolLimits {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Limit {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::BucketKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Ban {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Traffic {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::LimitCounters {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for crate::bucket::Bucket {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for crate::gate::EventStats {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for crate::prefix::PrefixKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for crate::prefix::Lengths {}
+}

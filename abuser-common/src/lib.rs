@@ -1,0 +1,40 @@
+//! All that abuser's XDP program and its daemon have to agree on.
+//!
+//! The packet path is one pure function, [`verdict::decide`], generic over where bytes
+//! come from ([`packet::Bytes`]) and where state lives ([`verdict::Tables`]). The XDP
+//! program runs it over packet memory and BPF maps; tests run the same code over slices
+//! and ordinary collections. What is tested is what runs in the kernel.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`packet`] | the parser: link layer, source, transport |
+//! | [`prefix`] | prefix keys and the longest-first look-up in bans and allow list |
+//! | [`gcra`] | the rate arithmetic |
+//! | [`bucket`] | one source's bucket and the compare-and-swap that charges it |
+//! | [`gate`] | which drops become events |
+//! | [`verdict`] | the order of the packet path |
+//! | [`event`] | the ring-buffer record |
+//! | [`layout`] | map names, keys, values, sizes |
+//! | [`bits`] | walking the set bits of a word |
+//! | [`atomic`] | words that several CPUs write at once |
+
+#![cfg_attr(not(test), no_std)]
+#![cfg_attr(
+    target_arch = "bpf",
+    feature(core_intrinsics),
+    expect(
+        internal_features,
+        reason = "the BPF target has no AtomicU64::compare_exchange"
+    )
+)]
+
+pub mod atomic;
+pub mod bits;
+pub mod bucket;
+pub mod event;
+pub mod gate;
+pub mod gcra;
+pub mod layout;
+pub mod packet;
+pub mod prefix;
+pub mod verdict;

@@ -1,0 +1,284 @@
+//! The parser: from a frame to a source and, where they can be known, transport and port.
+//!
+//! It has two steps, because a ban needs only the source and must hold for every
+//! protocol, fragment and extension header: [`network`] finds the source, [`transport`]
+//! the rest. Ports are never guessed: a later fragment has none.
+
+use core::mem::offset_of;
+
+use network_types::{
+    eth::{EthHdr, EtherType},
+    ip::{Ipv4Hdr, Ipv6Hdr},
+    tcp::TcpHdr,
+    vlan::VlanHdr,
+};
+
+use crate::prefix::Source;
+
+/// Where a packet's bytes come from: packet memory in the kernel, a slice on the host.
+pub trait Bytes {
+    /// The header of type `T` at `offset`; `None` if the packet is too short for it.
+    ///
+    /// `offset` is at most [`MAX_OFFSET`].
+    fn header<T: Header>(&self, offset: usize) -> Option<&T>;
+
+    /// The length of the whole frame in bytes, as counted by `bytes` limits.
+    fn length(&self) -> u32;
+
+    /// Index of the interface that the packet came in on; 0 if there is none.
+    fn interface(&self) -> u32;
+}
+
+/// A type that can be read from any bytes at any address.
+///
+/// # Safety
+///
+/// Every bit pattern must be a valid value, and the alignment must be 1.
+pub unsafe trait Header: Copy {}
+
+macro_rules! headers {
+    ($($header:ty),*) => {
+        $(
+            const _: () = assert!(align_of::<$header>() == 1);
+            // SAFETY: made of integers only, and aligned to 1 as asserted above.
+            unsafe impl Header for $header {}
+        )*
+    };
+}
+
+headers!(Ipv4Hdr, Ipv6Hdr, [u8; 2], [u8; 4], [u8; 8], [u8; 14]);
+
+impl Bytes for [u8] {
+    fn header<T: Header>(&self, offset: usize) -> Option<&T> {
+        let bytes = self.get(offset..offset.checked_add(size_of::<T>())?)?;
+        // SAFETY: the slice has the size of T; `Header` allows any bytes and alignment.
+        Some(unsafe { &*bytes.as_ptr().cast::<T>() })
+    }
+
+    fn length(&self) -> u32 {
+        u32::try_from(self.len()).unwrap_or(u32::MAX)
+    }
+
+    fn interface(&self) -> u32 {
+        0
+    }
+}
+
+/// VLAN tags that are looked through: 802.1Q, and 802.1Q within 802.1ad.
+const MAX_VLAN_TAGS: usize = 2;
+
+/// IPv6 extension headers that are walked. RFC 8200 (4.1) orders at most six before the
+/// upper layer; a longer chain leaves the transport unknown.
+const MAX_EXTENSION_HEADERS: usize = 8;
+
+/// The furthest that any header is read at, in bytes from the start of the frame.
+pub const MAX_OFFSET: usize = 0x1fff;
+
+/// TCP protocol number.
+pub const TCP: u8 = 6;
+/// UDP protocol number.
+pub const UDP: u8 = 17;
+/// ICMP protocol number.
+pub const ICMP: u8 = 1;
+/// ICMP for IPv6 protocol number.
+pub const ICMPV6: u8 = 58;
+
+/// The SYN bit in the TCP flags octet.
+pub const TCP_SYN: u8 = 0x02;
+/// The ACK bit in the TCP flags octet.
+pub const TCP_ACK: u8 = 0x10;
+
+/// A header that is cut short or contradicts itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+/// The network layer: who sent the packet, and where its own header lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// The source address.
+    pub source: Source,
+    /// Offset of the IP header in bytes.
+    offset: usize,
+}
+
+/// The transport layer, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transport {
+    /// IP protocol number. For an IPv6 chain longer than is walked, the number of the
+    /// extension header it stopped at.
+    pub protocol: u8,
+    /// TCP or UDP destination port in host order; `None` for other protocols and for
+    /// fragments other than the first.
+    pub port: Option<u16>,
+    /// The TCP flags octet; 0 where there is none.
+    pub tcp_flags: u8,
+}
+
+impl Transport {
+    /// Whether the packet asks for a new TCP connection: SYN without ACK.
+    #[inline(always)]
+    pub const fn opens_connection(&self) -> bool {
+        self.protocol == TCP && self.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN
+    }
+}
+
+/// Finds the source; `Ok(None)` if the frame is not IP.
+#[inline(always)]
+pub fn network<B: Bytes + ?Sized>(bytes: &B) -> Result<Option<Network>, Malformed> {
+    let mut ether_type = ether_type(bytes, offset_of!(EthHdr, ether_type))?;
+    let mut offset = EthHdr::LEN;
+    for _ in 0..MAX_VLAN_TAGS {
+        if ether_type != EtherType::Ieee8021q as u16 && ether_type != EtherType::Ieee8021ad as u16 {
+            break;
+        }
+        ether_type = self::ether_type(bytes, offset + offset_of!(VlanHdr, ether_type))?;
+        offset += VlanHdr::LEN;
+    }
+    let source = if ether_type == EtherType::Ipv4 as u16 {
+        let header: &Ipv4Hdr = bytes.header(offset).ok_or(Malformed)?;
+        Source::v4(header.src_addr)
+    } else if ether_type == EtherType::Ipv6 as u16 {
+        let header: &Ipv6Hdr = bytes.header(offset).ok_or(Malformed)?;
+        Source::v6(header.src_addr)
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(Network { source, offset }))
+}
+
+/// An EtherType as [`EtherType`] has it: in network order. `EthHdr` and `VlanHdr` are
+/// aligned to 2, so they cannot be read in place.
+#[inline(always)]
+fn ether_type<B: Bytes + ?Sized>(bytes: &B, offset: usize) -> Result<u16, Malformed> {
+    bytes
+        .header::<[u8; 2]>(offset)
+        .map(|octets| u16::from_ne_bytes(*octets))
+        .ok_or(Malformed)
+}
+
+/// Finds the transport protocol, the destination port and the TCP flags.
+#[inline(always)]
+pub fn transport<B: Bytes + ?Sized>(bytes: &B, network: &Network) -> Result<Transport, Malformed> {
+    match network.source.family {
+        crate::prefix::Family::V4 => transport_of_ipv4(bytes, network.offset),
+        crate::prefix::Family::V6 => transport_of_ipv6(bytes, network.offset),
+    }
+}
+
+/// Which part of a datagram the packet carries.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Whole,
+    FirstFragment,
+    LaterFragment,
+}
+
+impl Part {
+    /// From the 16 bits that hold a 13-bit offset and, at `more`, the more-fragments bit.
+    #[inline(always)]
+    const fn new(offset_bits: u16, more: bool) -> Self {
+        match (offset_bits, more) {
+            (0, false) => Self::Whole,
+            (0, true) => Self::FirstFragment,
+            _ => Self::LaterFragment,
+        }
+    }
+}
+
+#[inline(always)]
+fn transport_of_ipv4<B: Bytes + ?Sized>(bytes: &B, offset: usize) -> Result<Transport, Malformed> {
+    const MORE_FRAGMENTS: u16 = 0x2000;
+    const OFFSET: u16 = 0x1fff;
+    let header: &Ipv4Hdr = bytes.header(offset).ok_or(Malformed)?;
+    let header_len = usize::from(header.vihl & 0x0f) * 4;
+    if header.vihl >> 4 != 4 || header_len < Ipv4Hdr::LEN {
+        return Err(Malformed);
+    }
+    let fragment = u16::from_be_bytes(header.frags);
+    let part = Part::new(fragment & OFFSET, fragment & MORE_FRAGMENTS != 0);
+    ports(bytes, header.proto, offset + header_len, part)
+}
+
+#[inline(always)]
+fn transport_of_ipv6<B: Bytes + ?Sized>(bytes: &B, offset: usize) -> Result<Transport, Malformed> {
+    const HOP_BY_HOP: u8 = 0;
+    const ROUTING: u8 = 43;
+    const FRAGMENT: u8 = 44;
+    const AUTHENTICATION: u8 = 51;
+    const DESTINATION_OPTIONS: u8 = 60;
+    const MOBILITY: u8 = 135;
+
+    let header: &Ipv6Hdr = bytes.header(offset).ok_or(Malformed)?;
+    if header.vcf[0] >> 4 != 6 {
+        return Err(Malformed);
+    }
+    let mut protocol = header.next_hdr;
+    let mut offset = offset + Ipv6Hdr::LEN;
+    let mut part = Part::Whole;
+    for _ in 0..MAX_EXTENSION_HEADERS {
+        match protocol {
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | MOBILITY => {
+                let [next, length] = *bytes.header::<[u8; 2]>(offset).ok_or(Malformed)?;
+                protocol = next;
+                offset += (usize::from(length) + 1) * 8;
+            }
+            AUTHENTICATION => {
+                let [next, length] = *bytes.header::<[u8; 2]>(offset).ok_or(Malformed)?;
+                protocol = next;
+                offset += (usize::from(length) + 2) * 4;
+            }
+            FRAGMENT => {
+                let [next, _, high, low, ..] = *bytes.header::<[u8; 8]>(offset).ok_or(Malformed)?;
+                let fragment = u16::from_be_bytes([high, low]);
+                part = Part::new(fragment & 0xfff8, fragment & 1 != 0);
+                protocol = next;
+                offset += 8;
+                // What follows a later fragment's header is payload, not a header.
+                if matches!(part, Part::LaterFragment) {
+                    break;
+                }
+            }
+            _ => return ports(bytes, protocol, offset, part),
+        }
+        if offset > MAX_OFFSET {
+            break;
+        }
+    }
+    Ok(Transport {
+        protocol,
+        port: None,
+        tcp_flags: 0,
+    })
+}
+
+#[inline(always)]
+fn ports<B: Bytes + ?Sized>(
+    bytes: &B,
+    protocol: u8,
+    offset: usize,
+    part: Part,
+) -> Result<Transport, Malformed> {
+    let mut found = Transport {
+        protocol,
+        port: None,
+        tcp_flags: 0,
+    };
+    if matches!(part, Part::LaterFragment) || (protocol != TCP && protocol != UDP) {
+        return Ok(found);
+    }
+    let [_, _, high, low] = *bytes.header::<[u8; 4]>(offset).ok_or(Malformed)?;
+    found.port = Some(u16::from_be_bytes([high, low]));
+    if protocol == TCP {
+        // The first 14 octets of `TcpHdr`: all up to and with the flags.
+        const FLAGS: usize = 13;
+        const _: () = assert!(TcpHdr::LEN > FLAGS);
+        found.tcp_flags = match bytes.header::<[u8; FLAGS + 1]>(offset) {
+            Some(header) => header[FLAGS],
+            // No stack cuts a TCP header in two: whoever does hides its flags, and is
+            // taken to open a connection.
+            None if matches!(part, Part::FirstFragment) => TCP_SYN,
+            None => return Err(Malformed),
+        };
+    }
+    Ok(found)
+}

@@ -16,7 +16,7 @@ pub mod maps {
     pub const SETTINGS: &str = "SETTINGS";
     /// ARRAY of [`ProtocolLimits`](super::ProtocolLimits), 256 a bank.
     pub const PROTOCOLS: &str = "PROTOCOLS";
-    /// ARRAY of `u64` masks of limits, 65,536 a bank.
+    /// ARRAY of `u64` masks of the limits that name a port, 65,536 a bank.
     pub const PORTS: &str = "PORTS";
     /// ARRAY of [`Limit`](super::Limit), [`MAX_LIMITS`](super::MAX_LIMITS) a bank.
     pub const LIMITS: &str = "LIMITS";
@@ -24,7 +24,7 @@ pub mod maps {
     pub const BUCKETS: &str = "BUCKETS";
     /// HASH of [`PrefixKey`](crate::prefix::PrefixKey) to [`Ban`](super::Ban).
     pub const BANS: &str = "BANS";
-    /// HASH of [`PrefixKey`](crate::prefix::PrefixKey) to `u64` (unused, zero).
+    /// HASH of [`PrefixKey`](crate::prefix::PrefixKey) to an [`AllowOrigin`](super::AllowOrigin).
     pub const ALLOWED: &str = "ALLOWED";
     /// ARRAY of [`Lengths`](crate::prefix::Lengths), by [`List`](crate::prefix::List).
     pub const LENGTHS: &str = "LENGTHS";
@@ -164,6 +164,26 @@ pub enum BanCause {
     Manual = 0,
     /// It went over a limit too often.
     Limit = 1,
+}
+
+/// Who put an entry on the allow list.
+#[repr(u64)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AllowOrigin {
+    /// The configuration: it goes when the configuration does not have it any more.
+    Config = 0,
+    /// Someone said so.
+    Command = 1,
+}
+
+impl AllowOrigin {
+    /// The name used in JSON and in tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Command => "command",
+        }
+    }
 }
 
 /// One ban.

@@ -251,7 +251,10 @@ fn matching_limits<T: Tables>(tables: &T, settings: Settings, transport: &Transp
     let limits = tables.protocol(bank * PROTOCOLS_PER_BANK + u32::from(transport.protocol));
     match transport.port {
         _ if limits.all == 0 => 0,
-        Some(port) => limits.all & tables.port(bank * PORTS_PER_BANK + u32::from(port)),
+        Some(port) => {
+            let by_port = tables.port(bank * PORTS_PER_BANK + u32::from(port));
+            limits.portless | (limits.all & by_port)
+        }
         None => limits.portless,
     }
 }

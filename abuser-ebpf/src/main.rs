@@ -7,8 +7,9 @@ mod bytes;
 mod subprograms;
 mod tables;
 
-use abuser_common::{layout::Outcome, verdict::decide};
+use abuser_common::{layout::Outcome, packet::Bytes as _, verdict::decide};
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+use aya_log_ebpf::debug;
 
 use crate::{bytes::Frame, tables::Maps};
 
@@ -19,9 +20,18 @@ pub fn abuser(ctx: XdpContext) -> u32 {
     let outcome = decide(&frame, &Maps);
     Maps.count(outcome, &frame);
     match outcome {
+        Outcome::Malformed => {
+            // Not an event: nobody is to blame for what cannot be read.
+            debug!(
+                &ctx,
+                "malformed frame of {} bytes on interface {}",
+                frame.length(),
+                frame.interface()
+            );
+            xdp_action::XDP_PASS
+        }
         Outcome::Passed
         | Outcome::NotIp
-        | Outcome::Malformed
         | Outcome::Allowed
         | Outcome::Observed => xdp_action::XDP_PASS,
         Outcome::DroppedLimit | Outcome::DroppedBan => xdp_action::XDP_DROP,

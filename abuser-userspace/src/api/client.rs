@@ -1,0 +1,203 @@
+//! The socket's connecting end: what the command line talks through.
+
+use std::{io, path::Path};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::{Method, Request, Response, body::Incoming, client::conn::http1::SendRequest, header};
+use hyper_util::rt::TokioIo;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::net::UnixStream;
+
+use super::types::{ApiError, EventFilter, EventRecord};
+
+/// The largest answer that is read, in bytes; a full ban table takes a tenth of it.
+const MAX_ANSWER: usize = 512 << 20;
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error("no abuser runs here: {path} {problem}; start it with `sudo abuser run -i INTERFACE`, or name its socket with --socket")]
+    NoDaemon {
+        /// The socket.
+        path: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The socket may not be opened.
+    #[error("not permitted to talk to abuser at {path}; use sudo, or join the group `abuser`")]
+    NotPermitted {
+        /// The socket.
+        path: String,
+    },
+    /// The socket could not be used.
+    #[error("cannot talk to abuser at {path}: {source}")]
+    Io {
+        /// The socket.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The conversation broke.
+    #[error("the conversation with abuser broke off: {0}")]
+    Broken(String),
+    /// The daemon said no.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl ClientError {
+    fn broken(error: impl std::fmt::Display) -> Self {
+        Self::Broken(error.to_string())
+    }
+}
+
+/// A connection to the daemon.
+pub struct Client {
+    sender: SendRequest<Full<Bytes>>,
+}
+
+impl Client {
+    /// Connects to the daemon's socket.
+    pub async fn connect(path: &Path) -> Result<Self, ClientError> {
+        let stream = UnixStream::connect(path).await.map_err(|source| {
+            let path = path.display().to_string();
+            match source.kind() {
+                io::ErrorKind::NotFound => ClientError::NoDaemon {
+                    path,
+                    problem: "is not there",
+                },
+                io::ErrorKind::ConnectionRefused => ClientError::NoDaemon {
+                    path,
+                    problem: "is a socket that nobody listens on",
+                },
+                io::ErrorKind::PermissionDenied => ClientError::NotPermitted { path },
+                _ => ClientError::Io { path, source },
+            }
+        })?;
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(ClientError::broken)?;
+        tokio::spawn(connection);
+        Ok(Self { sender })
+    }
+
+    /// `GET`s a resource.
+    pub async fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, ClientError> {
+        self.exchange(Method::GET, path, Bytes::new()).await
+    }
+
+    /// `POST`s a request.
+    pub async fn post<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).map_err(ClientError::broken)?;
+        self.exchange(Method::POST, path, body.into()).await
+    }
+
+    /// `DELETE`s what a request names.
+    pub async fn delete<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).map_err(ClientError::broken)?;
+        self.exchange(Method::DELETE, path, body.into()).await
+    }
+
+    /// Follows the events.
+    pub async fn events(mut self, filter: &EventFilter) -> Result<Events, ClientError> {
+        let query = serde_urlencoded::to_string(filter).map_err(ClientError::broken)?;
+        let path = format!("/v1/events?{query}");
+        let response = self.send(Method::GET, &path, Bytes::new()).await?;
+        Ok(Events {
+            body: response.into_body(),
+            pending: Vec::new(),
+            _connection: self,
+        })
+    }
+
+    async fn exchange<T: DeserializeOwned>(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, ClientError> {
+        let response = self.send(method, path, body).await?;
+        let answer = read(response).await?;
+        serde_json::from_slice(&answer).map_err(ClientError::broken)
+    }
+
+    /// Sends a request; an answer that is an error becomes one.
+    async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "abuser")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(ClientError::broken)?;
+        let response = self
+            .sender
+            .send_request(request)
+            .await
+            .map_err(ClientError::broken)?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let answer = read(response).await?;
+        Err(ClientError::Refused(
+            serde_json::from_slice(&answer)
+                .map(|ApiError { error }| error)
+                .unwrap_or_else(|_| format!("abuser answered {status}")),
+        ))
+    }
+}
+
+async fn read(response: Response<Incoming>) -> Result<Bytes, ClientError> {
+    Limited::new(response.into_body(), MAX_ANSWER)
+        .collect()
+        .await
+        .map(http_body_util::Collected::to_bytes)
+        .map_err(ClientError::broken)
+}
+
+/// The stream of events.
+pub struct Events {
+    body: Incoming,
+    pending: Vec<u8>,
+    _connection: Client,
+}
+
+impl Events {
+    /// The next event with the line it came as; `None` when the daemon stops.
+    pub async fn next(&mut self) -> Result<Option<(EventRecord, String)>, ClientError> {
+        loop {
+            if let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.pending.drain(..=end).collect();
+                let line = String::from_utf8(line).map_err(ClientError::broken)?;
+                let line = line.trim_end().to_owned();
+                let event = serde_json::from_str(&line).map_err(ClientError::broken)?;
+                return Ok(Some((event, line)));
+            }
+            match self.body.frame().await {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.pending.extend_from_slice(&data);
+                    }
+                }
+                Some(Err(error)) => return Err(ClientError::broken(error)),
+                None => return Ok(None),
+            }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The socket's listening end: HTTP in, commands to the engine, answers out.
+
+use std::{convert::Infallible, sync::Arc};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{DefaultBodyLimit, FromRequest, Path, Query, Request, State, rejection::JsonRejection},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use bytes::Bytes;
+use futures_util::stream;
+use serde::de::DeserializeOwned;
+use tokio::{
+    net::UnixListener,
+    sync::{broadcast, mpsc, oneshot},
+};
+
+use super::types::{
+    AllowRequest, ApiError, BanRequest, DetachRequest, EventFilter, EventKind, EventRecord,
+    RemoveRequest,
+};
+use crate::daemon::{
+    clock,
+    engine::{Command, EngineError, Reply},
+};
+
+/// The largest request body, in bytes: some hundred thousand addresses.
+const MAX_BODY: usize = 8 << 20;
+
+/// What handlers need.
+#[derive(Clone)]
+pub struct Api {
+    /// Where commands go.
+    pub commands: mpsc::Sender<Command>,
+    /// Where events come from.
+    pub events: broadcast::Sender<Arc<EventRecord>>,
+}
+
+/// Serves until the other end of `stopped` is dropped and all requests are answered.
+pub async fn serve(listener: UnixListener, api: Api, stopped: oneshot::Receiver<Infallible>) {
+    let router = Router::new()
+        .route("/v1/status", get(|State(api): State<Api>| api.ask(Command::Status)))
+        .route("/v1/limits", get(|State(api): State<Api>| api.ask(Command::Limits)))
+        .route(
+            "/v1/bans",
+            get(|State(api): State<Api>| api.ask(Command::Bans))
+                .post(|State(api): State<Api>, JsonBody(request): JsonBody<BanRequest>| {
+                    api.ask(|reply| Command::Ban(request, reply))
+                })
+                .delete(|State(api): State<Api>, JsonBody(request): JsonBody<RemoveRequest>| {
+                    api.ask(|reply| Command::Unban(request, reply))
+                }),
+        )
+        .route("/v1/bans/covering/{address}", get(covering))
+        .route(
+            "/v1/allow",
+            get(|State(api): State<Api>| api.ask(Command::AllowList))
+                .post(|State(api): State<Api>, JsonBody(request): JsonBody<AllowRequest>| {
+                    api.ask(|reply| Command::Allow(request, reply))
+                })
+                .delete(|State(api): State<Api>, JsonBody(request): JsonBody<RemoveRequest>| {
+                    api.ask(|reply| Command::Disallow(request, reply))
+                }),
+        )
+        .route("/v1/events", get(events))
+        .route(
+            "/v1/detach",
+            post(|State(api): State<Api>, JsonBody(request): JsonBody<DetachRequest>| {
+                api.ask(|reply| Command::Detach(request, reply))
+            }),
+        )
+        .fallback(|| async { failure(StatusCode::NOT_FOUND, "there is no such resource") })
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(api);
+    let server = axum::serve(listener, router).with_graceful_shutdown(async {
+        let _dropped = stopped.await;
+    });
+    if let Err(error) = server.await {
+        tracing::error!(%error, "the API stopped");
+    }
+}
+
+impl Api {
+    /// Sends a command and waits for its answer.
+    async fn ask<T>(self, command: impl FnOnce(Reply<T>) -> Command) -> Response
+    where
+        T: serde::Serialize,
+    {
+        let (reply, answer) = oneshot::channel();
+        if self.commands.send(command(reply)).await.is_err() {
+            return stopping();
+        }
+        match answer.await {
+            Ok(Ok(value)) => Json(value).into_response(),
+            Ok(Err(error)) => {
+                let status = match error {
+                    EngineError::Refused(_) => StatusCode::BAD_REQUEST,
+                    EngineError::NotFound(_) => StatusCode::NOT_FOUND,
+                    EngineError::Dataplane(_) => StatusCode::INTERNAL_SERVER_ERROR,
+                };
+                failure(status, &error.to_string())
+            }
+            Err(_) => stopping(),
+        }
+    }
+}
+
+async fn covering(State(api): State<Api>, Path(address): Path<String>) -> Response {
+    match address.parse() {
+        Ok(address) => api.ask(|reply| Command::Covering(address, reply)).await,
+        Err(_) => failure(
+            StatusCode::BAD_REQUEST,
+            &format!("{address:?} is not an IP address"),
+        ),
+    }
+}
+
+async fn events(State(api): State<Api>, filter: Query<EventFilter>) -> Response {
+    let Query(filter) = filter;
+    let receiver = api.events.subscribe();
+    let lines = stream::unfold((receiver, filter), |(mut receiver, filter)| async move {
+        let line = next_line(&mut receiver, &filter).await?;
+        Some((Ok::<_, Infallible>(line), (receiver, filter)))
+    });
+    (
+        [(header::CONTENT_TYPE, "application/x-ndjson")],
+        Body::from_stream(lines),
+    )
+        .into_response()
+}
+
+/// The next wanted event as a line; `None` when the daemon stops.
+async fn next_line(
+    receiver: &mut broadcast::Receiver<Arc<EventRecord>>,
+    filter: &EventFilter,
+) -> Option<Bytes> {
+    loop {
+        let event = match receiver.recv().await {
+            Ok(event) => event,
+            Err(broadcast::error::RecvError::Lagged(count)) => Arc::new(missed(count)),
+            Err(broadcast::error::RecvError::Closed) => return None,
+        };
+        if filter.matches(&event) {
+            let mut line = serde_json::to_vec(&*event).ok()?;
+            line.push(b'\n');
+            return Some(line.into());
+        }
+    }
+}
+
+/// The event that stands for `count` events which a slow reader missed.
+pub fn missed(count: u64) -> EventRecord {
+    EventRecord {
+        time: clock::now(),
+        kind: EventKind::Missed,
+        interface: None,
+        source: None,
+        protocol: None,
+        port: None,
+        limit: None,
+        ban: None,
+        drops: Some(count),
+        bytes: None,
+        expires: None,
+        reason: Some("this reader was too slow".to_owned()),
+    }
+}
+
+fn stopping() -> Response {
+    failure(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping")
+}
+
+fn failure(status: StatusCode, error: &str) -> Response {
+    let error = ApiError {
+        error: error.to_owned(),
+    };
+    (status, Json(error)).into_response()
+}
+
+/// A JSON body whose errors are [`ApiError`]s.
+struct JsonBody<T>(T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        Json::<T>::from_request(request, state)
+            .await
+            .map(|Json(body)| Self(body))
+            .map_err(|rejection: JsonRejection| {
+                failure(rejection.status(), &rejection.body_text())
+            })
+    }
+}

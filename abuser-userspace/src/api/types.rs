@@ -1,0 +1,368 @@
+//! What goes over the socket. The command line prints the same JSON, so this is also the
+//! reference of `--json`.
+//!
+//! Times are RFC 3339 in UTC with milliseconds. Addresses are text; where a prefix is
+//! meant it always carries its length (`203.0.113.7/32`).
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// The daemon at a glance.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// The daemon's version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// When it started.
+    pub started: String,
+    /// Seconds since then.
+    pub uptime_seconds: u64,
+    /// Whether nothing is dropped, only counted and reported.
+    pub observe: bool,
+    /// Interfaces that are protected.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// Packets and bytes by what became of them; the keys are `passed`, `not_ip`,
+    /// `malformed`, `allowed`, `observed`, `dropped_limit`, `dropped_ban`.
+    pub outcomes: BTreeMap<String, TrafficCount>,
+    /// What became of drop events.
+    pub events: EventCounts,
+    /// Limits in force.
+    pub limits: usize,
+    /// Bans in force.
+    pub bans: usize,
+    /// Entries of the allow list.
+    pub allow: usize,
+}
+
+/// One protected interface.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    /// Its name.
+    pub name: String,
+    /// Its index.
+    pub index: u32,
+    /// `driver` (native XDP) or `generic`.
+    pub mode: String,
+    /// The XDP program's id, as `bpftool prog` and `ip link` show it.
+    pub program_id: u32,
+}
+
+/// Packets and their bytes.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct TrafficCount {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes of their frames.
+    pub bytes: u64,
+}
+
+/// What became of drop events, summed over CPUs.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct EventCounts {
+    /// Sent to the daemon.
+    pub sent: u64,
+    /// Held back because a recent event stands for them, or a CPU's budget was spent.
+    pub suppressed: u64,
+    /// Lost because the daemon did not read fast enough.
+    pub lost: u64,
+}
+
+/// One limit and what was counted under it, in packets.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LimitStatus {
+    /// Its name.
+    pub name: String,
+    /// `any`, `tcp`, `udp`, `icmp`, or a number.
+    pub protocol: String,
+    /// Destination ports and ranges; empty: all.
+    pub ports: Vec<String>,
+    /// `packets`, `bytes` or `connections`.
+    pub count: String,
+    /// For example `60/m`.
+    pub rate: String,
+    /// Units on top of the rate.
+    pub burst: u64,
+    /// `drop` or `observe`.
+    pub action: String,
+    /// Bits of an IPv4 source that tell sources apart.
+    pub ipv4_prefix: u8,
+    /// Bits of an IPv6 source that tell sources apart.
+    pub ipv6_prefix: u8,
+    /// Packets within the limit.
+    pub conforming: u64,
+    /// Packets over it that were dropped.
+    pub dropped: u64,
+    /// Packets over it that were only observed.
+    pub observed: u64,
+    /// Packets over it that passed because of the allow list.
+    pub allowed: u64,
+    /// Part of the three above: counted as over because the bucket could not be updated.
+    pub contended: u64,
+}
+
+/// One ban.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BanInfo {
+    /// Its number.
+    pub id: u64,
+    /// Whom it bans.
+    pub source: IpNet,
+    /// When it was made; `null` for a ban that an earlier daemon made.
+    pub created: Option<String>,
+    /// When it ends; `null`: never.
+    pub expires: Option<String>,
+    /// Seconds until then.
+    pub remaining_seconds: Option<u64>,
+    /// `manual` or `limit`.
+    pub cause: String,
+    /// The limit that was exceeded, if that is the cause.
+    pub limit: Option<String>,
+    /// How many offences led to it, if a limit is the cause.
+    pub offences: Option<u32>,
+    /// What whoever made it said.
+    pub reason: Option<String>,
+    /// Packets that met it.
+    pub hits: u64,
+    /// When the last one did.
+    pub last_hit: Option<String>,
+}
+
+/// Asks for bans.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BanRequest {
+    /// Whom to ban. All or none of them are.
+    pub sources: Vec<IpNet>,
+    /// For how long; without it, what the policy's `bantime` says.
+    #[serde(default)]
+    pub duration: BanDuration,
+    /// Why, in the words of whoever asks.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Ban also prefixes wider than IPv4 /16 and IPv6 /32.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// How long a ban lasts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BanDuration {
+    /// As the policy's `bantime` says.
+    #[default]
+    Policy,
+    /// For good.
+    Permanent,
+    /// So many seconds.
+    Seconds(u64),
+}
+
+/// Asks to remove bans or allow entries.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveRequest {
+    /// Which. All or none of them are removed.
+    #[serde(default)]
+    pub sources: Vec<IpNet>,
+    /// All there are; for bans only.
+    #[serde(default)]
+    pub all: bool,
+}
+
+/// One entry of the allow list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllowInfo {
+    /// Who is never dropped.
+    pub source: IpNet,
+    /// `config` or `command`.
+    pub origin: String,
+    /// The DNS name it was resolved from, or what whoever made it said.
+    pub note: Option<String>,
+}
+
+/// Asks for allow entries.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AllowRequest {
+    /// Whom to allow. All or none of them are.
+    pub sources: Vec<IpNet>,
+    /// Why, in the words of whoever asks.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// Asks to detach.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DetachRequest {
+    /// From which interfaces; none: from all, and stop the daemon.
+    #[serde(default)]
+    pub interfaces: Vec<String>,
+}
+
+/// What was detached.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Detached {
+    /// The interfaces, by name.
+    pub interfaces: Vec<String>,
+    /// Whether a daemon was stopped.
+    pub stopped: bool,
+}
+
+/// What an [`EventRecord`] is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// Packets of a source were dropped.
+    Drop,
+    /// They would have been, but are only observed.
+    Observe,
+    /// They would have been, but the allow list has the source.
+    Allow,
+    /// A source was banned.
+    Ban,
+    /// A ban ended.
+    Unban,
+    /// The reader was too slow: `drops` events are missing here.
+    Missed,
+}
+
+impl EventKind {
+    /// The name used in JSON and in lines.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Drop => "drop",
+            Self::Observe => "observe",
+            Self::Allow => "allow",
+            Self::Ban => "ban",
+            Self::Unban => "unban",
+            Self::Missed => "missed",
+        }
+    }
+}
+
+/// One event. Every key is always there; `null` where it means nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventRecord {
+    /// When.
+    pub time: String,
+    /// What.
+    pub kind: EventKind,
+    /// The interface that the packet came in on.
+    pub interface: Option<String>,
+    /// The packet's source address; for `ban` and `unban`, the prefix.
+    pub source: Option<String>,
+    /// `tcp`, `udp`, `icmp`, `icmpv6`, or the number.
+    pub protocol: Option<String>,
+    /// The destination port.
+    pub port: Option<u16>,
+    /// The limit that was exceeded.
+    pub limit: Option<String>,
+    /// The number of the ban.
+    pub ban: Option<u64>,
+    /// Packets of this source and cause since its last event, this one included.
+    pub drops: Option<u64>,
+    /// The frame's length in bytes.
+    pub bytes: Option<u32>,
+    /// For `ban`: when it ends; `null`: never.
+    pub expires: Option<String>,
+    /// For `ban` and `unban`: why.
+    pub reason: Option<String>,
+}
+
+/// Which events a reader wants; all that are given must match.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventFilter {
+    /// Sources within this prefix.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<IpNet>,
+    /// This kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<EventKind>,
+    /// This limit, by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<String>,
+}
+
+impl EventFilter {
+    /// Whether `event` is wanted. A [`EventKind::Missed`] always is.
+    pub fn matches(&self, event: &EventRecord) -> bool {
+        let Self {
+            source,
+            kind,
+            limit,
+        } = self;
+        if event.kind == EventKind::Missed {
+            return true;
+        }
+        let source_matches = source.is_none_or(|wanted| {
+            let of_event = event.source.as_deref().unwrap_or_default();
+            let address = of_event.parse::<std::net::IpAddr>().map(IpNet::from);
+            address
+                .or_else(|_| of_event.parse())
+                .ok()
+                .is_some_and(|source: IpNet| wanted.contains(&source))
+        });
+        source_matches
+            && kind.is_none_or(|kind| kind == event.kind)
+            && (limit.is_none() || *limit == event.limit)
+    }
+}
+
+/// Why a request failed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ApiError {
+    /// What was tried, on what, and what to do.
+    pub error: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(kind: EventKind, source: &str, limit: Option<&str>) -> EventRecord {
+        EventRecord {
+            time: String::new(),
+            kind,
+            interface: None,
+            source: Some(source.to_owned()),
+            protocol: None,
+            port: None,
+            limit: limit.map(str::to_owned),
+            ban: None,
+            drops: None,
+            bytes: None,
+            expires: None,
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn a_filter_matches_an_event_only_if_all_of_it_does() {
+        let filter = EventFilter {
+            source: Some("203.0.113.0/24".parse().unwrap()),
+            kind: Some(EventKind::Drop),
+            limit: Some("api".to_owned()),
+        };
+        assert!(filter.matches(&event(EventKind::Drop, "203.0.113.9", Some("api"))));
+        assert!(!filter.matches(&event(EventKind::Drop, "203.0.114.9", Some("api"))));
+        assert!(!filter.matches(&event(EventKind::Observe, "203.0.113.9", Some("api"))));
+        assert!(!filter.matches(&event(EventKind::Drop, "203.0.113.9", Some("flood"))));
+        assert!(!filter.matches(&event(EventKind::Drop, "203.0.113.9", None)));
+    }
+
+    #[test]
+    fn a_ban_s_prefix_matches_the_prefix_it_lies_in() {
+        let filter = EventFilter {
+            source: Some("203.0.113.0/24".parse().unwrap()),
+            ..EventFilter::default()
+        };
+        assert!(filter.matches(&event(EventKind::Ban, "203.0.113.128/25", None)));
+        assert!(!filter.matches(&event(EventKind::Ban, "203.0.0.0/16", None)));
+        assert!(filter.matches(&event(EventKind::Missed, "", None)));
+    }
+}

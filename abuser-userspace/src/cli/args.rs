@@ -1,0 +1,271 @@
+//! What can be said on the command line.
+
+use std::{path::PathBuf, str::FromStr};
+
+use clap::{Parser, Subcommand};
+use ipnet::IpNet;
+
+use crate::{
+    api::types::EventKind,
+    config::{Mode, parse_duration, parse_prefix},
+    policy::BanTime,
+};
+
+/// Where the daemon listens unless told otherwise.
+const DEFAULT_SOCKET: &str = "/run/abuser/abuser.sock";
+
+/// Stops abusive clients at the network card: rate limits and bans in XDP.
+///
+/// Start protecting an interface with `sudo abuser run -i eth0`, then watch with
+/// `abuser events` and `abuser status`, and ban with `abuser ban add 203.0.113.7`.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 100)]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) socket: Socket,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// The daemon's socket.
+#[derive(Debug, clap::Args)]
+pub(super) struct Socket {
+    /// The daemon's socket [default: /run/abuser/abuser.sock]
+    #[arg(long, global = true, value_name = "PATH", env = "ABUSER_SOCKET")]
+    socket: Option<PathBuf>,
+}
+
+impl Socket {
+    /// What was given, if anything.
+    pub(super) fn given(self) -> Option<PathBuf> {
+        self.socket
+    }
+
+    /// What was given, or the usual place.
+    pub(super) fn path(&self) -> PathBuf {
+        self.socket
+            .clone()
+            .unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET))
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Protect interfaces until interrupted: the daemon
+    Run(RunArgs),
+    /// Show the daemon at a glance: interfaces, packets by outcome, bans
+    Status(JsonArgs),
+    /// Show the limits and what was counted under each
+    Limits(JsonArgs),
+    /// Ban sources, lift bans, show who is banned
+    #[command(subcommand)]
+    Ban(BanCommand),
+    /// Allow sources: they are never dropped, whatever limits and bans say
+    #[command(subcommand)]
+    Allow(AllowCommand),
+    /// Follow drops, bans and unbans as they happen, a line each
+    Events(EventsArgs),
+    /// Check a configuration without touching the system
+    Check(CheckArgs),
+    /// Take the program off interfaces; without a daemon, clear away what one left
+    Detach(DetachArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RunArgs {
+    /// The configuration [default: /etc/abuser/abuser.toml if it is there]
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// An interface to protect, instead of those in the configuration; can be repeated
+    #[arg(short, long = "interface", value_name = "IFACE")]
+    pub(super) interfaces: Vec<String>,
+    /// Where the program runs: auto, driver, or generic
+    #[arg(long, value_name = "MODE", value_parser = Mode::from_str)]
+    pub(super) mode: Option<Mode>,
+    /// Drop nothing: only count and report what would be dropped
+    #[arg(long)]
+    pub(super) observe: bool,
+    /// Print events to standard output, as `abuser events` does
+    #[arg(long)]
+    pub(super) events: bool,
+    /// With --events: a JSON object a line
+    #[arg(long, requires = "events")]
+    pub(super) json: bool,
+    /// What to log to standard error; from debug on, the XDP program logs, too
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = ["off", "error", "warn", "info", "debug", "trace"])]
+    pub(super) log_level: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct JsonArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BanCommand {
+    /// Ban addresses and prefixes; at once, established connections included
+    Add(BanAddArgs),
+    /// Lift bans
+    Remove(BanRemoveArgs),
+    /// List the bans in force
+    List(JsonArgs),
+    /// Show the bans that cover an address; fails if there are none
+    Show(BanShowArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct BanAddArgs {
+    /// Addresses (203.0.113.7) and prefixes (203.0.113.0/24, 2001:db8::/48)
+    #[arg(required = true, value_name = "ADDR|PREFIX", value_parser = prefix)]
+    pub(super) sources: Vec<IpNet>,
+    /// For how long: 90s, 10m, "1d 12h", or a number of seconds [default: [ban] bantime]
+    #[arg(long = "for", value_name = "TIME", value_parser = ban_time)]
+    pub(super) time: Option<BanTime>,
+    /// For good
+    #[arg(long, conflicts_with = "time")]
+    pub(super) permanent: bool,
+    /// Why; `ban list` and `ban show` tell
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
+    /// Ban also prefixes wider than IPv4 /16 and IPv6 /32
+    #[arg(long)]
+    pub(super) force: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct BanRemoveArgs {
+    /// What was banned, as `ban list` shows it
+    #[arg(required_unless_present = "all", value_name = "ADDR|PREFIX", value_parser = prefix)]
+    pub(super) sources: Vec<IpNet>,
+    /// All bans
+    #[arg(long, conflicts_with = "sources")]
+    pub(super) all: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct BanShowArgs {
+    /// The address
+    #[arg(value_name = "ADDR", value_parser = address)]
+    pub(super) address: std::net::IpAddr,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AllowCommand {
+    /// Allow addresses and prefixes, until the daemon stops
+    Add(AllowAddArgs),
+    /// Take addresses and prefixes off the allow list
+    Remove(AllowRemoveArgs),
+    /// List who is allowed
+    List(JsonArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct AllowAddArgs {
+    /// Addresses (192.0.2.1) and prefixes (192.0.2.0/24, 2001:db8::/48)
+    #[arg(required = true, value_name = "ADDR|PREFIX", value_parser = prefix)]
+    pub(super) sources: Vec<IpNet>,
+    /// Why; `allow list` tells
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct AllowRemoveArgs {
+    /// What was allowed, as `allow list` shows it
+    #[arg(required = true, value_name = "ADDR|PREFIX", value_parser = prefix)]
+    pub(super) sources: Vec<IpNet>,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct EventsArgs {
+    /// Print a JSON object a line
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Only sources within this prefix
+    #[arg(long, value_name = "PREFIX", value_parser = prefix)]
+    pub(super) source: Option<IpNet>,
+    /// Only this kind
+    #[arg(long, value_name = "KIND", value_enum)]
+    pub(super) kind: Option<EventKind>,
+    /// Only this limit
+    #[arg(long, value_name = "NAME")]
+    pub(super) limit: Option<String>,
+    /// Stop after so many
+    #[arg(short = 'n', long = "count", value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) count: Option<u64>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CheckArgs {
+    /// The configuration; conf.d/*.toml beside it is read, too
+    #[arg(short, long, value_name = "FILE", default_value = super::run::DEFAULT_CONFIG)]
+    pub(super) config: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DetachArgs {
+    /// Only this interface; can be repeated. Without it: all, and the daemon stops
+    #[arg(short, long = "interface", value_name = "IFACE")]
+    pub(super) interfaces: Vec<String>,
+    /// Where the pins are, if no daemon runs
+    #[arg(long, value_name = "PATH", default_value = "/sys/fs/bpf/abuser")]
+    pub(super) pin_dir: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+fn prefix(text: &str) -> Result<IpNet, String> {
+    parse_prefix(text).map_err(|error| error.to_string())
+}
+
+fn ban_time(text: &str) -> Result<BanTime, String> {
+    parse_duration(text).map_err(|error| error.to_string())
+}
+
+/// One address; also as a prefix that holds one, as `ban list` prints it.
+fn address(text: &str) -> Result<std::net::IpAddr, String> {
+    let prefix = prefix(text)?;
+    if prefix.prefix_len() == prefix.max_prefix_len() {
+        Ok(prefix.addr())
+    } else {
+        Err(format!("{text} is a prefix; name one address"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_socket_s_default_is_the_configuration_s() {
+        let default = crate::config::Config::default().api.socket;
+        assert_eq!(default, PathBuf::from(DEFAULT_SOCKET));
+    }
+}

@@ -1,0 +1,256 @@
+//! The commands that ask the daemon: `status`, `limits`, `ban`, `allow`.
+
+use std::path::Path;
+
+use abuser_common::layout::Outcome;
+
+use super::{
+    CliError,
+    args::{AllowCommand, BanAddArgs, BanCommand, JsonArgs},
+    output::{self, grouped, span},
+};
+use crate::{
+    api::{
+        client::Client,
+        types::{
+            AllowInfo, AllowRequest, BanDuration, BanInfo, BanRequest, LimitStatus, RemoveRequest,
+            Status, TrafficCount,
+        },
+    },
+    policy::BanTime,
+};
+
+pub(super) async fn status(socket: &Path, args: &JsonArgs) -> Result<(), CliError> {
+    let status: Status = Client::connect(socket).await?.get("/v1/status").await?;
+    if args.json {
+        return Ok(output::json(&status)?);
+    }
+    output::line(&format!(
+        "abuser {}, process {}, up {}{}",
+        status.version,
+        status.pid,
+        span(status.uptime_seconds),
+        if status.observe {
+            ", observing only: nothing is dropped"
+        } else {
+            ""
+        }
+    ))?;
+    for interface in &status.interfaces {
+        output::line(&format!(
+            "protects {} in {} mode (XDP program {})",
+            interface.name, interface.mode, interface.program_id
+        ))?;
+    }
+    output::line(&format!(
+        "{} limits, {} bans, {} allow entries",
+        status.limits,
+        grouped(status.bans as u64),
+        grouped(status.allow as u64)
+    ))?;
+    output::line(&format!(
+        "events: {} sent, {} suppressed, {} lost",
+        grouped(status.events.sent),
+        grouped(status.events.suppressed),
+        grouped(status.events.lost)
+    ))?;
+    output::line("")?;
+    let rows = Outcome::ALL
+        .into_iter()
+        .map(|outcome| {
+            let counted = status.outcomes.get(outcome.name());
+            let TrafficCount { packets, bytes } = counted.copied().unwrap_or_default();
+            vec![outcome.name().to_owned(), grouped(packets), grouped(bytes)]
+        })
+        .collect();
+    Ok(output::table(&["OUTCOME", "PACKETS", "BYTES"], rows, &[1, 2])?)
+}
+
+pub(super) async fn limits(socket: &Path, args: &JsonArgs) -> Result<(), CliError> {
+    let limits: Vec<LimitStatus> = Client::connect(socket).await?.get("/v1/limits").await?;
+    if args.json {
+        return Ok(output::json(&limits)?);
+    }
+    let rows = limits
+        .into_iter()
+        .map(|limit| {
+            let ports = if limit.ports.is_empty() {
+                "all".to_owned()
+            } else {
+                limit.ports.join(",")
+            };
+            vec![
+                limit.name,
+                limit.protocol,
+                ports,
+                format!("{} {}", limit.rate, limit.count),
+                limit.burst.to_string(),
+                limit.action,
+                grouped(limit.conforming),
+                grouped(limit.dropped),
+                grouped(limit.observed),
+                grouped(limit.allowed),
+            ]
+        })
+        .collect();
+    Ok(output::table(
+        &[
+            "LIMIT", "PROTOCOL", "PORTS", "RATE", "BURST", "ACTION", "CONFORMING", "DROPPED",
+            "OBSERVED", "ALLOWED",
+        ],
+        rows,
+        &[4, 6, 7, 8, 9],
+    )?)
+}
+
+pub(super) async fn ban(socket: &Path, command: BanCommand) -> Result<(), CliError> {
+    let mut client = Client::connect(socket).await?;
+    match command {
+        BanCommand::Add(args) => {
+            let json = args.json;
+            let bans: Vec<BanInfo> = client.post("/v1/bans", &request(args)).await?;
+            if json {
+                return Ok(output::json(&bans)?);
+            }
+            for ban in bans {
+                output::line(&format!("banned {} {}", ban.source, until(&ban)))?;
+            }
+            Ok(())
+        }
+        BanCommand::Remove(args) => {
+            let request = RemoveRequest {
+                sources: args.sources,
+                all: args.all,
+            };
+            let bans: Vec<BanInfo> = client.delete("/v1/bans", &request).await?;
+            if args.json {
+                return Ok(output::json(&bans)?);
+            }
+            for ban in bans {
+                output::line(&format!("unbanned {}", ban.source))?;
+            }
+            Ok(())
+        }
+        BanCommand::List(args) => {
+            let bans: Vec<BanInfo> = client.get("/v1/bans").await?;
+            show_bans(&bans, args.json)
+        }
+        BanCommand::Show(args) => {
+            let path = format!("/v1/bans/covering/{}", args.address);
+            let bans: Vec<BanInfo> = client.get(&path).await?;
+            if bans.is_empty() && !args.json {
+                return Err(CliError::Other(anyhow::anyhow!(
+                    "{} is not banned",
+                    args.address
+                )));
+            }
+            show_bans(&bans, args.json)?;
+            if bans.is_empty() {
+                return Err(CliError::Silent);
+            }
+            Ok(())
+        }
+    }
+}
+
+fn request(args: BanAddArgs) -> BanRequest {
+    let BanAddArgs {
+        sources,
+        time,
+        permanent,
+        reason,
+        force,
+        json: _,
+    } = args;
+    BanRequest {
+        sources,
+        duration: match (time, permanent) {
+            (_, true) | (Some(BanTime::Permanent), _) => BanDuration::Permanent,
+            (Some(BanTime::For(time)), _) => BanDuration::Seconds(time.as_secs()),
+            (None, false) => BanDuration::Policy,
+        },
+        reason,
+        force,
+    }
+}
+
+fn show_bans(bans: &[BanInfo], json: bool) -> Result<(), CliError> {
+    if json {
+        return Ok(output::json(&bans)?);
+    }
+    let rows = bans
+        .iter()
+        .map(|ban| {
+            vec![
+                ban.source.to_string(),
+                ban.remaining_seconds
+                    .map_or_else(|| "permanent".to_owned(), span),
+                grouped(ban.hits),
+                ban.cause.clone(),
+                ban.reason.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    Ok(output::table(
+        &["SOURCE", "TIME LEFT", "HITS", "CAUSE", "REASON"],
+        rows,
+        &[2],
+    )?)
+}
+
+fn until(ban: &BanInfo) -> String {
+    match (&ban.expires, ban.remaining_seconds) {
+        // What is left was rounded down a moment after it was whole.
+        (Some(expires), Some(seconds)) => format!("until {expires} ({})", span(seconds + 1)),
+        _ => "for good".to_owned(),
+    }
+}
+
+pub(super) async fn allow(socket: &Path, command: AllowCommand) -> Result<(), CliError> {
+    let mut client = Client::connect(socket).await?;
+    match command {
+        AllowCommand::Add(args) => {
+            let request = AllowRequest {
+                sources: args.sources,
+                reason: args.reason,
+            };
+            let entries: Vec<AllowInfo> = client.post("/v1/allow", &request).await?;
+            show_changed("allowed", &entries, args.json)
+        }
+        AllowCommand::Remove(args) => {
+            let request = RemoveRequest {
+                sources: args.sources,
+                all: false,
+            };
+            let entries: Vec<AllowInfo> = client.delete("/v1/allow", &request).await?;
+            show_changed("no longer allowed:", &entries, args.json)
+        }
+        AllowCommand::List(args) => {
+            let entries: Vec<AllowInfo> = client.get("/v1/allow").await?;
+            if args.json {
+                return Ok(output::json(&entries)?);
+            }
+            let rows = entries
+                .into_iter()
+                .map(|entry| {
+                    vec![
+                        entry.source.to_string(),
+                        entry.origin,
+                        entry.note.unwrap_or_default(),
+                    ]
+                })
+                .collect();
+            Ok(output::table(&["SOURCE", "ORIGIN", "NOTE"], rows, &[])?)
+        }
+    }
+}
+
+fn show_changed(what: &str, entries: &[AllowInfo], json: bool) -> Result<(), CliError> {
+    if json {
+        return Ok(output::json(&entries)?);
+    }
+    for entry in entries {
+        output::line(&format!("{what} {}", entry.source))?;
+    }
+    Ok(())
+}

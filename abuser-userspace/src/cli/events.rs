@@ -1,0 +1,93 @@
+//! `abuser events`.
+
+use std::{fmt::Write as _, path::Path};
+
+use super::{CliError, args::EventsArgs, output};
+use crate::api::{
+    client::Client,
+    types::{EventFilter, EventKind, EventRecord},
+};
+
+pub(super) async fn events(socket: &Path, args: &EventsArgs) -> Result<(), CliError> {
+    let EventsArgs {
+        json,
+        source,
+        kind,
+        limit,
+        count,
+    } = args;
+    let filter = EventFilter {
+        source: *source,
+        kind: *kind,
+        limit: limit.clone(),
+    };
+    let mut events = Client::connect(socket).await?.events(&filter).await?;
+    let mut left = *count;
+    while left != Some(0) {
+        let Some((event, line)) = events.next().await? else {
+            return Err(CliError::Other(anyhow::anyhow!("the daemon stopped")));
+        };
+        output::line(&if *json { line } else { text(&event) })?;
+        left = left.map(|left| left - 1);
+    }
+    Ok(())
+}
+
+/// An event as a line for people.
+pub(super) fn text(event: &EventRecord) -> String {
+    let EventRecord {
+        time,
+        kind,
+        interface,
+        source,
+        protocol,
+        port,
+        limit,
+        ban,
+        drops,
+        bytes: _,
+        expires,
+        reason,
+    } = event;
+    let mut line = format!("{time}  {:<7}", kind.name());
+    let source = source.as_deref().unwrap_or_default();
+    // Writing to a String cannot fail.
+    let _infallible = match kind {
+        EventKind::Drop | EventKind::Observe | EventKind::Allow => {
+            let transport = match (protocol.as_deref(), port) {
+                (Some(protocol), Some(port)) => format!("{protocol}/{port}"),
+                (protocol, _) => protocol.unwrap_or_default().to_owned(),
+            };
+            let cause = match (limit, ban) {
+                (Some(limit), _) => format!("limit {limit}"),
+                (None, Some(ban)) => format!("ban {ban}"),
+                (None, None) => String::new(),
+            };
+            write!(
+                line,
+                "  {:<8}  {source:<15}  {transport:<9}  {cause:<14}  {} {}",
+                interface.as_deref().unwrap_or("?"),
+                drops.unwrap_or_default(),
+                if *drops == Some(1) { "packet" } else { "packets" },
+            )
+        }
+        EventKind::Ban => write!(
+            line,
+            "  {source}  {}  ban {}  {}",
+            expires
+                .as_ref()
+                .map_or_else(|| "for good".to_owned(), |expires| format!("until {expires}")),
+            ban.unwrap_or_default(),
+            reason.as_deref().unwrap_or_default(),
+        ),
+        EventKind::Unban => write!(
+            line,
+            "  {source}  ban {}  {}  after {} packets",
+            ban.unwrap_or_default(),
+            reason.as_deref().unwrap_or_default(),
+            drops.unwrap_or_default(),
+        ),
+        EventKind::Missed => write!(line, "  {} events", drops.unwrap_or_default()),
+    };
+    line.trim_end().to_owned()
+}

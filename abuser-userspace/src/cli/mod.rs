@@ -1,0 +1,90 @@
+//! The command line. Data goes to standard output, messages to standard error.
+//!
+//! Exit status: 0 done, 1 it failed, 2 wrong usage or configuration. A reader that closes
+//! the pipe is no error.
+
+mod args;
+mod check;
+mod control;
+mod detach;
+mod events;
+mod output;
+mod run;
+
+use std::{io, process::ExitCode};
+
+use clap::Parser as _;
+
+use self::args::{Args, Command};
+use crate::{api::client::ClientError, config::ConfigError};
+
+/// Wrong usage or configuration.
+const USAGE: u8 = 2;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    /// What was asked makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// Standard output is gone.
+    #[error("cannot write to standard output: {0}")]
+    Output(#[from] io::Error),
+    /// The answer is no, and the data says so already.
+    #[error("not found")]
+    Silent,
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
+}
+
+/// Parses the arguments, runs the command, and says how it went.
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // `--help` and `--version` come this way, too, and with status 0.
+            let _closed = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
+        }
+    };
+    match dispatch(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(CliError::Silent) => ExitCode::FAILURE,
+        Err(error) => {
+            output::error(&error);
+            match error {
+                CliError::Usage(_) | CliError::Config(_) => ExitCode::from(USAGE),
+                _ => {
+                    ExitCode::FAILURE
+                }
+            }
+        }
+    }
+}
+
+fn dispatch(args: Args) -> Result<(), CliError> {
+    let Args { socket, command } = args;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)?;
+    runtime.block_on(async {
+        match command {
+            Command::Run(args) => run::run(args, socket).await,
+            Command::Check(args) => check::check(&args),
+            Command::Status(args) => control::status(&socket.path(), &args).await,
+            Command::Limits(args) => control::limits(&socket.path(), &args).await,
+            Command::Ban(command) => control::ban(&socket.path(), command).await,
+            Command::Allow(command) => control::allow(&socket.path(), command).await,
+            Command::Events(args) => events::events(&socket.path(), &args).await,
+            Command::Detach(args) => detach::detach(&socket.path(), &args).await,
+        }
+    })
+}

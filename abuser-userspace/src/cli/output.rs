@@ -1,0 +1,99 @@
+//! Writing to standard output and standard error: the only place that does.
+
+use std::{
+    fmt::Display,
+    io::{self, IsTerminal as _, Write as _},
+};
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use serde::Serialize;
+
+/// An error, in one line.
+pub(super) fn error(error: &dyn Display) {
+    // If standard error is closed there is nobody left to tell.
+    let _closed = writeln!(io::stderr(), "abuser: {error}");
+}
+
+/// A line of data.
+pub(super) fn line(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}")?;
+    stdout.flush()
+}
+
+/// A value as JSON: indented for a terminal, else in one line.
+pub(super) fn json(value: &impl Serialize) -> io::Result<()> {
+    let text = if io::stdout().is_terminal() {
+        serde_json::to_string_pretty(value)
+    } else {
+        serde_json::to_string(value)
+    };
+    line(&text.map_err(io::Error::other)?)
+}
+
+/// A table: with a header for a terminal, else tab-separated values without one. The
+/// columns whose numbers are in `right` are aligned to the right.
+pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>, right: &[usize]) -> io::Result<()> {
+    if !io::stdout().is_terminal() {
+        for row in rows {
+            line(&row.join("\t"))?;
+        }
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(header.to_vec());
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in right {
+        if let Some(column) = table.column_mut(*column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    for row in table.lines() {
+        line(row.trim_end())?;
+    }
+    Ok(())
+}
+
+/// A count with its thousands apart: `1 234 567`.
+pub(super) fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (position, digit) in digits.chars().enumerate() {
+        if position != 0 && (digits.len() - position) % 3 == 0 {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A time span in words: `1h 2m 3s`; only its two largest parts.
+pub(super) fn span(seconds: u64) -> String {
+    let text = humantime::format_duration(std::time::Duration::from_secs(seconds)).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_stand_apart() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1000), "1 000");
+        assert_eq!(grouped(1_234_567), "1 234 567");
+    }
+
+    #[test]
+    fn a_span_shows_its_two_largest_parts() {
+        assert_eq!(span(0), "0s");
+        assert_eq!(span(61), "1m 1s");
+        assert_eq!(span(90_061), "1day 1h");
+    }
+}

@@ -1,0 +1,104 @@
+//! `abuser run`.
+
+use std::path::{Path, PathBuf};
+
+use tracing_subscriber::EnvFilter;
+
+use super::{CliError, args::RunArgs, args::Socket, events, output};
+use crate::{
+    api::types::EventRecord,
+    config::{self, Config},
+    daemon::{self, Options},
+};
+
+/// Where the configuration is unless told otherwise.
+pub(super) const DEFAULT_CONFIG: &str = "/etc/abuser/abuser.toml";
+
+pub(super) async fn run(args: RunArgs, socket: Socket) -> Result<(), CliError> {
+    let RunArgs {
+        config,
+        interfaces,
+        mode,
+        observe,
+        events,
+        json,
+        log_level,
+    } = args;
+    let (mut config, config_path) = configuration(config)?;
+    if !interfaces.is_empty() {
+        config.interfaces = interfaces;
+    }
+    if config.interfaces.is_empty() {
+        return Err(CliError::Usage(match config_path {
+            Some(path) => format!(
+                "which interface? {} names none; add `interfaces = [\"eth0\"]` to it, or use -i eth0",
+                path.display()
+            ),
+            None => "which interface? Use -i eth0, or write a configuration to \
+                     /etc/abuser/abuser.toml (`abuser run --help`)"
+                .to_owned(),
+        }));
+    }
+    if let Some(mode) = mode {
+        config.xdp.mode = mode;
+    }
+    if let Some(socket) = socket.given() {
+        config.api.socket = socket;
+    }
+    start_log(&log_level);
+    let options = Options {
+        config,
+        config_path,
+        observe,
+        print: events.then_some(if json { print_json } else { print_line }),
+        program_log_level: program_log_level(&log_level),
+    };
+    Ok(daemon::run(options).await?)
+}
+
+/// The configuration and where it came from: the file named, else the default one if it is
+/// there, else what is built in.
+fn configuration(named: Option<PathBuf>) -> Result<(Config, Option<PathBuf>), CliError> {
+    let path = named.or_else(|| {
+        let default = Path::new(DEFAULT_CONFIG);
+        default.exists().then(|| default.to_owned())
+    });
+    match path {
+        Some(path) => Ok((config::load(&path)?, Some(path))),
+        None => Ok((Config::builtin(), None)),
+    }
+}
+
+/// Logs to standard error; `RUST_LOG` overrides the level.
+fn start_log(level: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
+        // Libraries talk about themselves below warnings.
+        EnvFilter::new(match level {
+            "debug" | "trace" => format!("warn,abuser={level}"),
+            level => level.to_owned(),
+        })
+    });
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+}
+
+/// The program's own level, as aya-log numbers them; it logs from debug on only.
+fn program_log_level(level: &str) -> u8 {
+    match level {
+        "debug" => 4,
+        "trace" => 5,
+        _ => 0,
+    }
+}
+
+fn print_line(event: &EventRecord) -> std::io::Result<()> {
+    output::line(&events::text(event))
+}
+
+fn print_json(event: &EventRecord) -> std::io::Result<()> {
+    output::line(&serde_json::to_string(event).map_err(std::io::Error::other)?)
+}

@@ -1,0 +1,71 @@
+//! The allow list as configured: prefixes, and names that the daemon resolves.
+
+use ipnet::IpNet;
+
+use super::{
+    error::{ConfigError, quote},
+    prefix::parse_prefix,
+    section::{Item, Section},
+};
+
+/// A source that is never dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AllowEntry {
+    /// An address or a network.
+    Prefix(IpNet),
+    /// A DNS name, in lower case and without a dot at its end.
+    Name(String),
+}
+
+/// Reads `[allow]` and appends to `allow`.
+pub(super) fn read(section: &Section<'_>, allow: &mut Vec<AllowEntry>) -> Result<(), ConfigError> {
+    const EXPECTED: &str = "a list of addresses, prefixes and names, \
+                            for example [\"10.0.0.0/8\", \"monitoring.example.com\"]";
+    if let Some(addresses) = section.get("addresses") {
+        for item in addresses.list(EXPECTED)? {
+            allow.push(entry(&item)?);
+        }
+    }
+    Ok(())
+}
+
+fn entry(item: &Item<'_>) -> Result<AllowEntry, ConfigError> {
+    let text = item.string("an address, a prefix or a name, in quotes")?;
+    if looks_like_an_address(text) {
+        return parse_prefix(text)
+            .map(AllowEntry::Prefix)
+            .map_err(|error| item.error(error));
+    }
+    let name = text.strip_suffix('.').unwrap_or(text);
+    if is_dns_name(name) {
+        return Ok(AllowEntry::Name(name.to_ascii_lowercase()));
+    }
+    Err(item.error(format!(
+        "{} is neither an IP address nor a DNS name; write for example \"192.0.2.7\", \
+         \"10.0.0.0/8\" or \"monitoring.example.com\"",
+        quote(text)
+    )))
+}
+
+/// Whether an error about an address would help more than one about a name: no name has a
+/// `:` or `/`, and no top-level domain is a number.
+fn looks_like_an_address(text: &str) -> bool {
+    let last = text.rsplit('.').next().unwrap_or(text);
+    text.contains([':', '/'])
+        || (!last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Whether `name` can be asked of the DNS (RFC 1035, with the underscores of practice).
+fn is_dns_name(name: &str) -> bool {
+    const LONGEST: usize = 253;
+    const LONGEST_LABEL: usize = 63;
+    name.len() <= LONGEST
+        && name.split('.').all(|label| {
+            (1..=LONGEST_LABEL).contains(&label.len())
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        })
+}

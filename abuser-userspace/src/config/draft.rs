@@ -1,0 +1,157 @@
+//! A configuration in the making: file after file is written over it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use abuser_common::layout::MAX_LIMITS;
+use toml::de::{DeTable, DeValue};
+
+use super::{
+    Config, Mode, allow, ban,
+    error::{ConfigError, quote},
+    limit,
+    section::{self, Item, Section},
+    source::{Place, Source},
+};
+
+/// The longest name of an interface, in bytes (`IFNAMSIZ - 1` of the kernel).
+const MAX_INTERFACE_LENGTH: usize = 15;
+
+/// What the files read so far say, and where they say what must go together.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    config: Config,
+    limit_names: HashMap<String, Place>,
+    ban_places: ban::Places,
+}
+
+impl Draft {
+    /// Adds a file: its scalars replace earlier ones, its lists are appended.
+    pub(super) fn add(&mut self, source: &Arc<Source>) -> Result<(), ConfigError> {
+        let table = DeTable::parse(source.text()).map_err(|error| {
+            let offset = error.span().map_or(0, |span| span.start);
+            let message = error.message().replace('\n', "; ");
+            let hint = if message.contains("duplicate") {
+                "remove one of the two"
+            } else {
+                "texts such as \"60/m\" need quotes, lists need [ ]"
+            };
+            Place::new(source, offset).error(format!("not TOML: {message}; {hint}"))
+        })?;
+        let top = Section::new(
+            source,
+            &section::TOP,
+            table.get_ref(),
+            Place::new(source, 0),
+        )?;
+        self.interfaces(&top)?;
+        if let Some(item) = top.get("xdp") {
+            self.xdp(&item.section(&section::XDP, "a table: [xdp]")?)?;
+        }
+        if let Some(item) = top.get("api") {
+            let api = item.section(&section::API, "a table: [api]")?;
+            if let Some(item) = api.get("socket") {
+                self.config.api.socket = absolute_path(&item)?.into();
+            }
+        }
+        if let Some(item) = top.get("allow") {
+            let section = item.section(&section::ALLOW, "a table: [allow]")?;
+            allow::read(&section, &mut self.config.allow)?;
+        }
+        if let Some(item) = top.get("limit") {
+            self.limits(&item)?;
+        }
+        if let Some(item) = top.get("ban") {
+            let section = item.section(&section::BAN, "a table: [ban]")?;
+            ban::read(&section, &mut self.config.ban, &mut self.ban_places)?;
+        }
+        Ok(())
+    }
+
+    /// The configuration, after the checks that only all files together allow.
+    pub(super) fn finish(self) -> Result<Config, ConfigError> {
+        ban::check(&self.config.ban, &self.ban_places)?;
+        Ok(self.config)
+    }
+
+    fn interfaces(&mut self, top: &Section<'_>) -> Result<(), ConfigError> {
+        const EXPECTED: &str = "a list of names, for example [\"eth0\"]";
+        let Some(item) = top.get("interfaces") else {
+            return Ok(());
+        };
+        for item in item.list(EXPECTED)? {
+            let name = item.string("the name of an interface, in quotes")?;
+            if !is_interface_name(name) {
+                return Err(item.error(format!(
+                    "{} cannot be the name of an interface; write 1 to {MAX_INTERFACE_LENGTH} \
+                     bytes without /, : or spaces, as `ip link` shows it",
+                    quote(name)
+                )));
+            }
+            // Naming one twice is no harm, attaching to it twice would fail.
+            if !self.config.interfaces.iter().any(|known| known == name) {
+                self.config.interfaces.push(name.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn xdp(&mut self, section: &Section<'_>) -> Result<(), ConfigError> {
+        if let Some(item) = section.get("mode") {
+            self.config.xdp.mode = item.word(&Mode::WORDS)?;
+        }
+        if let Some(item) = section.get("pin_dir") {
+            self.config.xdp.pin_dir = absolute_path(&item)?.into();
+        }
+        Ok(())
+    }
+
+    fn limits(&mut self, item: &Item<'_>) -> Result<(), ConfigError> {
+        const EXPECTED: &str = "tables with double brackets: [[limit]]";
+        if let DeValue::Table(_) = item.value {
+            return Err(item.wrong_type(EXPECTED));
+        }
+        for item in item.list(EXPECTED)? {
+            let section = item.section(&section::LIMIT, EXPECTED)?;
+            if u32::try_from(self.config.limits.len()).unwrap_or(u32::MAX) >= MAX_LIMITS {
+                return Err(section.place.error(format!(
+                    "this [[limit]] is one more than the {MAX_LIMITS} there can be; \
+                     remove one, or merge some by listing their ports together"
+                )));
+            }
+            let limit = limit::read(&section)?;
+            let place = section
+                .get("name")
+                .map_or(section.place.clone(), |name| name.place);
+            if let Some(other) = self.limit_names.get(&limit.name) {
+                return Err(place.error(format!(
+                    "`name` in [[limit]]: \"{}\" is taken by {}; choose another",
+                    limit.name,
+                    other.describe()
+                )));
+            }
+            self.limit_names.insert(limit.name.clone(), place);
+            self.config.limits.push(limit);
+        }
+        Ok(())
+    }
+}
+
+fn absolute_path<'t>(item: &Item<'t>) -> Result<&'t str, ConfigError> {
+    let path = item.string("a path in quotes")?;
+    if path.starts_with('/') && !path.contains('\0') {
+        Ok(path)
+    } else {
+        Err(item.error(format!(
+            "{} is not an absolute path; write one that starts with /",
+            quote(path)
+        )))
+    }
+}
+
+/// Whether the kernel would accept the name (`dev_valid_name` in net/core/dev.c).
+fn is_interface_name(name: &str) -> bool {
+    (1..=MAX_INTERFACE_LENGTH).contains(&name.len())
+        && name != "."
+        && name != ".."
+        && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control())
+}

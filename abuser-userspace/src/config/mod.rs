@@ -1,0 +1,182 @@
+//! The configuration: `/etc/abuser/abuser.toml`, then `conf.d/*.toml` beside it.
+//!
+//! A firewall that misreads its configuration either locks people out or lets attackers
+//! in, so nothing is guessed: unknown keys, values out of range and settings that
+//! contradict each other are errors, each with file, line, column and what to do about it.
+//! What [`load`] returns needs no further checks, except for what only the system knows:
+//! whether interfaces exist and names resolve.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | `file` | which files are read, and how large they may be |
+//! | `draft` | how files are laid over each other |
+//! | `section`, `source` | tables, keys, values, and their places |
+//! | `limit`, `ports`, `rate` | `[[limit]]` |
+//! | `ban`, `duration` | `[ban]` |
+//! | `allow`, `prefix` | `[allow]` |
+
+mod allow;
+mod ban;
+mod draft;
+mod duration;
+mod error;
+mod file;
+mod limit;
+mod ports;
+mod prefix;
+mod rate;
+mod section;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use crate::policy::BanPolicy;
+
+pub use allow::AllowEntry;
+pub use duration::{DurationError, parse_duration};
+pub use error::ConfigError;
+pub use file::MAX_FILE_BYTES;
+pub use limit::{Action, LimitConfig, MAX_NAME_LENGTH, Protocol};
+pub use prefix::{PrefixError, parse_prefix};
+pub use rate::{RateError, RateSpec};
+
+/// All settings. [`Config::default`] is that of an empty file: no interfaces, no limits.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    /// Interfaces to attach to, each once; may be empty.
+    pub interfaces: Vec<String>,
+    /// How to attach.
+    pub xdp: Xdp,
+    /// Where to listen for commands.
+    pub api: Api,
+    /// Sources that are never dropped.
+    pub allow: Vec<AllowEntry>,
+    /// Limits, at most [`abuser_common::layout::MAX_LIMITS`], in the order of the files.
+    pub limits: Vec<LimitConfig>,
+    /// Who is banned, and for how long.
+    pub ban: BanPolicy,
+}
+
+impl Config {
+    /// The configuration where there is no file, as for `abuser run -i eth0`.
+    ///
+    /// One limit, `flood`: 10,000 packets a second of each source with 20,000 at once on top.
+    /// That is about 120 Mbit/s in full frames: more than clients send, less than a flood. A
+    /// host that takes in more than that from one source (a file server, a proxy's backend)
+    /// needs a configuration of its own, or that source in its allow list.
+    pub fn builtin() -> Self {
+        Self {
+            limits: vec![LimitConfig::flood()],
+            ..Self::default()
+        }
+    }
+}
+
+/// `[xdp]`: how to attach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Xdp {
+    /// Where in the kernel the program runs.
+    pub mode: Mode,
+    /// The directory in a BPF file system that maps and links are pinned under.
+    pub pin_dir: PathBuf,
+}
+
+impl Default for Xdp {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Auto,
+            pin_dir: PathBuf::from("/sys/fs/bpf/abuser"),
+        }
+    }
+}
+
+/// Where in the kernel the program runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// In the driver if it can, else [`Mode::Generic`].
+    #[default]
+    Auto,
+    /// In the driver, before the kernel allocates a socket buffer.
+    Driver,
+    /// In the network stack: slower, works with every driver.
+    Generic,
+}
+
+impl Mode {
+    const WORDS: [(&'static str, Self); 3] = [
+        ("auto", Self::Auto),
+        ("driver", Self::Driver),
+        ("generic", Self::Generic),
+    ];
+}
+
+impl fmt::Display for Mode {
+    /// As in the file: `auto`, `driver` or `generic`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Auto => "auto",
+            Self::Driver => "driver",
+            Self::Generic => "generic",
+        })
+    }
+}
+
+/// A text that names no [`Mode`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} is not a mode; write auto, driver or generic", error::quote(.0))]
+pub struct ModeError(String);
+
+impl FromStr for Mode {
+    type Err = ModeError;
+
+    fn from_str(text: &str) -> Result<Self, ModeError> {
+        Self::WORDS
+            .into_iter()
+            .find(|(word, _)| *word == text)
+            .map(|(_, mode)| mode)
+            .ok_or_else(|| ModeError(text.to_owned()))
+    }
+}
+
+/// `[api]`: where to listen for commands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Api {
+    /// Path of the unix socket.
+    pub socket: PathBuf,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self {
+            socket: PathBuf::from("/run/abuser/abuser.sock"),
+        }
+    }
+}
+
+/// Reads the file at `path`, then `conf.d/*.toml` beside it in the order of their names.
+///
+/// Of a setting that occurs twice the later one holds; lists are appended to.
+///
+/// # Errors
+///
+/// See [`ConfigError`]; the first thing that is wrong is reported.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    file::read_all(path)?.finish()
+}
+
+/// Reads `text` as a single file; `path` is what errors call it.
+///
+/// # Errors
+///
+/// See [`ConfigError`].
+pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
+    let mut draft = draft::Draft::default();
+    draft.add(&source::Source::new(path, text))?;
+    draft.finish()
+}

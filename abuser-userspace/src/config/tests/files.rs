@@ -1,0 +1,116 @@
+//! Files on disk: merging, and files that cannot be read.
+
+use std::{fs, time::Duration};
+
+use tempfile::TempDir;
+
+use super::{good, limit};
+use crate::config::{Config, load};
+
+fn directory(files: &[(&str, &[u8])]) -> TempDir {
+    let directory = TempDir::new().unwrap();
+    for (name, content) in files {
+        let path = directory.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    directory
+}
+
+#[track_caller]
+fn load_error(directory: &TempDir) -> String {
+    load(&directory.path().join("a.toml"))
+        .unwrap_err()
+        .to_string()
+}
+
+#[test]
+fn files_in_conf_d_follow_in_the_order_of_their_names() {
+    let directory = directory(&[
+        (
+            "a.toml",
+            b"interfaces = [\"eth0\"]\n[ban]\nmaxretry = 1\nincrement = true\n\
+              [[limit]]\nname = \"a\"\nrate = \"1/s\"",
+        ),
+        (
+            "conf.d/20.toml",
+            b"[ban]\nmaxretry = 20\n[[limit]]\nname = \"c\"\nrate = \"1/s\"",
+        ),
+        (
+            "conf.d/10.toml",
+            b"interfaces = [\"eth1\", \"eth0\"]\n[ban]\nmaxretry = 10\nfindtime = \"1h\"\n\
+              [[limit]]\nname = \"b\"\nrate = \"1/s\"",
+        ),
+        ("conf.d/.hidden.toml", b"not toml"),
+        ("conf.d/30.toml.bak", b"not toml"),
+    ]);
+    let config = load(&directory.path().join("a.toml")).unwrap();
+    assert_eq!(config.interfaces, ["eth0", "eth1"]);
+    assert_eq!(config.ban.maxretry, 20);
+    assert_eq!(config.ban.findtime, Duration::from_secs(3600));
+    assert!(config.ban.increment);
+    let names: Vec<_> = config
+        .limits
+        .iter()
+        .map(|limit| limit.name.as_str())
+        .collect();
+    assert_eq!(names, ["a", "b", "c"]);
+}
+
+#[test]
+fn errors_across_files_name_both() {
+    let web = limit("");
+    let directory = directory(&[
+        ("a.toml", web.as_bytes()),
+        ("conf.d/b.toml", web.as_bytes()),
+    ]);
+    let error = load_error(&directory);
+    assert!(error.contains("conf.d/b.toml:2:8: "), "{error}");
+    assert!(error.contains("a.toml:2; choose another"), "{error}");
+}
+
+#[test]
+fn a_missing_file_is_an_error_that_shows_how_to_write_one() {
+    let error = load_error(&directory(&[("conf.d/b.toml", b"")]));
+    assert!(error.contains("a.toml: no such file"), "{error}");
+    assert!(error.contains("abuser run -i IFACE"), "{error}");
+    let example: Vec<_> = error
+        .lines()
+        .filter(|line| line.starts_with("    "))
+        .collect();
+    assert_eq!(good(&example.join("\n")).limits, Config::builtin().limits);
+}
+
+#[test]
+fn what_cannot_be_read_as_a_file_is_named() {
+    let too_large = vec![b'#'; 1 << 20];
+    assert!(load(&directory(&[("a.toml", &too_large)]).path().join("a.toml")).is_ok());
+    let too_large = vec![b'#'; (1 << 20) + 1];
+    let error = load_error(&directory(&[("a.toml", &too_large)]));
+    assert!(
+        error.contains("a.toml: larger than 1048576 bytes"),
+        "{error}"
+    );
+
+    let error = load_error(&directory(&[("a.toml/file", b"")]));
+    assert!(
+        error.contains("a.toml: is a directory, not a file"),
+        "{error}"
+    );
+
+    let error = load_error(&directory(&[("a.toml", b"# caf\xe9 \xff")]));
+    assert!(
+        error.contains("a.toml:1:6: the text is not UTF-8"),
+        "{error}"
+    );
+
+    let error = load_error(&directory(&[("a.toml", b""), ("conf.d/b.toml/file", b"")]));
+    assert!(error.contains("b.toml: is a directory"), "{error}");
+
+    // A path through a file: no such file can exist.
+    let directory = directory(&[("a.toml", b"")]);
+    let error = load(&directory.path().join("a.toml/b.toml"))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("cannot be read"), "{error}");
+}

@@ -1,0 +1,115 @@
+//! Who is never dropped.
+
+use abuser_common::{layout::AllowOrigin, prefix::PrefixKey};
+use ipnet::IpNet;
+
+use super::{Engine, EngineError, key, keys, net};
+use crate::{
+    api::types::{AllowInfo, AllowRequest, RemoveRequest},
+    daemon::names::ConfiguredAllow,
+};
+
+/// What is known of an allow entry.
+#[derive(Debug, Clone)]
+pub(super) struct AllowRecord {
+    origin: AllowOrigin,
+    note: Option<String>,
+}
+
+impl Engine {
+    /// Takes over what the map holds, adds what the configuration says, and only then drops
+    /// what an earlier configuration said: who stays allowed is so without a gap.
+    pub(super) fn adopt_allow_list(
+        &mut self,
+        configured: &[ConfiguredAllow],
+    ) -> Result<(), EngineError> {
+        let before = self.dataplane.allowed().0.entries()?;
+        for (key, origin) in &before {
+            if *origin == AllowOrigin::Command as u64 {
+                let record = AllowRecord {
+                    origin: AllowOrigin::Command,
+                    note: None,
+                };
+                self.allowed.insert(*key, record);
+            }
+        }
+        for ConfiguredAllow { prefix, name } in configured {
+            let record = AllowRecord {
+                origin: AllowOrigin::Config,
+                note: name.clone(),
+            };
+            self.allow_one(*prefix, record)?;
+        }
+        for (key, _) in before {
+            if !self.allowed.contains_key(&key) {
+                let (table, lengths) = self.dataplane.allowed();
+                table.remove(lengths, &key)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn allow_one(&mut self, source: IpNet, record: AllowRecord) -> Result<AllowInfo, EngineError> {
+        let key = key(&source)?;
+        let (table, lengths) = self.dataplane.allowed();
+        table.insert(lengths, &key, record.origin as u64)?;
+        let info = allow_info(&key, &record);
+        self.allowed.insert(key, record);
+        Ok(info)
+    }
+
+    pub(super) fn allow_list(&self) -> Vec<AllowInfo> {
+        self.allowed
+            .iter()
+            .map(|(key, record)| allow_info(key, record))
+            .collect()
+    }
+
+    pub(super) fn allow_by_hand(&mut self, request: &AllowRequest) -> Result<Vec<AllowInfo>, EngineError> {
+        let AllowRequest { sources, reason } = request;
+        keys(sources, "allow")?;
+        sources
+            .iter()
+            .map(|source| {
+                let record = AllowRecord {
+                    origin: AllowOrigin::Command,
+                    note: reason.clone(),
+                };
+                self.allow_one(*source, record)
+            })
+            .collect()
+    }
+
+    pub(super) fn disallow_by_hand(&mut self, request: &RemoveRequest) -> Result<Vec<AllowInfo>, EngineError> {
+        if request.all {
+            return Err(EngineError::Refused(
+                "name the allow entries to remove; there is no --all for them".to_owned(),
+            ));
+        }
+        let keys = keys(&request.sources, "remove from the allow list")?;
+        if let Some(missing) = keys.iter().find(|key| !self.allowed.contains_key(key)) {
+            return Err(EngineError::NotFound(format!(
+                "{} is not in the allow list; `abuser allow list` shows what is",
+                net(missing)
+            )));
+        }
+        let mut removed = Vec::new();
+        for key in keys {
+            let (table, lengths) = self.dataplane.allowed();
+            table.remove(lengths, &key)?;
+            if let Some(record) = self.allowed.remove(&key) {
+                removed.push(allow_info(&key, &record));
+            }
+        }
+        Ok(removed)
+    }
+}
+
+fn allow_info(key: &PrefixKey, record: &AllowRecord) -> AllowInfo {
+    AllowInfo {
+        source: net(key),
+        origin: record.origin.name().to_owned(),
+        note: record.note.clone(),
+    }
+}
+

@@ -1,0 +1,341 @@
+//! The one task that owns the maps and all that is known of bans.
+//!
+//! A ban enters the map first, then the books, then the event stream: enforcement waits
+//! for nothing. Commands that name several sources are checked for all of them before the
+//! first is acted on, so an error has changed nothing.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | `bans` | who is banned, why and until when |
+//! | `allow` | who is never dropped |
+//! | `report` | status and limits, as the API tells them |
+
+mod allow;
+mod bans;
+mod report;
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use abuser_common::{
+    event::{Event, Reason, Verdict},
+    prefix::PrefixKey,
+};
+use aya::maps::{MapData, RingBuf};
+use ipnet::IpNet;
+use tokio::{
+    sync::{broadcast, mpsc, oneshot},
+    time::MissedTickBehavior,
+};
+
+use self::{allow::AllowRecord, bans::BanBooks};
+use super::{
+    events::{EventReader, Names},
+    names::ConfiguredAllow,
+};
+use crate::{
+    api::types::{
+        AllowInfo, AllowRequest, BanInfo, BanRequest, DetachRequest, Detached, EventRecord,
+        LimitStatus, RemoveRequest, Status,
+    },
+    config::Config,
+    dataplane::{Dataplane, DataplaneError},
+    policy::{BanPolicy, Offenders},
+};
+
+/// Sources whose offences are remembered; about 30 MB at the most.
+const MAX_OFFENDERS: usize = 1 << 17;
+/// How often expired bans are cleared away. They end in the kernel to the nanosecond.
+const SWEEP: Duration = Duration::from_millis(500);
+
+/// Why a command failed. It has changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The request makes no sense or is not safe.
+    #[error("{0}")]
+    Refused(String),
+    /// What it names is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// The kernel refused.
+    #[error(transparent)]
+    Dataplane(#[from] DataplaneError),
+}
+
+/// Where an answer goes.
+pub type Reply<T> = oneshot::Sender<Result<T, EngineError>>;
+
+/// What the engine can be asked; see [`crate::api`].
+#[derive(Debug)]
+pub enum Command {
+    /// The daemon at a glance.
+    Status(Reply<Status>),
+    /// The limits.
+    Limits(Reply<Vec<LimitStatus>>),
+    /// All bans.
+    Bans(Reply<Vec<BanInfo>>),
+    /// The bans that cover an address.
+    Covering(IpAddr, Reply<Vec<BanInfo>>),
+    /// Ban.
+    Ban(BanRequest, Reply<Vec<BanInfo>>),
+    /// Remove bans.
+    Unban(RemoveRequest, Reply<Vec<BanInfo>>),
+    /// The allow list.
+    AllowList(Reply<Vec<AllowInfo>>),
+    /// Allow.
+    Allow(AllowRequest, Reply<Vec<AllowInfo>>),
+    /// Remove allow entries.
+    Disallow(RemoveRequest, Reply<Vec<AllowInfo>>),
+    /// Detach from interfaces, or from all and stop.
+    Detach(DetachRequest, Reply<Detached>),
+}
+
+/// Why the engine stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// A signal; holds its name.
+    Signal(&'static str),
+    /// `abuser detach`.
+    Detached,
+}
+
+/// The engine's state.
+pub struct Engine {
+    dataplane: Dataplane,
+    policy: BanPolicy,
+    offenders: Offenders,
+    bans: BanBooks,
+    allowed: BTreeMap<PrefixKey, AllowRecord>,
+    names: Names,
+    events: broadcast::Sender<Arc<EventRecord>>,
+    observe: bool,
+    started: (SystemTime, Instant),
+}
+
+impl Engine {
+    /// Takes over the data plane with whatever bans and allow entries it holds, and adds
+    /// the configuration's allow entries.
+    pub fn new(
+        mut dataplane: Dataplane,
+        config: &Config,
+        allow: &[ConfiguredAllow],
+        observe: bool,
+        events: broadcast::Sender<Arc<EventRecord>>,
+    ) -> Result<Self, (Dataplane, EngineError)> {
+        let bans = match dataplane.bans().0.entries() {
+            Ok(entries) => BanBooks::adopt(&entries),
+            Err(error) => return Err((dataplane, error.into())),
+        };
+        let limits = dataplane
+            .limits()
+            .loaded()
+            .iter()
+            .map(|limit| (limit.id, limit.config.name.clone()))
+            .collect();
+        let mut engine = Self {
+            dataplane,
+            policy: config.ban.clone(),
+            offenders: Offenders::new(config.ban.clone(), MAX_OFFENDERS),
+            bans,
+            allowed: BTreeMap::new(),
+            names: Names {
+                limits,
+                ..Names::default()
+            },
+            events,
+            observe,
+            started: (SystemTime::now(), Instant::now()),
+        };
+        match engine.adopt_allow_list(allow) {
+            Ok(()) => Ok(engine),
+            Err(error) => Err((engine.dataplane, error)),
+        }
+    }
+
+    /// Attaches to every interface of the configuration, or to none.
+    pub async fn attach(&mut self, config: &Config) -> Result<(), DataplaneError> {
+        self.dataplane.attach(config).await?;
+        self.names.interfaces = self
+            .dataplane
+            .attachments()
+            .iter()
+            .map(|attachment| (attachment.index, attachment.name.clone()))
+            .collect();
+        Ok(())
+    }
+
+    /// The data plane, for what only the start needs.
+    pub fn dataplane_mut(&mut self) -> &mut Dataplane {
+        &mut self.dataplane
+    }
+
+    /// Gives up a start that failed; what an earlier daemon left is kept as it is.
+    pub fn abandon(self) {
+        self.dataplane.abandon();
+    }
+
+    /// Works until `stop` comes or all interfaces were detached.
+    pub async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        ring: RingBuf<MapData>,
+        stop: impl Future<Output = &'static str>,
+    ) -> anyhow::Result<(Self, Stop)> {
+        let mut reader = EventReader::new(ring)?;
+        let mut sweep = tokio::time::interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                // Bans come first: a flood of commands must not delay them, and the
+                // kernel bounds how many events there can be.
+                biased;
+                signal = &mut stop => return Ok((self, Stop::Signal(signal))),
+                events = reader.read() => {
+                    for event in events? {
+                        self.handle_event(&event);
+                    }
+                }
+                Some(command) = commands.recv() => {
+                    if let Some(stop) = self.handle_command(command) {
+                        return Ok((self, stop));
+                    }
+                }
+                _ = sweep.tick() => self.sweep(),
+            }
+        }
+    }
+
+    /// Detaches from everything and leaves no pin behind.
+    pub fn shut_down(self) {
+        self.dataplane.shut_down();
+    }
+
+    fn handle_command(&mut self, command: Command) -> Option<Stop> {
+        match command {
+            Command::Status(reply) => answer(reply, self.status()),
+            Command::Limits(reply) => answer(reply, self.limits()),
+            Command::Bans(reply) => answer(reply, self.ban_list()),
+            Command::Covering(address, reply) => answer(reply, self.bans_covering(address)),
+            Command::Ban(request, reply) => answer(reply, self.ban_by_hand(&request)),
+            Command::Unban(request, reply) => answer(reply, self.unban_by_hand(&request)),
+            Command::AllowList(reply) => answer(reply, Ok(self.allow_list())),
+            Command::Allow(request, reply) => answer(reply, self.allow_by_hand(&request)),
+            Command::Disallow(request, reply) => answer(reply, self.disallow_by_hand(&request)),
+            Command::Detach(request, reply) => {
+                let detached = self.detach(&request);
+                let stop = detached.as_ref().is_ok_and(|detached| detached.stopped);
+                answer(reply, detached);
+                return stop.then_some(Stop::Detached);
+            }
+        }
+        None
+    }
+
+    // Events and what follows from them.
+
+    fn handle_event(&mut self, event: &Event) {
+        let Some(record) = self.names.record(event) else {
+            tracing::warn!(?event, "an event that makes no sense");
+            return;
+        };
+        self.publish(record);
+        if (event.verdict(), event.reason()) == (Some(Verdict::Drop), Some(Reason::Limit)) {
+            self.count_offence(event);
+        }
+    }
+
+    /// An over-limit drop is an offence of whoever the limit counts: the source, or the
+    /// prefix it lies in.
+    fn count_offence(&mut self, event: &Event) {
+        let (Some(limit), Some(address)) = (self.names.limit(event), event.source.address())
+        else {
+            return;
+        };
+        let limit = limit.clone();
+        let prefix = u8::try_from(event.prefix).unwrap_or(u8::MAX);
+        let Some(key) = PrefixKey::new(address, prefix) else {
+            return;
+        };
+        // Events sent before the ban took hold may still be under way.
+        if self.bans.contains(&key) {
+            return;
+        }
+        let now = Duration::from_nanos(event.time_ns);
+        let Some(sentence) = self.offenders.offence(key, now, fastrand::f64()) else {
+            return;
+        };
+        if let Err(error) = self.ban_offender(key, &limit, &sentence) {
+            tracing::error!(source = %net(&key), %error, "cannot ban");
+        }
+    }
+
+    fn publish(&self, record: EventRecord) {
+        // Without readers there is nobody to tell.
+        let _readers = self.events.send(Arc::new(record));
+    }
+
+    fn detach(&mut self, request: &DetachRequest) -> Result<Detached, EngineError> {
+        let attached: Vec<_> = self
+            .dataplane
+            .attachments()
+            .iter()
+            .map(|attachment| attachment.name.clone())
+            .collect();
+        if let Some(missing) = request
+            .interfaces
+            .iter()
+            .find(|name| !attached.contains(name))
+        {
+            return Err(EngineError::NotFound(format!(
+                "abuser is not attached to {missing:?}; it is to: {}",
+                attached.join(", ")
+            )));
+        }
+        let interfaces = if request.interfaces.is_empty() {
+            attached.clone()
+        } else {
+            request.interfaces.clone()
+        };
+        for name in &interfaces {
+            self.dataplane.detach(name);
+            tracing::info!(interface = name, "detached");
+        }
+        Ok(Detached {
+            stopped: self.dataplane.attachments().is_empty(),
+            interfaces,
+        })
+    }
+}
+
+fn answer<T>(reply: Reply<T>, result: Result<T, EngineError>) {
+    // Whoever asked may have gone.
+    let _gone = reply.send(result);
+}
+
+fn key(source: &IpNet) -> Result<PrefixKey, EngineError> {
+    PrefixKey::new(source.addr(), source.prefix_len())
+        .ok_or_else(|| EngineError::Refused(format!("{source} is not a prefix")))
+}
+
+fn keys(sources: &[IpNet], action: &str) -> Result<Vec<PrefixKey>, EngineError> {
+    if sources.is_empty() {
+        return Err(EngineError::Refused(format!(
+            "name at least one address or prefix to {action}"
+        )));
+    }
+    sources.iter().map(key).collect()
+}
+
+/// The prefix of a key that this program made.
+fn net(key: &PrefixKey) -> IpNet {
+    let length = u8::try_from(key.length).unwrap_or(0);
+    key.address()
+        .and_then(|address| IpNet::new(address, length).ok())
+        .unwrap_or_default()
+}
+

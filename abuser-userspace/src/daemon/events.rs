@@ -1,0 +1,136 @@
+//! The ring buffer's reading end, and the records that come of it.
+
+use std::{collections::HashMap, io};
+
+use abuser_common::{
+    event::{Event, Reason, Verdict},
+    gcra::KernelTime,
+    packet::{ICMP, ICMPV6, TCP, UDP},
+};
+use aya::maps::{MapData, RingBuf};
+use aya_log::EbpfLogger;
+use tokio::io::{Interest, unix::AsyncFd};
+
+use super::clock;
+use crate::{
+    api::types::{EventKind, EventRecord},
+    dataplane::{Dataplane, wall_clock},
+};
+
+/// Events read at once before anything else gets its turn.
+const BATCH: usize = 256;
+
+/// The ring buffer as a source of events.
+pub(super) struct EventReader {
+    ring: AsyncFd<RingBuf<MapData>>,
+    /// Records that were not events, which only another version's program writes.
+    undecodable: u64,
+}
+
+impl EventReader {
+    /// Must be called within a tokio runtime.
+    pub(super) fn new(ring: RingBuf<MapData>) -> io::Result<Self> {
+        Ok(Self {
+            // SAFETY: the ring owns its descriptor and never changes it.
+            ring: unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE)? },
+            undecodable: 0,
+        })
+    }
+
+    /// Waits for events and reads some; at least one, unless what came was not one.
+    /// Dropping the future loses none.
+    pub(super) async fn read(&mut self) -> io::Result<Vec<Event>> {
+        let mut ready = self.ring.readable_mut().await?;
+        let mut events = Vec::new();
+        let ring = ready.get_inner_mut();
+        while events.len() < BATCH {
+            let Some(record) = ring.next() else {
+                ready.clear_ready();
+                break;
+            };
+            match Event::decode(&record) {
+                Ok(event) => events.push(event),
+                Err(error) => {
+                    if self.undecodable == 0 {
+                        tracing::warn!(%error, "unreadable event; further ones are only counted");
+                    }
+                    self.undecodable += 1;
+                }
+            }
+        }
+        Ok(events)
+    }
+}
+
+/// What is needed to say what an event is about.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    /// Limits by id.
+    pub(super) limits: HashMap<u32, String>,
+    /// Interfaces by index.
+    pub(super) interfaces: HashMap<u32, String>,
+}
+
+impl Names {
+    /// The limit that an event is about, if it is about one that is still in force.
+    pub(super) fn limit(&self, event: &Event) -> Option<&String> {
+        match event.reason()? {
+            Reason::Limit => self.limits.get(&u32::try_from(event.cause).ok()?),
+            Reason::Ban => None,
+        }
+    }
+
+    /// The record that readers of events get; `None` if the event makes no sense.
+    pub(super) fn record(&self, event: &Event) -> Option<EventRecord> {
+        let kind = match event.verdict()? {
+            Verdict::Drop => EventKind::Drop,
+            Verdict::Observe => EventKind::Observe,
+            Verdict::Allow => EventKind::Allow,
+        };
+        Some(EventRecord {
+            time: clock::format(wall_clock(KernelTime(event.time_ns))),
+            kind,
+            interface: self.interfaces.get(&event.interface).cloned(),
+            source: Some(event.source.address()?.to_string()),
+            protocol: Some(protocol(event.protocol)),
+            port: (event.has_port == 1).then_some(event.port),
+            limit: self.limit(event).cloned(),
+            ban: (event.reason()? == Reason::Ban).then_some(event.cause),
+            drops: Some(event.drops),
+            bytes: Some(event.length),
+            expires: None,
+            reason: None,
+        })
+    }
+}
+
+fn protocol(number: u8) -> String {
+    match number {
+        TCP => "tcp".to_owned(),
+        UDP => "udp".to_owned(),
+        ICMP => "icmp".to_owned(),
+        ICMPV6 => "icmpv6".to_owned(),
+        number => number.to_string(),
+    }
+}
+
+/// Passes on what the XDP program itself logs.
+pub(super) fn log_program(dataplane: &mut Dataplane) {
+    let logger = EbpfLogger::init(dataplane.program_mut())
+        .map_err(io::Error::other)
+        .and_then(|logger| {
+            // SAFETY: the logger owns its ring, which owns its descriptor.
+            Ok(unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE)? })
+        });
+    match logger {
+        Ok(mut logger) => {
+            tokio::spawn(async move {
+                while let Ok(mut ready) = logger.readable_mut().await {
+                    ready.get_inner_mut().flush();
+                    ready.clear_ready();
+                }
+            });
+        }
+        Err(error) => tracing::warn!(%error, "the XDP program's own log is not read"),
+    }
+}

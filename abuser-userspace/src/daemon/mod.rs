@@ -1,0 +1,159 @@
+//! `abuser run`: load, attach, listen, and on a signal leave everything as it was.
+//!
+//! One task, the [`engine`], owns the maps and all that is known of bans; everyone else
+//! sends it commands. Readers of events hang on a broadcast channel: one that is too slow
+//! misses some and is told so, and never holds up enforcement.
+
+pub mod clock;
+pub mod engine;
+mod events;
+pub mod names;
+mod socket;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{broadcast, mpsc, oneshot},
+};
+
+use self::engine::{Engine, Stop};
+use crate::{
+    api::{
+        server::{self, Api, missed},
+        types::EventRecord,
+    },
+    config::Config,
+    dataplane::{Dataplane, attach::mode_name},
+};
+
+/// Events that a slow reader may be behind before it misses some.
+const EVENT_BACKLOG: usize = 8192;
+/// Commands that may wait for the engine.
+const COMMAND_BACKLOG: usize = 64;
+
+/// How long answers under way may take when the daemon stops.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
+
+/// What `abuser run` was asked for.
+#[derive(Debug)]
+pub struct Options {
+    /// The configuration, with what the command line overrides.
+    pub config: Config,
+    /// Where the configuration came from, for the log.
+    pub config_path: Option<PathBuf>,
+    /// Drop nothing, only count and report.
+    pub observe: bool,
+    /// Print events to standard output.
+    pub print: Option<fn(&EventRecord) -> std::io::Result<()>>,
+    /// What the XDP program itself logs: 0 nothing to 5 traces.
+    pub program_log_level: u8,
+}
+
+/// Runs until a signal or `abuser detach`.
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    let Options {
+        config,
+        config_path,
+        observe,
+        print,
+        program_log_level,
+    } = options;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+
+    let allow = names::resolve(&config.allow).await;
+    let (events, _) = broadcast::channel(EVENT_BACKLOG);
+    let dataplane = Dataplane::load(&config, observe, program_log_level)?;
+    let mut engine = match Engine::new(dataplane, &config, &allow, observe, events.clone()) {
+        Ok(engine) => engine,
+        Err((dataplane, error)) => {
+            dataplane.abandon();
+            return Err(error.into());
+        }
+    };
+    let listener = match socket::listen(&config.api.socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            engine.abandon();
+            return Err(error.into());
+        }
+    };
+    let _socket = socket::Guard(config.api.socket.clone());
+    // Nothing is dropped before this line, and whoever is allowed is so already.
+    if let Err(error) = engine.attach(&config).await {
+        engine.abandon();
+        return Err(error.into());
+    }
+    events::log_program(engine.dataplane_mut());
+    let ring = engine.dataplane_mut().take_events()?;
+    announce(engine.dataplane_mut(), &config, config_path.as_deref(), observe);
+
+    let (commands, inbox) = mpsc::channel(COMMAND_BACKLOG);
+    if let Some(print) = print {
+        tokio::spawn(print_events(events.subscribe(), print));
+    }
+    let (stop_server, stopped) = oneshot::channel();
+    let server = tokio::spawn(server::serve(listener, Api { commands, events }, stopped));
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    };
+    let (engine, stop) = engine.run(inbox, ring, stop).await?;
+    tracing::info!(
+        "{}, detaching",
+        match stop {
+            Stop::Signal(name) => name,
+            Stop::Detached => "asked to detach",
+        }
+    );
+    engine.shut_down();
+    // Whoever asked for this is to have its answer; readers of events would wait forever.
+    drop(stop_server);
+    if tokio::time::timeout(LAST_ANSWERS, server).await.is_err() {
+        tracing::debug!("closed the API on those who still listened");
+    }
+    Ok(())
+}
+
+fn announce(
+    dataplane: &Dataplane,
+    config: &Config,
+    config_path: Option<&std::path::Path>,
+    observe: bool,
+) {
+    let interfaces: Vec<_> = dataplane
+        .attachments()
+        .iter()
+        .map(|a| format!("{} ({})", a.name, mode_name(a.generic)))
+        .collect();
+    tracing::info!(
+        config = %config_path.map_or_else(|| "built in".to_owned(), |path| path.display().to_string()),
+        limits = config.limits.len(),
+        socket = %config.api.socket.display(),
+        "protecting {}{}{}",
+        interfaces.join(", "),
+        if observe { ", observing only" } else { "" },
+        if dataplane.adopted() { ", with the bans of an earlier run" } else { "" },
+    );
+}
+
+async fn print_events(
+    mut receiver: broadcast::Receiver<Arc<EventRecord>>,
+    print: fn(&EventRecord) -> std::io::Result<()>,
+) {
+    loop {
+        let printed = match receiver.recv().await {
+            Ok(event) => print(&event),
+            Err(broadcast::error::RecvError::Lagged(count)) => print(&missed(count)),
+            Err(broadcast::error::RecvError::Closed) => return,
+        };
+        // A reader that closed the pipe wants no more; enforcement goes on.
+        if printed.is_err() {
+            return;
+        }
+    }
+}

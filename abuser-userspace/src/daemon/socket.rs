@@ -1,0 +1,149 @@
+//! The unix socket: made so that only root and the group `abuser` may talk to it.
+
+use std::{
+    fs::{self, DirBuilder, Permissions},
+    io,
+    os::unix::{
+        fs::{DirBuilderExt as _, PermissionsExt as _},
+        net::UnixStream,
+    },
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    sys::socket::{getsockopt, sockopt::PeerCredentials},
+    unistd::{Group, chown},
+};
+use tokio::net::UnixListener;
+
+/// The group that may talk to the daemon besides root, if it exists.
+const GROUP: &str = "abuser";
+
+/// Why the socket could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SocketError {
+    /// Someone listens there.
+    #[error(
+        "another abuser (process {pid}) already listens at {path}; `abuser status` shows it, \
+         `abuser detach` stops it"
+    )]
+    AlreadyRunning {
+        /// The other's process id.
+        pid: i32,
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Something that is not a socket is there.
+    #[error("{path} exists and is not a socket; move it away, or set [api] socket to another path")]
+    NotASocket {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The system refused.
+    #[error("cannot {action} {path}: {source}; [api] socket sets another path")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Removes the socket when the daemon is done.
+pub(super) struct Guard(pub(super) PathBuf);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.0) {
+            tracing::debug!(path = %self.0.display(), %error, "the socket is gone already");
+        }
+    }
+}
+
+/// Listens at `path`; a socket that a dead daemon left is replaced.
+pub(super) fn listen(path: &Path) -> Result<UnixListener, SocketError> {
+    let error = |action, path: &Path| {
+        let path = path.to_owned();
+        move |source| SocketError::Io {
+            action,
+            path,
+            source,
+        }
+    };
+    if let Some(folder) = path.parent()
+        && !folder.exists()
+    {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(folder)
+            .map_err(error("make the folder", folder))?;
+    }
+    clear_stale(path)?;
+    let listener = UnixListener::bind(path).map_err(error("listen at", path))?;
+    let group = Group::from_name(GROUP).ok().flatten();
+    if let Some(group) = group {
+        chown(path, None, Some(group.gid))
+            .map_err(|errno| error("give the group `abuser`", path)(errno.into()))?;
+    }
+    fs::set_permissions(path, Permissions::from_mode(0o660))
+        .map_err(error("set the permissions of", path))?;
+    Ok(listener)
+}
+
+fn clear_stale(path: &Path) -> Result<(), SocketError> {
+    use std::os::unix::fs::FileTypeExt as _;
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(SocketError::NotASocket {
+            path: path.to_owned(),
+        });
+    }
+    if let Ok(stream) = UnixStream::connect(path) {
+        let pid = getsockopt(&stream, PeerCredentials).map_or(0, |peer| peer.pid());
+        return Err(SocketError::AlreadyRunning {
+            pid,
+            path: path.to_owned(),
+        });
+    }
+    fs::remove_file(path).map_err(|source| SocketError::Io {
+        action: "replace the socket of a dead daemon at",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dead_daemon_s_socket_is_replaced_and_a_live_one_s_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run/abuser.sock");
+        let first = listen(&path).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o660);
+        let error = listen(&path).unwrap_err();
+        let pid = i32::try_from(std::process::id()).unwrap();
+        assert!(
+            matches!(error, SocketError::AlreadyRunning { pid: found, .. } if found == pid),
+            "{error}"
+        );
+        drop(first);
+        listen(&path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_in_the_socket_s_place_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("precious");
+        fs::write(&path, "data").unwrap();
+        assert!(matches!(listen(&path), Err(SocketError::NotASocket { .. })));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "data");
+    }
+}

@@ -1,0 +1,241 @@
+//! Attaching the program to an interface.
+//!
+//! Attachment is a BPF link pinned by the interface's index. While the pin lies there the
+//! program stays on, daemon or not. A link that is still on its interface is adopted: its
+//! program is replaced at once. Whatever else is on an interface is not ours to touch.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Ebpf,
+    programs::{
+        ProgramError, XdpMode,
+        links::{FdLink, PinnedLink},
+        xdp::XdpLink,
+    },
+};
+use nix::errno::Errno;
+
+use super::{
+    error::{DataplaneError, chain},
+    interfaces::{Interface, program_name},
+    pins::PinDir,
+    program::xdp,
+};
+use crate::config::Mode;
+
+/// The program on one interface.
+#[derive(Debug)]
+pub struct Attachment {
+    /// The interface's name.
+    pub name: String,
+    /// Its index.
+    pub index: u32,
+    /// Whether the network stack runs the program instead of the driver.
+    pub generic: bool,
+    /// The program's id.
+    pub program: u32,
+    /// Whether an earlier daemon had attached it.
+    pub adopted: bool,
+    link: FdLink,
+    pin: PathBuf,
+}
+
+impl Attachment {
+    /// Takes the program off the interface.
+    pub fn detach(self) {
+        let Self { link, pin, .. } = self;
+        if let Err(error) = std::fs::remove_file(&pin) {
+            tracing::warn!(pin = %pin.display(), %error, "cannot remove the link's pin");
+        }
+        // The last holder of an unpinned link detaches it.
+        drop(link);
+    }
+}
+
+/// Makes sure that no program but our own is on the interface.
+pub fn check_free(pins: &PinDir, interface: &Interface) -> Result<(), DataplaneError> {
+    let Some(attached) = interface.xdp else {
+        return Ok(());
+    };
+    if pinned_program(&pins.link(interface.index)) == Some(attached.program) {
+        return Ok(());
+    }
+    Err(DataplaneError::Foreign {
+        interface: interface.name.clone(),
+        program: program_name(attached.program),
+        id: attached.program,
+    })
+}
+
+/// Removes pinned links of interfaces that are not to be attached to any more.
+pub fn forget_stale_links(pins: &PinDir, wanted: &BTreeMap<u32, Interface>) {
+    for index in pins.links() {
+        if !wanted.contains_key(&index) {
+            tracing::info!(interface = index, "detaching from an interface that is not configured any more");
+            pins.remove_link(index);
+        }
+    }
+}
+
+/// Attaches to an interface that [`check_free`] found free.
+pub fn attach(
+    program: &mut Ebpf,
+    pins: &PinDir,
+    interface: &Interface,
+    mode: Mode,
+) -> Result<Attachment, DataplaneError> {
+    let pin = pins.link(interface.index);
+    if let Some(link) = adoptable(&pin, interface, mode) {
+        return adopt(program, link, pin, interface);
+    }
+    // A link that lost its interface keeps its pin; the interface is known to be free.
+    pins.remove_link(interface.index);
+    match mode {
+        Mode::Driver => create(program, &pin, interface, false).map_err(|error| match error {
+            DataplaneError::Attach {
+                interface,
+                mode,
+                message,
+            } => DataplaneError::Attach {
+                interface,
+                mode,
+                message: format!("{message}; mode \"auto\" or \"generic\" works on every interface"),
+            },
+            error => error,
+        }),
+        Mode::Generic => create(program, &pin, interface, true),
+        Mode::Auto => create(program, &pin, interface, false).or_else(|error| {
+            let attachment = create(program, &pin, interface, true)?;
+            tracing::warn!(
+                interface = interface.name,
+                "{error}; attached in generic mode instead, where packets are dropped later and \
+                 at a higher cost"
+            );
+            Ok(attachment)
+        }),
+    }
+}
+
+/// The pinned link if it is on this interface in a mode that will do.
+fn adoptable(pin: &Path, interface: &Interface, mode: Mode) -> Option<PinnedLink> {
+    let attached = interface.xdp?;
+    if pinned_program(pin) != Some(attached.program) {
+        return None;
+    }
+    match (mode, attached.generic) {
+        (Mode::Auto, _) | (Mode::Driver, false) | (Mode::Generic, true) => {
+            PinnedLink::from_pin(pin).ok()
+        }
+        (Mode::Driver, true) | (Mode::Generic, false) => None,
+    }
+}
+
+fn adopt(
+    program: &mut Ebpf,
+    link: PinnedLink,
+    pin: PathBuf,
+    interface: &Interface,
+) -> Result<Attachment, DataplaneError> {
+    let generic = interface.xdp.is_some_and(|attached| attached.generic);
+    let error = |source: ProgramError| attach_error(interface, generic, &source);
+    let link = XdpLink::try_from(FdLink::from(link)).map_err(|source| DataplaneError::Attach {
+        interface: interface.name.clone(),
+        mode: mode_name(generic),
+        message: chain(&source),
+    })?;
+    let xdp = xdp(program)?;
+    let id = xdp.attach_to_link(link).map_err(error)?;
+    let link = xdp.take_link(id).map_err(error)?;
+    let link = FdLink::try_from(link).map_err(|source| DataplaneError::Attach {
+        interface: interface.name.clone(),
+        mode: mode_name(generic),
+        message: chain(&source),
+    })?;
+    attachment(link, pin, interface, generic, true)
+}
+
+fn create(
+    program: &mut Ebpf,
+    pin: &Path,
+    interface: &Interface,
+    generic: bool,
+) -> Result<Attachment, DataplaneError> {
+    let mode = if generic {
+        XdpMode::Skb
+    } else {
+        XdpMode::Driver
+    };
+    let error = |source: ProgramError| attach_error(interface, generic, &source);
+    let refused = |message| DataplaneError::Attach {
+        interface: interface.name.clone(),
+        mode: mode_name(generic),
+        message,
+    };
+    let xdp = xdp(program)?;
+    let id = xdp.attach_to_if_index(interface.index, mode).map_err(error)?;
+    let link = xdp.take_link(id).map_err(error)?;
+    // Only a BPF link can be pinned; one through netlink would outlive nobody's crash.
+    let link = FdLink::try_from(link).map_err(|source| refused(chain(&source)))?;
+    let link = link.pin(pin).map_err(|source| refused(chain(&source)))?;
+    attachment(link.into(), pin.to_owned(), interface, generic, false)
+}
+
+fn attachment(
+    link: FdLink,
+    pin: PathBuf,
+    interface: &Interface,
+    generic: bool,
+    adopted: bool,
+) -> Result<Attachment, DataplaneError> {
+    let info = link.info().map_err(|source| DataplaneError::Attach {
+        interface: interface.name.clone(),
+        mode: mode_name(generic),
+        message: chain(&source),
+    })?;
+    Ok(Attachment {
+        name: interface.name.clone(),
+        index: interface.index,
+        generic,
+        program: info.program_id(),
+        adopted,
+        link,
+        pin,
+    })
+}
+
+fn pinned_program(pin: &Path) -> Option<u32> {
+    let link = FdLink::from(PinnedLink::from_pin(pin).ok()?);
+    Some(link.info().ok()?.program_id())
+}
+
+/// `driver` or `generic`.
+pub const fn mode_name(generic: bool) -> &'static str {
+    if generic { "generic" } else { "driver" }
+}
+
+fn attach_error(interface: &Interface, generic: bool, error: &ProgramError) -> DataplaneError {
+    let errno = match error {
+        ProgramError::SyscallError(error) => error.io_error.raw_os_error().map(Errno::from_raw),
+        _ => None,
+    };
+    let message = match errno {
+        Some(Errno::EOPNOTSUPP) if !generic => {
+            "its driver has no native XDP".to_owned()
+        }
+        Some(Errno::EPERM) => "not permitted; run with sudo".to_owned(),
+        Some(Errno::EBUSY | Errno::EEXIST) => {
+            "another XDP program is on it; see `ip -details link show`".to_owned()
+        }
+        Some(Errno::ENODEV) => "the interface is gone".to_owned(),
+        _ => chain(error),
+    };
+    DataplaneError::Attach {
+        interface: interface.name.clone(),
+        mode: mode_name(generic),
+        message,
+    }
+}

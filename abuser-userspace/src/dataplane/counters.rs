@@ -1,0 +1,92 @@
+//! The program's counters, summed over CPUs.
+
+use abuser_common::{
+    gate::EventStats,
+    layout::{LimitCounters, Outcome, Traffic, maps},
+};
+use aya::{
+    Ebpf, Pod,
+    maps::{MapData, PerCpuArray, PerCpuValues},
+};
+
+use super::{error::DataplaneError, program::take_map};
+
+/// The maps that count.
+pub struct Counters {
+    outcomes: PerCpuArray<MapData, Traffic>,
+    events: PerCpuArray<MapData, EventStats>,
+}
+
+impl Counters {
+    pub(super) fn open(program: &mut Ebpf) -> Result<Self, DataplaneError> {
+        Ok(Self {
+            outcomes: open(program, maps::OUTCOMES)?,
+            events: open(program, maps::EVENT_STATS)?,
+        })
+    }
+
+    /// Packets and bytes by what became of them.
+    pub fn outcomes(&self) -> Result<Vec<(Outcome, Traffic)>, DataplaneError> {
+        Outcome::ALL
+            .into_iter()
+            .map(|outcome| {
+                let values = self
+                    .outcomes
+                    .get(&(outcome as u32), 0)
+                    .map_err(|error| DataplaneError::map(maps::OUTCOMES, error))?;
+                let mut sum = Traffic::default();
+                for Traffic { packets, bytes } in values.iter() {
+                    sum.packets += packets;
+                    sum.bytes += bytes;
+                }
+                Ok((outcome, sum))
+            })
+            .collect()
+    }
+
+    /// What became of events; `budget_tat` means nothing in a sum and is 0.
+    pub fn events(&self) -> Result<EventStats, DataplaneError> {
+        let values = self
+            .events
+            .get(&0, 0)
+            .map_err(|error| DataplaneError::map(maps::EVENT_STATS, error))?;
+        let mut sum = EventStats::default();
+        for EventStats {
+            budget_tat: _,
+            sent,
+            suppressed,
+            lost,
+        } in values.iter()
+        {
+            sum.sent += sent;
+            sum.suppressed += suppressed;
+            sum.lost += lost;
+        }
+        Ok(sum)
+    }
+}
+
+/// One limit's counters, summed over CPUs.
+pub(super) fn sum_limit_counters(values: &PerCpuValues<LimitCounters>) -> LimitCounters {
+    let mut sum = LimitCounters::default();
+    for LimitCounters {
+        conforming,
+        dropped,
+        observed,
+        allowed,
+        contended,
+    } in values.iter()
+    {
+        sum.conforming += conforming;
+        sum.dropped += dropped;
+        sum.observed += observed;
+        sum.allowed += allowed;
+        sum.contended += contended;
+    }
+    sum
+}
+
+fn open<V: Pod>(program: &mut Ebpf, name: &str) -> Result<PerCpuArray<MapData, V>, DataplaneError> {
+    PerCpuArray::try_from(take_map(program, name)?)
+        .map_err(|error| DataplaneError::map(name, error))
+}

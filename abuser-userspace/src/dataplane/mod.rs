@@ -1,0 +1,226 @@
+//! The kernel half, seen from the daemon: load the program, attach it, read and write its
+//! maps.
+//!
+//! Maps and links are pinned under `<pin_dir>/v<layout>`, so that enforcement outlives the
+//! daemon: after a crash the program goes on dropping, and the next start adopts what it
+//! finds and replaces the program in the pinned links at once.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`attach`] | interfaces: foreign programs, modes, links |
+//! | [`interfaces`] | what the kernel says of interfaces (netlink) |
+//! | [`limits`] | limits from the configuration to the maps |
+//! | [`pins`] | bpffs, the pin folder, its lock |
+//! | [`prefixes`] | the ban and allow tables |
+//! | [`program`] | loading; who may, and which kernels can |
+
+pub mod attach;
+pub mod counters;
+pub mod error;
+pub mod interfaces;
+pub mod limits;
+pub mod pins;
+pub mod prefixes;
+pub mod program;
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use abuser_common::{
+    gcra::KernelTime,
+    layout::{Ban, maps},
+    prefix::List,
+};
+use aya::{
+    Ebpf,
+    maps::{MapData, RingBuf},
+};
+
+pub use self::error::DataplaneError;
+use self::{
+    attach::Attachment,
+    counters::Counters,
+    interfaces::Netlink,
+    limits::LimitTables,
+    pins::PinDir,
+    prefixes::{Lengths, PrefixTable},
+};
+use crate::config::Config;
+
+/// The loaded program with its maps and the interfaces it is attached to.
+pub struct Dataplane {
+    program: Ebpf,
+    pins: PinDir,
+    netlink: Netlink,
+    attachments: Vec<Attachment>,
+    lengths: Lengths,
+    bans: PrefixTable<Ban>,
+    allowed: PrefixTable<u64>,
+    limits: LimitTables,
+    counters: Counters,
+    /// Whether the maps were found pinned, with what an earlier daemon left in them.
+    adopted: bool,
+}
+
+impl Dataplane {
+    /// Loads the program into the kernel, or adopts what an earlier daemon left pinned.
+    /// Nothing is attached yet.
+    ///
+    /// Must be called within a tokio runtime.
+    pub fn load(config: &Config, observe: bool, log_level: u8) -> Result<Self, DataplaneError> {
+        program::check_system()?;
+        let pins = PinDir::lock(&config.xdp.pin_dir)?;
+        let adopted = pins.has_maps();
+        let loaded = Self::load_into(pins, config, observe, log_level, adopted);
+        if let Err((pins, _)) = &loaded
+            && !adopted
+        {
+            // What this start made is of no use to anyone.
+            pins.remove_all();
+        }
+        loaded.map_err(|(_, error)| error)
+    }
+
+    fn load_into(
+        pins: PinDir,
+        config: &Config,
+        observe: bool,
+        log_level: u8,
+        adopted: bool,
+    ) -> Result<Self, (PinDir, DataplaneError)> {
+        let opened = (|| {
+            let mut program = program::load(&pins, log_level)?;
+            let mut lengths = Lengths::open(&mut program)?;
+            let bans = PrefixTable::open(&mut program, maps::BANS, List::Bans, &mut lengths)?;
+            let allowed =
+                PrefixTable::open(&mut program, maps::ALLOWED, List::Allowed, &mut lengths)?;
+            let mut limits = LimitTables::open(&mut program)?;
+            limits.apply(&config.limits, observe)?;
+            let counters = Counters::open(&mut program)?;
+            let netlink = Netlink::connect()?;
+            Ok((program, lengths, bans, allowed, limits, counters, netlink))
+        })();
+        match opened {
+            Ok((program, lengths, bans, allowed, limits, counters, netlink)) => Ok(Self {
+                program,
+                pins,
+                netlink,
+                attachments: Vec::new(),
+                lengths,
+                bans,
+                allowed,
+                limits,
+                counters,
+                adopted,
+            }),
+            Err(error) => Err((pins, error)),
+        }
+    }
+
+    /// Whether an earlier daemon's bans and buckets were adopted.
+    pub fn adopted(&self) -> bool {
+        self.adopted
+    }
+
+    /// The ring buffer of events; it can be taken once.
+    pub fn take_events(&mut self) -> Result<RingBuf<MapData>, DataplaneError> {
+        let map = program::take_map(&mut self.program, maps::EVENTS)?;
+        RingBuf::try_from(map).map_err(|source| DataplaneError::map(maps::EVENTS, source))
+    }
+
+    /// The program, for its own log.
+    pub fn program_mut(&mut self) -> &mut Ebpf {
+        &mut self.program
+    }
+
+    /// Attaches to every interface named, or to none of them.
+    pub async fn attach(&mut self, config: &Config) -> Result<(), DataplaneError> {
+        let mut targets = BTreeMap::new();
+        for name in &config.interfaces {
+            let interface = self.netlink.interface(name).await?;
+            attach::check_free(&self.pins, &interface)?;
+            targets.insert(interface.index, interface);
+        }
+        attach::forget_stale_links(&self.pins, &targets);
+        for interface in targets.into_values() {
+            let attachment =
+                attach::attach(&mut self.program, &self.pins, &interface, config.xdp.mode)?;
+            self.attachments.push(attachment);
+        }
+        Ok(())
+    }
+
+    /// The interfaces that the program is attached to.
+    pub fn attachments(&self) -> &[Attachment] {
+        &self.attachments
+    }
+
+    /// Detaches from one interface; `false` if the program was not attached there.
+    pub fn detach(&mut self, interface: &str) -> bool {
+        let Some(position) = self.attachments.iter().position(|a| a.name == interface) else {
+            return false;
+        };
+        self.attachments.swap_remove(position).detach();
+        true
+    }
+
+    /// Gives up a start that failed: what this start made is taken back, what an earlier
+    /// daemon left stays as it is.
+    pub fn abandon(mut self) {
+        if !self.adopted {
+            self.shut_down();
+            return;
+        }
+        for attachment in self.attachments.drain(..).filter(|a| !a.adopted) {
+            attachment.detach();
+        }
+    }
+
+    /// Detaches from everything and leaves no pin behind.
+    pub fn shut_down(mut self) {
+        for attachment in self.attachments.drain(..) {
+            attachment.detach();
+        }
+        self.pins.remove_all();
+    }
+
+    /// The ban table with what it needs to be changed.
+    pub fn bans(&mut self) -> (&mut PrefixTable<Ban>, &mut Lengths) {
+        (&mut self.bans, &mut self.lengths)
+    }
+
+    /// The allow table with what it needs to be changed.
+    pub fn allowed(&mut self) -> (&mut PrefixTable<u64>, &mut Lengths) {
+        (&mut self.allowed, &mut self.lengths)
+    }
+
+    /// The counters.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The limits that are in force.
+    pub fn limits(&self) -> &LimitTables {
+        &self.limits
+    }
+}
+
+/// The kernel's monotonic clock, as the program reads it.
+pub fn kernel_now() -> KernelTime {
+    // CLOCK_MONOTONIC cannot fail on Linux; if it did, 0 makes nothing expire early.
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+        .map(|time| KernelTime(u64::try_from(Duration::from(time).as_nanos()).unwrap_or(u64::MAX)))
+        .unwrap_or_default()
+}
+
+/// The wall-clock time of a kernel time, as the clocks stand now.
+pub fn wall_clock(time: KernelTime) -> SystemTime {
+    let (now, wall) = (kernel_now(), SystemTime::now());
+    let ahead = Duration::from_nanos(time.since_ns(now));
+    let behind = Duration::from_nanos(now.since_ns(time));
+    wall.checked_add(ahead)
+        .and_then(|wall| wall.checked_sub(behind))
+        .unwrap_or(wall)
+}

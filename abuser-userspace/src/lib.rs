@@ -1,0 +1,17 @@
+//! abuser: the daemon and the command line.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`cli`] | the command line: arguments, tables, exit codes |
+//! | [`config`] | the configuration file |
+//! | [`daemon`] | `abuser run`: the engine that owns bans |
+//! | [`dataplane`] | the kernel half: program, maps, interfaces |
+//! | [`policy`] | when to ban and for how long |
+//! | [`api`] | how the command line talks to the daemon |
+
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod dataplane;
+pub mod policy;

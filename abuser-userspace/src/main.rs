@@ -1,0 +1,7 @@
+//! The binary `abuser`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    abuser::cli::main()
+}

@@ -125,7 +125,8 @@ impl Word<'_> {
     pub fn compare_exchange(&self, old: u64, new: u64) -> bool {
         use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg};
         // SAFETY: as for `load`. Only SeqCst is compiled correctly for this target.
-        let (_, stored) = unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(self.word, old, new) };
+        let (_, stored) =
+            unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(self.word, old, new) };
         stored
     }
 

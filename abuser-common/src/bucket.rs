@@ -51,7 +51,11 @@ impl<'a> Shared<'a, Bucket> {
     #[inline(always)]
     pub fn hits(&self) -> Shared<'a, Hits> {
         // SAFETY: as above; a field of a live value is not null.
-        unsafe { Shared::new(core::ptr::NonNull::new_unchecked(&raw mut (*self.as_ptr()).hits)) }
+        unsafe {
+            Shared::new(core::ptr::NonNull::new_unchecked(
+                &raw mut (*self.as_ptr()).hits,
+            ))
+        }
     }
 }
 

@@ -46,14 +46,17 @@ impl<'a> Shared<'a, Hits> {
     #[inline(always)]
     pub fn add(&self) {
         // SAFETY: projection within a live value.
-        self.field(unsafe { &raw mut (*self.as_ptr()).total }).add(1);
+        self.field(unsafe { &raw mut (*self.as_ptr()).total })
+            .add(1);
     }
 
     /// Whether an event of this entry is due at `now`.
     #[inline(always)]
     pub fn due(&self, now: KernelTime) -> bool {
         // SAFETY: projection within a live value.
-        let last = self.field(unsafe { &raw mut (*self.as_ptr()).event_ns }).load();
+        let last = self
+            .field(unsafe { &raw mut (*self.as_ptr()).event_ns })
+            .load();
         last == 0 || now.since_ns(KernelTime(last)) >= INTERVAL_NS
     }
 
@@ -84,7 +87,8 @@ impl<'a> Shared<'a, Hits> {
     #[inline(always)]
     pub fn report(&self, count: u64) {
         // SAFETY: projection within a live value.
-        self.field(unsafe { &raw mut (*self.as_ptr()).reported }).add(count);
+        self.field(unsafe { &raw mut (*self.as_ptr()).reported })
+            .add(count);
     }
 }
 

@@ -1,8 +1,8 @@
 //! The maps: names, keys, values and sizes. What the kernel half and the daemon must agree
 //! on to the byte; any change of it is a new [`LAYOUT_VERSION`].
 
-use crate::{gate::Hits, gcra::Rate, prefix::PrefixKey};
 use crate::atomic::{Shared, Word};
+use crate::{gate::Hits, gcra::Rate, prefix::PrefixKey};
 
 /// Version of everything in this module, and of the folder that maps are pinned in.
 pub const LAYOUT_VERSION: u32 = 1;
@@ -240,7 +240,11 @@ impl<'a> Shared<'a, Ban> {
     #[inline(always)]
     pub fn hits(&self) -> Shared<'a, Hits> {
         // SAFETY: as above; a field of a live value is not null.
-        unsafe { Shared::new(core::ptr::NonNull::new_unchecked(&raw mut (*self.as_ptr()).hits)) }
+        unsafe {
+            Shared::new(core::ptr::NonNull::new_unchecked(
+                &raw mut (*self.as_ptr()).hits,
+            ))
+        }
     }
 }
 

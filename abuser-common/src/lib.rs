@@ -15,10 +15,11 @@
 //! | [`verdict`] | the order of the packet path |
 //! | [`event`] | the ring-buffer record |
 //! | [`layout`] | map names, keys, values, sizes |
+//! | `model` | the tables as ordinary collections, for tests (feature `model`) |
 //! | [`bits`] | walking the set bits of a word |
 //! | [`atomic`] | words that several CPUs write at once |
 
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, feature = "model")), no_std)]
 #![cfg_attr(
     target_arch = "bpf",
     feature(core_intrinsics),
@@ -35,6 +36,8 @@ pub mod event;
 pub mod gate;
 pub mod gcra;
 pub mod layout;
+#[cfg(any(test, feature = "model"))]
+pub mod model;
 pub mod packet;
 pub mod prefix;
 pub mod verdict;

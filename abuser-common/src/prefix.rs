@@ -256,7 +256,10 @@ mod tests {
 
     #[test]
     fn length_zero_covers_everything_of_its_family() {
-        assert_eq!(source("203.0.113.77").prefix(0), source("0.0.0.0").prefix(0));
+        assert_eq!(
+            source("203.0.113.77").prefix(0),
+            source("0.0.0.0").prefix(0)
+        );
         assert_ne!(source("::").prefix(0), source("0.0.0.0").prefix(0));
     }
 

@@ -288,11 +288,24 @@ fn apply_limits<B: Bytes + ?Sized, T: Tables>(
         tables.count_limit(limit_index(settings, number), LimitOutcome::Over(own));
     }
     // The limit that gives the reason: the first that drops, else the first.
-    let number = if over.drops == 0 { over.limits } else { over.drops }.trailing_zeros();
+    let number = if over.drops == 0 {
+        over.limits
+    } else {
+        over.drops
+    }
+    .trailing_zeros();
     if over.due & (1 << number) == 0 {
         tables.count_event(EventOutcome::Suppressed);
     } else {
-        report_limit(bytes, tables, limit_index(settings, number), network, transport, verdict, now);
+        report_limit(
+            bytes,
+            tables,
+            limit_index(settings, number),
+            network,
+            transport,
+            verdict,
+            now,
+        );
     }
     outcome(verdict, Reason::Limit)
 }
@@ -452,7 +465,11 @@ pub fn charge<T: Tables>(tables: &T, request: &ChargeRequest) -> Charged {
 
 #[inline(always)]
 fn over(limit: &Limit, due: bool) -> Charged {
-    let drops = if limit.observe == 0 { Charged::DROPS } else { 0 };
+    let drops = if limit.observe == 0 {
+        Charged::DROPS
+    } else {
+        0
+    };
     Charged(Charged::OVER | drops | if due { Charged::DUE } else { 0 })
 }
 
@@ -531,3 +548,6 @@ fn report<T: Tables>(
 const fn limit_index(settings: Settings, number: u32) -> u32 {
     settings.bank() * MAX_LIMITS + number
 }
+
+#[cfg(test)]
+mod tests;

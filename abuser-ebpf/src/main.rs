@@ -30,10 +30,9 @@ pub fn abuser(ctx: XdpContext) -> u32 {
             );
             xdp_action::XDP_PASS
         }
-        Outcome::Passed
-        | Outcome::NotIp
-        | Outcome::Allowed
-        | Outcome::Observed => xdp_action::XDP_PASS,
+        Outcome::Passed | Outcome::NotIp | Outcome::Allowed | Outcome::Observed => {
+            xdp_action::XDP_PASS
+        }
         Outcome::DroppedLimit | Outcome::DroppedBan => xdp_action::XDP_DROP,
     }
 }

@@ -82,11 +82,13 @@ impl Maps {
 impl Tables for Maps {
     #[inline(always)]
     fn settings(&self) -> Settings {
-        SETTINGS.get_ptr_mut(0).map_or_else(Settings::default, |settings| {
-            // SAFETY: an array's slot lives as long as the program, and `Settings` is one
-            // word that the daemon writes at once.
-            Settings(unsafe { Word::new(settings.cast()) }.load())
-        })
+        SETTINGS
+            .get_ptr_mut(0)
+            .map_or_else(Settings::default, |settings| {
+                // SAFETY: an array's slot lives as long as the program, and `Settings` is one
+                // word that the daemon writes at once.
+                Settings(unsafe { Word::new(settings.cast()) }.load())
+            })
     }
 
     #[inline(always)]

@@ -18,7 +18,9 @@ const MAX_ANSWER: usize = 512 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens.
-    #[error("no abuser runs here: {path} {problem}; start it with `sudo abuser run -i INTERFACE`, or name its socket with --socket")]
+    #[error(
+        "no abuser runs here: {path} {problem}; start it with `sudo abuser run -i INTERFACE`, or name its socket with --socket"
+    )]
     NoDaemon {
         /// The socket.
         path: String,

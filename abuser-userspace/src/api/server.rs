@@ -5,7 +5,9 @@ use std::{convert::Infallible, sync::Arc};
 use axum::{
     Json, Router,
     body::Body,
-    extract::{DefaultBodyLimit, FromRequest, Path, Query, Request, State, rejection::JsonRejection},
+    extract::{
+        DefaultBodyLimit, FromRequest, Path, Query, Request, State, rejection::JsonRejection,
+    },
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -42,35 +44,51 @@ pub struct Api {
 /// Serves until the other end of `stopped` is dropped and all requests are answered.
 pub async fn serve(listener: UnixListener, api: Api, stopped: oneshot::Receiver<Infallible>) {
     let router = Router::new()
-        .route("/v1/status", get(|State(api): State<Api>| api.ask(Command::Status)))
-        .route("/v1/limits", get(|State(api): State<Api>| api.ask(Command::Limits)))
+        .route(
+            "/v1/status",
+            get(|State(api): State<Api>| api.ask(Command::Status)),
+        )
+        .route(
+            "/v1/limits",
+            get(|State(api): State<Api>| api.ask(Command::Limits)),
+        )
         .route(
             "/v1/bans",
             get(|State(api): State<Api>| api.ask(Command::Bans))
-                .post(|State(api): State<Api>, JsonBody(request): JsonBody<BanRequest>| {
-                    api.ask(|reply| Command::Ban(request, reply))
-                })
-                .delete(|State(api): State<Api>, JsonBody(request): JsonBody<RemoveRequest>| {
-                    api.ask(|reply| Command::Unban(request, reply))
-                }),
+                .post(
+                    |State(api): State<Api>, JsonBody(request): JsonBody<BanRequest>| {
+                        api.ask(|reply| Command::Ban(request, reply))
+                    },
+                )
+                .delete(
+                    |State(api): State<Api>, JsonBody(request): JsonBody<RemoveRequest>| {
+                        api.ask(|reply| Command::Unban(request, reply))
+                    },
+                ),
         )
         .route("/v1/bans/covering/{address}", get(covering))
         .route(
             "/v1/allow",
             get(|State(api): State<Api>| api.ask(Command::AllowList))
-                .post(|State(api): State<Api>, JsonBody(request): JsonBody<AllowRequest>| {
-                    api.ask(|reply| Command::Allow(request, reply))
-                })
-                .delete(|State(api): State<Api>, JsonBody(request): JsonBody<RemoveRequest>| {
-                    api.ask(|reply| Command::Disallow(request, reply))
-                }),
+                .post(
+                    |State(api): State<Api>, JsonBody(request): JsonBody<AllowRequest>| {
+                        api.ask(|reply| Command::Allow(request, reply))
+                    },
+                )
+                .delete(
+                    |State(api): State<Api>, JsonBody(request): JsonBody<RemoveRequest>| {
+                        api.ask(|reply| Command::Disallow(request, reply))
+                    },
+                ),
         )
         .route("/v1/events", get(events))
         .route(
             "/v1/detach",
-            post(|State(api): State<Api>, JsonBody(request): JsonBody<DetachRequest>| {
-                api.ask(|reply| Command::Detach(request, reply))
-            }),
+            post(
+                |State(api): State<Api>, JsonBody(request): JsonBody<DetachRequest>| {
+                    api.ask(|reply| Command::Detach(request, reply))
+                },
+            ),
         )
         .fallback(|| async { failure(StatusCode::NOT_FOUND, "there is no such resource") })
         .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -190,8 +208,6 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
         Json::<T>::from_request(request, state)
             .await
             .map(|Json(body)| Self(body))
-            .map_err(|rejection: JsonRejection| {
-                failure(rejection.status(), &rejection.body_text())
-            })
+            .map_err(|rejection: JsonRejection| failure(rejection.status(), &rejection.body_text()))
     }
 }

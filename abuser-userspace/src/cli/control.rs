@@ -63,7 +63,11 @@ pub(super) async fn status(socket: &Path, args: &JsonArgs) -> Result<(), CliErro
             vec![outcome.name().to_owned(), grouped(packets), grouped(bytes)]
         })
         .collect();
-    Ok(output::table(&["OUTCOME", "PACKETS", "BYTES"], rows, &[1, 2])?)
+    Ok(output::table(
+        &["OUTCOME", "PACKETS", "BYTES"],
+        rows,
+        &[1, 2],
+    )?)
 }
 
 pub(super) async fn limits(socket: &Path, args: &JsonArgs) -> Result<(), CliError> {
@@ -95,8 +99,16 @@ pub(super) async fn limits(socket: &Path, args: &JsonArgs) -> Result<(), CliErro
         .collect();
     Ok(output::table(
         &[
-            "LIMIT", "PROTOCOL", "PORTS", "RATE", "BURST", "ACTION", "CONFORMING", "DROPPED",
-            "OBSERVED", "ALLOWED",
+            "LIMIT",
+            "PROTOCOL",
+            "PORTS",
+            "RATE",
+            "BURST",
+            "ACTION",
+            "CONFORMING",
+            "DROPPED",
+            "OBSERVED",
+            "ALLOWED",
         ],
         rows,
         &[4, 6, 7, 8, 9],

@@ -68,15 +68,20 @@ pub(super) fn text(event: &EventRecord) -> String {
                 "  {:<8}  {source:<15}  {transport:<9}  {cause:<14}  {} {}",
                 interface.as_deref().unwrap_or("?"),
                 drops.unwrap_or_default(),
-                if *drops == Some(1) { "packet" } else { "packets" },
+                if *drops == Some(1) {
+                    "packet"
+                } else {
+                    "packets"
+                },
             )
         }
         EventKind::Ban => write!(
             line,
             "  {source}  {}  ban {}  {}",
-            expires
-                .as_ref()
-                .map_or_else(|| "for good".to_owned(), |expires| format!("until {expires}")),
+            expires.as_ref().map_or_else(
+                || "for good".to_owned(),
+                |expires| format!("until {expires}")
+            ),
             ban.unwrap_or_default(),
             reason.as_deref().unwrap_or_default(),
         ),

@@ -61,9 +61,7 @@ pub fn main() -> ExitCode {
             output::error(&error);
             match error {
                 CliError::Usage(_) | CliError::Config(_) => ExitCode::from(USAGE),
-                _ => {
-                    ExitCode::FAILURE
-                }
+                _ => ExitCode::FAILURE,
             }
         }
     }

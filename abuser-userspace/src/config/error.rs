@@ -13,8 +13,9 @@ pub enum ConfigError {
     /// There is no such file.
     #[error(
         "{}: no such file; write one, for example\n\n    interfaces = [\"eth0\"]\n\n    \
-         [[limit]]\n    name = \"flood\"\n    rate = \"10000/s\"\n    burst = 20000\n\n\
-         or start without a file and with the default limit: abuser run -i IFACE",
+         [[limit]]\n    name = \"api\"\n    protocol = \"tcp\"\n    ports = [80, 443]\n    \
+         count = \"connections\"\n    rate = \"60/m\"\n    burst = 20\n\n\
+         or start without a file and with the built-in limits: abuser run -i IFACE",
         path.display()
     )]
     NotFound {

@@ -95,28 +95,6 @@ impl LimitConfig {
     pub fn rate(&self) -> Rate {
         self.exact
     }
-
-    /// The limit of [`Config::builtin`](super::Config::builtin).
-    pub(super) fn flood() -> Self {
-        const COUNT: u64 = 10_000;
-        const BURST: u64 = 20_000;
-        Self {
-            name: "flood".to_owned(),
-            protocol: Protocol::Any,
-            ports: Vec::new(),
-            count: Count::Packets,
-            rate: RateSpec {
-                count: COUNT,
-                per: std::time::Duration::from_secs(1),
-            },
-            burst: BURST,
-            action: Action::Drop,
-            ipv4_prefix: 32,
-            ipv6_prefix: 64,
-            // A test sees to it that the rate exists.
-            exact: Rate::new(COUNT, 1_000_000_000, BURST, 1).unwrap_or_default(),
-        }
-    }
 }
 
 /// Reads one `[[limit]]`.

@@ -64,19 +64,16 @@ pub struct Config {
 }
 
 impl Config {
-    /// The configuration where there is no file, as for `abuser run -i eth0`.
-    ///
-    /// One limit, `flood`: 10,000 packets a second of each source with 20,000 at once on top.
-    /// That is about 120 Mbit/s in full frames: more than clients send, less than a flood. A
-    /// host that takes in more than that from one source (a file server, a proxy's backend)
-    /// needs a configuration of its own, or that source in its allow list.
+    /// The configuration where there is no file, as for `abuser run -i eth0`: the example
+    /// that is shipped as `deploy/abuser.toml`.
     pub fn builtin() -> Self {
-        Self {
-            limits: vec![LimitConfig::flood()],
-            ..Self::default()
-        }
+        // A test sees to it that the example is fine.
+        parse(EXAMPLE, Path::new("the built-in configuration")).unwrap_or_default()
     }
 }
+
+/// The example configuration.
+const EXAMPLE: &str = include_str!("../../../deploy/abuser.toml");
 
 /// `[xdp]`: how to attach.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -88,7 +88,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     events::log_program(engine.dataplane_mut());
     let ring = engine.dataplane_mut().take_events()?;
-    announce(engine.dataplane_mut(), &config, config_path.as_deref(), observe);
+    announce(
+        engine.dataplane_mut(),
+        &config,
+        config_path.as_deref(),
+        observe,
+    );
 
     let (commands, inbox) = mpsc::channel(COMMAND_BACKLOG);
     if let Some(print) = print {

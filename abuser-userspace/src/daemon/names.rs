@@ -42,7 +42,10 @@ pub async fn resolve(entries: &[AllowEntry]) -> Vec<ConfiguredAllow> {
                         tracing::warn!(name, %error, "an allowed name does not resolve; it is not allowed");
                     }
                     Err(_) => {
-                        tracing::warn!(name, "an allowed name did not resolve in time; it is not allowed");
+                        tracing::warn!(
+                            name,
+                            "an allowed name did not resolve in time; it is not allowed"
+                        );
                     }
                 }
             }

@@ -75,7 +75,10 @@ pub fn check_free(pins: &PinDir, interface: &Interface) -> Result<(), DataplaneE
 pub fn forget_stale_links(pins: &PinDir, wanted: &BTreeMap<u32, Interface>) {
     for index in pins.links() {
         if !wanted.contains_key(&index) {
-            tracing::info!(interface = index, "detaching from an interface that is not configured any more");
+            tracing::info!(
+                interface = index,
+                "detaching from an interface that is not configured any more"
+            );
             pins.remove_link(index);
         }
     }
@@ -103,7 +106,9 @@ pub fn attach(
             } => DataplaneError::Attach {
                 interface,
                 mode,
-                message: format!("{message}; mode \"auto\" or \"generic\" works on every interface"),
+                message: format!(
+                    "{message}; mode \"auto\" or \"generic\" works on every interface"
+                ),
             },
             error => error,
         }),
@@ -176,7 +181,9 @@ fn create(
         message,
     };
     let xdp = xdp(program)?;
-    let id = xdp.attach_to_if_index(interface.index, mode).map_err(error)?;
+    let id = xdp
+        .attach_to_if_index(interface.index, mode)
+        .map_err(error)?;
     let link = xdp.take_link(id).map_err(error)?;
     // Only a BPF link can be pinned; one through netlink would outlive nobody's crash.
     let link = FdLink::try_from(link).map_err(|source| refused(chain(&source)))?;
@@ -223,9 +230,7 @@ fn attach_error(interface: &Interface, generic: bool, error: &ProgramError) -> D
         _ => None,
     };
     let message = match errno {
-        Some(Errno::EOPNOTSUPP) if !generic => {
-            "its driver has no native XDP".to_owned()
-        }
+        Some(Errno::EOPNOTSUPP) if !generic => "its driver has no native XDP".to_owned(),
         Some(Errno::EPERM) => "not permitted; run with sudo".to_owned(),
         Some(Errno::EBUSY | Errno::EEXIST) => {
             "another XDP program is on it; see `ip -details link show`".to_owned()

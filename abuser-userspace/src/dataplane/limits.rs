@@ -93,7 +93,12 @@ impl LimitTables {
         for index in (new..new + MAX_LIMITS).skip(limits.len()) {
             set(&mut self.limits, maps::LIMITS, index, Limit::default())?;
         }
-        set(&mut self.settings, maps::SETTINGS, 0, Settings::new(bank, observe))?;
+        set(
+            &mut self.settings,
+            maps::SETTINGS,
+            0,
+            Settings::new(bank, observe),
+        )?;
         self.bank = bank;
         self.loaded = limits
             .iter()
@@ -164,14 +169,18 @@ fn set<V: Pod>(
 }
 
 /// A set of limits as the program reads it; one bank's worth.
-struct Compiled {
-    limits: Vec<Limit>,
-    protocols: Vec<ProtocolLimits>,
-    ports: Vec<u64>,
+pub struct Compiled {
+    /// The limits, in the configuration's order.
+    pub limits: Vec<Limit>,
+    /// Masks of limits by protocol.
+    pub protocols: Vec<ProtocolLimits>,
+    /// Masks of limits by the ports they name.
+    pub ports: Vec<u64>,
 }
 
 impl Compiled {
-    fn new(configs: &[LimitConfig]) -> Self {
+    /// Compiles the first [`MAX_LIMITS`] of `configs`.
+    pub fn new(configs: &[LimitConfig]) -> Self {
         let mut compiled = Self {
             limits: Vec::new(),
             protocols: vec![ProtocolLimits::default(); PROTOCOLS_PER_BANK as usize],

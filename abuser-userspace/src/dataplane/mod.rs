@@ -70,10 +70,20 @@ impl Dataplane {
     ///
     /// Must be called within a tokio runtime.
     pub fn load(config: &Config, observe: bool, log_level: u8) -> Result<Self, DataplaneError> {
+        Self::load_object(program::OBJECT, config, observe, log_level)
+    }
+
+    /// [`Dataplane::load`] for an object other than the one that is built in.
+    pub fn load_object(
+        object: &[u8],
+        config: &Config,
+        observe: bool,
+        log_level: u8,
+    ) -> Result<Self, DataplaneError> {
         program::check_system()?;
         let pins = PinDir::lock(&config.xdp.pin_dir)?;
         let adopted = pins.has_maps();
-        let loaded = Self::load_into(pins, config, observe, log_level, adopted);
+        let loaded = Self::load_into(object, pins, config, observe, log_level, adopted);
         if let Err((pins, _)) = &loaded
             && !adopted
         {
@@ -84,6 +94,7 @@ impl Dataplane {
     }
 
     fn load_into(
+        object: &[u8],
         pins: PinDir,
         config: &Config,
         observe: bool,
@@ -91,7 +102,7 @@ impl Dataplane {
         adopted: bool,
     ) -> Result<Self, (PinDir, DataplaneError)> {
         let opened = (|| {
-            let mut program = program::load(&pins, log_level)?;
+            let mut program = program::load(object, &pins, log_level)?;
             let mut lengths = Lengths::open(&mut program)?;
             let bans = PrefixTable::open(&mut program, maps::BANS, List::Bans, &mut lengths)?;
             let allowed =

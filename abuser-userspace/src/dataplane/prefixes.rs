@@ -89,13 +89,15 @@ impl<V: Pod> PrefixTable<V> {
         value: V,
     ) -> Result<(), DataplaneError> {
         let is_new = self.get(key)?.is_none();
-        self.map.insert(key, value, 0).map_err(|error| match error {
-            MapError::SyscallError(error) if is_full(&error.io_error) => DataplaneError::Full {
-                table: self.title(),
-                capacity: self.capacity(),
-            },
-            error => DataplaneError::map(self.name, error),
-        })?;
+        self.map
+            .insert(key, value, 0)
+            .map_err(|error| match error {
+                MapError::SyscallError(error) if is_full(&error.io_error) => DataplaneError::Full {
+                    table: self.title(),
+                    capacity: self.capacity(),
+                },
+                error => DataplaneError::map(self.name, error),
+            })?;
         if is_new {
             let count = self.counts.entry((key.family, key.length)).or_default();
             *count += 1;
@@ -115,7 +117,9 @@ impl<V: Pod> PrefixTable<V> {
         match self.map.remove(key) {
             Ok(()) => {}
             Err(MapError::KeyNotFound) => return Ok(false),
-            Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => {
+            Err(MapError::SyscallError(error))
+                if error.io_error.kind() == std::io::ErrorKind::NotFound =>
+            {
                 return Ok(false);
             }
             Err(error) => return Err(DataplaneError::map(self.name, error)),

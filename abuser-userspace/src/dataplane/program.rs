@@ -14,8 +14,10 @@ use nix::unistd::geteuid;
 use super::{error::DataplaneError, pins::PinDir};
 
 /// The object that `cargo xtask build-ebpf` makes and the repository holds.
-static OBJECT: &[u8] =
-    aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../abuser-ebpf/abuser.bpf.o"));
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../abuser-ebpf/abuser.bpf.o"
+));
 
 /// The oldest kernel that loads the program: `xdp.frags` came with 5.18.
 const OLDEST_KERNEL: (u8, u8) = (5, 18);
@@ -55,7 +57,9 @@ fn has_capabilities() -> bool {
     std::fs::read_to_string("/proc/self/status")
         .ok()
         .and_then(|status| {
-            let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("CapEff:"))?;
             u64::from_str_radix(line.trim(), 16).ok()
         })
         .is_some_and(|effective| {
@@ -67,21 +71,21 @@ fn has_capabilities() -> bool {
 /// Loads the program; maps that are pinned are used, the others made and pinned.
 ///
 /// `log_level` is what the program itself logs: 1 errors to 5 traces, 0 nothing.
-pub fn load(pins: &PinDir, log_level: u8) -> Result<Ebpf, DataplaneError> {
-    load_object(OBJECT, pins, log_level)
-}
-
-/// [`load`] for an object of the caller's.
-pub fn load_object(object: &[u8], pins: &PinDir, log_level: u8) -> Result<Ebpf, DataplaneError> {
+pub fn load(object: &[u8], pins: &PinDir, log_level: u8) -> Result<Ebpf, DataplaneError> {
     let mut loader = EbpfLoader::new();
     loader
         .verifier_log_level(VerifierLogLevel::DISABLE)
         .override_global("AYA_LOG_LEVEL", &log_level, false);
-    let paths: Vec<_> = maps::ALL.iter().map(|name| (*name, pins.map(name))).collect();
+    let paths: Vec<_> = maps::ALL
+        .iter()
+        .map(|name| (*name, pins.map(name)))
+        .collect();
     for (name, path) in paths {
         loader.map_pin_path(name, path);
     }
-    let mut loaded = loader.load(object).map_err(|error| no_bpf(&error).unwrap_or_else(|| DataplaneError::load(error)))?;
+    let mut loaded = loader
+        .load(object)
+        .map_err(|error| no_bpf(&error).unwrap_or_else(|| DataplaneError::load(error)))?;
     xdp(&mut loaded)?.load()?;
     Ok(loaded)
 }
@@ -91,7 +95,9 @@ pub fn xdp(loaded: &mut Ebpf) -> Result<&mut Xdp, DataplaneError> {
     let program = loaded
         .program_mut(PROGRAM)
         .ok_or_else(|| DataplaneError::Load(format!("the object has no program {PROGRAM:?}")))?;
-    program.try_into().map_err(|error: ProgramError| error.into())
+    program
+        .try_into()
+        .map_err(|error: ProgramError| error.into())
 }
 
 /// Takes the map `name` out of the loaded object.

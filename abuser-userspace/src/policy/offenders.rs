@@ -67,21 +67,6 @@ impl Offenders {
         }
     }
 
-    /// Judges from now on by `policy`; what is remembered stays.
-    pub fn set_policy(&mut self, policy: BanPolicy) {
-        self.policy = policy;
-    }
-
-    /// How many subjects are remembered.
-    pub fn len(&self) -> usize {
-        self.subjects.len()
-    }
-
-    /// Whether nobody is remembered.
-    pub fn is_empty(&self) -> bool {
-        self.subjects.is_empty()
-    }
-
     /// Notes an offence of `subject` at `now`, a time since boot, and says whether to ban it.
     ///
     /// `random` in `0..1` is for [`BanPolicy::rndtime`]. A `now` before that of an earlier
@@ -116,11 +101,6 @@ impl Offenders {
         };
         self.clean();
         sentence
-    }
-
-    /// Sets how often `subject` has been banned: after a restart, from the store.
-    pub fn remember(&mut self, subject: PrefixKey, bans: u32) {
-        self.touch(subject).bans = bans;
     }
 
     /// Forgets the offences and the bans of `subject`, as fail2ban does for who is
@@ -266,19 +246,10 @@ mod tests {
         assert!(offenders.offence(host(1), secs(3), 0.0).is_some());
         offenders.forgive(host(1));
         offenders.forgive(host(9));
-        assert!(offenders.is_empty());
+        assert!(offenders.subjects.is_empty());
         offenders.offence(host(1), secs(4), 0.0);
         let sentence = offenders.offence(host(1), secs(5), 0.0).unwrap();
         assert_eq!(sentence.repeats, 0);
-    }
-
-    #[test]
-    fn bans_from_the_store_count_as_repeats() {
-        let mut offenders = Offenders::new(policy(1, 10), 8);
-        offenders.remember(host(1), 3);
-        let sentence = offenders.offence(host(1), secs(1), 0.0).unwrap();
-        assert_eq!(sentence.repeats, 3);
-        assert_eq!(sentence.time, BanTime::For(secs(4800)));
     }
 
     #[test]
@@ -289,7 +260,7 @@ mod tests {
         offenders.offence(host(1), secs(3), 0.0);
         offenders.offence(host(3), secs(4), 0.0);
         // Host 2 went; host 1 has two offences still.
-        assert_eq!(offenders.len(), 2);
+        assert_eq!(offenders.subjects.len(), 2);
         assert!(offenders.offence(host(1), secs(5), 0.0).is_some());
     }
 
@@ -302,18 +273,7 @@ mod tests {
         for number in 0..60 {
             offenders.offence(host(1000 + number), secs(100), 0.0);
         }
-        assert_eq!(offenders.len(), 60);
-    }
-
-    #[test]
-    fn a_new_policy_holds_for_offences_already_noted() {
-        let mut offenders = Offenders::new(policy(5, 10), 8);
-        for _ in 0..4 {
-            assert_eq!(offenders.offence(host(1), secs(1), 0.0), None);
-        }
-        offenders.set_policy(policy(2, 10));
-        let sentence = offenders.offence(host(1), secs(1), 0.0).unwrap();
-        assert_eq!(sentence.offences, 2);
+        assert_eq!(offenders.subjects.len(), 60);
     }
 
     #[test]
@@ -384,11 +344,10 @@ mod tests {
                 now += secs(gap);
                 match action {
                     0 => offenders.forgive(host(subject)),
-                    1 => offenders.remember(host(subject), 2),
                     _ => drop(offenders.offence(host(subject), now, 0.0)),
                 }
-                prop_assert!(offenders.len() <= capacity.max(1));
-                prop_assert_eq!(offenders.len(), offenders.quietest.len());
+                prop_assert!(offenders.subjects.len() <= capacity.max(1));
+                prop_assert_eq!(offenders.subjects.len(), offenders.quietest.len());
                 for (turn, subject) in &offenders.quietest {
                     prop_assert_eq!(offenders.subjects[subject].turn, *turn);
                     prop_assert!(offenders.subjects[subject].offences.len() < 3);

@@ -86,10 +86,12 @@ fn an_empty_file_limits_nothing_and_takes_every_default() {
 }
 
 #[test]
-fn without_a_file_there_is_one_limit_as_if_it_had_been_configured() {
-    let text = "[[limit]]\nname = \"flood\"\nrate = \"10000/s\"\nburst = 20000";
-    assert_eq!(Config::builtin(), good(text));
-    assert_ne!(Config::builtin().limits[0].rate(), Rate::default());
+fn without_a_file_the_shipped_example_holds() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/abuser.toml");
+    let shipped = crate::config::load(Path::new(example)).unwrap();
+    assert_eq!(Config::builtin(), shipped);
+    let names: Vec<_> = shipped.limits.iter().map(|limit| &limit.name).collect();
+    assert_eq!(names, ["connections", "flood"]);
 }
 
 #[test]

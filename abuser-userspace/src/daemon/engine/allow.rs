@@ -65,7 +65,10 @@ impl Engine {
             .collect()
     }
 
-    pub(super) fn allow_by_hand(&mut self, request: &AllowRequest) -> Result<Vec<AllowInfo>, EngineError> {
+    pub(super) fn allow_by_hand(
+        &mut self,
+        request: &AllowRequest,
+    ) -> Result<Vec<AllowInfo>, EngineError> {
         let AllowRequest { sources, reason } = request;
         keys(sources, "allow")?;
         sources
@@ -80,7 +83,10 @@ impl Engine {
             .collect()
     }
 
-    pub(super) fn disallow_by_hand(&mut self, request: &RemoveRequest) -> Result<Vec<AllowInfo>, EngineError> {
+    pub(super) fn disallow_by_hand(
+        &mut self,
+        request: &RemoveRequest,
+    ) -> Result<Vec<AllowInfo>, EngineError> {
         if request.all {
             return Err(EngineError::Refused(
                 "name the allow entries to remove; there is no --all for them".to_owned(),
@@ -112,4 +118,3 @@ fn allow_info(key: &PrefixKey, record: &AllowRecord) -> AllowInfo {
         note: record.note.clone(),
     }
 }
-

@@ -222,7 +222,10 @@ impl Engine {
         Ok(bans)
     }
 
-    pub(super) fn ban_by_hand(&mut self, request: &BanRequest) -> Result<Vec<BanInfo>, EngineError> {
+    pub(super) fn ban_by_hand(
+        &mut self,
+        request: &BanRequest,
+    ) -> Result<Vec<BanInfo>, EngineError> {
         let BanRequest {
             sources,
             duration,

@@ -252,8 +252,7 @@ impl Engine {
     /// An over-limit drop is an offence of whoever the limit counts: the source, or the
     /// prefix it lies in.
     fn count_offence(&mut self, event: &Event) {
-        let (Some(limit), Some(address)) = (self.names.limit(event), event.source.address())
-        else {
+        let (Some(limit), Some(address)) = (self.names.limit(event), event.source.address()) else {
             return;
         };
         let limit = limit.clone();
@@ -338,4 +337,3 @@ fn net(key: &PrefixKey) -> IpNet {
         .and_then(|address| IpNet::new(address, length).ok())
         .unwrap_or_default()
 }
-

@@ -1,0 +1,71 @@
+//! `abuser allow`: entries of the configuration and of the command line.
+
+use abuser_tests::require_root;
+use serde_json::json;
+
+use crate::support::{Complains as _, daemon_on_lo};
+
+const CONFIG: &str = "[allow]\naddresses = [\"10.0.0.0/8\"]\n";
+
+#[test]
+fn entries_tell_where_they_come_from() {
+    require_root!();
+    let (_namespace, daemon) = daemon_on_lo(CONFIG);
+    let added = daemon.json(&[
+        "allow",
+        "add",
+        "192.0.2.1",
+        "2001:db8::/48",
+        "--reason",
+        "ours",
+    ]);
+    let ours = |source: &str| json!({"source": source, "origin": "command", "note": "ours"});
+    assert_eq!(added, json!([ours("192.0.2.1/32"), ours("2001:db8::/48")]));
+    assert_eq!(
+        daemon.json(&["allow", "list"]),
+        json!([
+            {"source": "10.0.0.0/8", "origin": "config", "note": null},
+            ours("192.0.2.1/32"),
+            ours("2001:db8::/48"),
+        ])
+    );
+    assert_eq!(daemon.json(&["status"])["allow"], 3);
+    let said = daemon.abuser(&["allow", "list"]).success();
+    assert_eq!(
+        said.stdout,
+        "10.0.0.0/8\tconfig\t\n192.0.2.1/32\tcommand\tours\n2001:db8::/48\tcommand\tours\n"
+    );
+}
+
+#[test]
+fn entries_are_removed_by_name_all_or_none() {
+    require_root!();
+    let (_namespace, daemon) = daemon_on_lo(CONFIG);
+    let said = daemon.abuser(&["allow", "add", "192.0.2.1"]).success();
+    assert_eq!(said.stdout, "allowed 192.0.2.1/32\n");
+    daemon
+        .abuser(&["allow", "remove", "192.0.2.1", "192.0.2.2"])
+        .complains(
+            1,
+            &["192.0.2.2/32 is not in the allow list", "abuser allow list"],
+        );
+    assert_eq!(daemon.json(&["status"])["allow"], 2);
+    let said = daemon.abuser(&["allow", "remove", "192.0.2.1"]).success();
+    assert_eq!(said.stdout, "no longer allowed: 192.0.2.1/32\n");
+    let removed = daemon.json(&["allow", "remove", "10.0.0.0/8"]);
+    assert_eq!(
+        removed,
+        json!([{"source": "10.0.0.0/8", "origin": "config", "note": null}])
+    );
+    assert_eq!(daemon.json(&["allow", "list"]), json!([]));
+}
+
+#[test]
+fn one_wrong_address_in_a_list_allows_nobody() {
+    require_root!();
+    let (_namespace, daemon) = daemon_on_lo("");
+    daemon
+        .abuser(&["allow", "add", "192.0.2.1", "192.0.2.0/33"])
+        .complains(2, &["\"33\" is not a prefix length"]);
+    assert_eq!(daemon.json(&["allow", "list"]), json!([]));
+}

@@ -1,0 +1,168 @@
+//! `abuser check`: what is wrong, where, and what to write instead.
+
+use std::{fs, path::PathBuf};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::support::{Complains as _, abuser, parse};
+
+struct Config {
+    _folder: TempDir,
+    path: PathBuf,
+}
+
+impl Config {
+    fn new(text: impl AsRef<[u8]>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("abuser.toml");
+        fs::write(&path, text).expect("writing a configuration");
+        Self {
+            _folder: folder,
+            path,
+        }
+    }
+
+    fn check(&self, more: &[&str]) -> abuser_tests::CommandOutput {
+        abuser(&[&["check", "-c", self.path.to_str().expect("UTF-8")], more].concat())
+    }
+
+    /// Asserts that it is refused at `place` (`LINE:COLUMN:`) in these words, by `run`, too.
+    #[track_caller]
+    fn refused(&self, place: &str, phrases: &[&str]) {
+        let path = self.path.to_str().expect("UTF-8");
+        let place = format!("{path}:{place}");
+        let phrases = [&[place.as_str()], phrases].concat();
+        self.check(&[]).complains(2, &phrases);
+        self.check(&["--json"]).complains(2, &phrases);
+        abuser(&["run", "-c", path]).complains(2, &phrases);
+    }
+}
+
+fn limit(line: &str) -> Config {
+    Config::new(format!("[[limit]]\nname = \"api\"\n{line}\n"))
+}
+
+const GOOD: &str = r#"
+interfaces = ["eth0", "eth1"]
+[allow]
+addresses = ["10.0.0.0/8", "::ffff:192.0.2.7", "monitoring.example.com"]
+[[limit]]
+name = "api"
+protocol = "tcp"
+ports = [80, "8000-8100"]
+count = "connections"
+rate = "60/m"
+burst = 20
+"#;
+
+#[test]
+fn a_good_configuration_is_summed_up_in_a_line() {
+    let config = Config::new(GOOD);
+    let said = config.check(&[]).success();
+    assert_eq!(said.stderr, "", "{said}");
+    assert_eq!(
+        said.stdout,
+        format!(
+            "{}: fine; interfaces: eth0, eth1; limits: api; allow entries: 3\n",
+            config.path.display()
+        )
+    );
+}
+
+#[test]
+fn a_good_configuration_is_summed_up_as_json() {
+    let config = Config::new(GOOD);
+    assert_eq!(
+        parse(&config.check(&["--json"]).success().stdout),
+        json!({
+            "config": config.path,
+            "interfaces": ["eth0", "eth1"],
+            "limits": ["api"],
+            "allow": ["10.0.0.0/8", "192.0.2.7/32", "monitoring.example.com"],
+        })
+    );
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_the_nearest_name() {
+    Config::new("interface = [\"eth0\"]\n").refused(
+        "1:1:",
+        &["unknown key `interface`", "did you mean `interfaces`?"],
+    );
+    limit("rate = \"1/s\"\nprots = [80]").refused("4:1:", &["did you mean `ports`?"]);
+    Config::new("[ban]\n\n  findtme = \"1m\"\n").refused("3:3:", &["did you mean `findtime`?"]);
+}
+
+#[test]
+fn a_wrong_rate_is_refused_where_it_stands() {
+    for (rate, phrase) in [
+        ("60", "is not a rate"),
+        ("-1/s", "is not a rate"),
+        ("0/s", "would pass nothing"),
+        ("5/x", "is not a unit of time"),
+        ("99999999999999999999/s", "too large"),
+    ] {
+        limit(&format!("rate = \"{rate}\"")).refused("3:8:", &[phrase]);
+    }
+}
+
+#[test]
+fn a_wrong_port_is_refused_where_it_stands() {
+    for port in [
+        "0",
+        "70000",
+        "-1",
+        "\"90-80\"",
+        "\"0\"",
+        "\"a\"",
+        "\"80-\"",
+        "\"80-70000\"",
+    ] {
+        limit(&format!(
+            "rate = \"1/s\"\nprotocol = \"tcp\"\nports = [{port}]"
+        ))
+        .refused("5:10:", &[]);
+    }
+}
+
+#[test]
+fn a_wrong_time_or_address_is_refused_where_it_stands() {
+    Config::new("[ban]\nbantime = \"10x\"\n").refused("2:11:", &["\"x\" is not a unit of time"]);
+    Config::new("[allow]\naddresses = [\"10.0.0.1/8\"]\n")
+        .refused("2:14:", &["host bits", "10.0.0.0/8"]);
+    Config::new("[allow]\naddresses = [\"10.0.0.0/40\"]\n").refused("2:14:", &["from 0 to 32"]);
+}
+
+#[test]
+fn an_impossible_interface_name_is_refused_where_it_stands() {
+    for name in ["a/b", "0123456789abcdef", "", "a b", ".."] {
+        Config::new(format!("interfaces = [\"{name}\"]\n"))
+            .refused("1:15:", &["cannot be the name of an interface"]);
+    }
+}
+
+#[test]
+fn what_is_not_toml_is_refused_where_it_stops_being_so() {
+    Config::new("interfaces = [\n").refused("2:1:", &["not TOML"]);
+}
+
+#[test]
+fn text_that_is_not_utf_8_is_refused_where_it_stops_being_so() {
+    Config::new(b"interfaces = [\"eth\xff\"]\n").refused("1:19:", &["not UTF-8"]);
+}
+
+#[test]
+fn a_file_that_cannot_be_a_configuration_is_refused_by_what_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let check = |path: &str| {
+        abuser(&["run", "-c", path]).complains(2, &[path]);
+        abuser(&["check", "-c", path])
+    };
+    check(&path("missing.toml")).complains(2, &["missing.toml: no such file; write one"]);
+    check(&path("")).complains(2, &["is a directory, not a file"]);
+    fs::write(path("huge.toml"), vec![b'#'; 2 << 20]).expect("writing");
+    check(&path("huge.toml")).complains(2, &["huge.toml: larger than 1048576 bytes"]);
+    check("/dev/zero").complains(2, &["larger than"]);
+}

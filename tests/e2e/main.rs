@@ -1,0 +1,26 @@
+//! The binary `abuser` as people and scripts meet it: what it prints, where, and how it
+//! exits: 0 done, 1 it failed, 2 wrong usage or configuration.
+//!
+//! | module | what it is about |
+//! | --- | --- |
+//! | `usage` | wrong arguments, `--help`, `--version` |
+//! | `check` | configurations, good and bad |
+//! | `no_daemon` | commands that find nobody to talk to |
+//! | `start` | starts that are refused, and change nothing |
+//! | `bans`, `allow` | lists that are changed by hand |
+//! | `listing` | `status`, `limits` and tables, for people and for programs |
+//! | `events` | the stream |
+//! | `detach` | taking the program off |
+//! | `api` | hostile requests, straight to the socket |
+
+mod allow;
+mod api;
+mod bans;
+mod check;
+mod detach;
+mod events;
+mod listing;
+mod no_daemon;
+mod start;
+mod support;
+mod usage;

@@ -1,0 +1,247 @@
+//! Commands that cannot hang a test, and words that an error must have.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    io::Read,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use abuser_tests::{CommandOutput, Daemon, Namespace, abuser_binary};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything may take that is done in milliseconds on an idle machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A socket that nobody listens on, so that no test meets the machine's own daemon.
+const NOWHERE: &str = "/nonexistent/abuser.sock";
+
+/// The `abuser` under test, with nothing of the caller's environment that it would heed.
+pub(crate) fn command(arguments: &[impl AsRef<OsStr>]) -> Command {
+    let mut command = Command::new(binary());
+    command.args(arguments);
+    clean(command)
+}
+
+/// Runs `abuser` to its end, outside of any namespace.
+pub(crate) fn abuser(arguments: &[impl AsRef<OsStr>]) -> CommandOutput {
+    finish(&mut command(arguments))
+}
+
+fn binary() -> PathBuf {
+    abuser_binary().unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn clean(mut command: Command) -> Command {
+    command.env_remove("RUST_LOG").env("ABUSER_SOCKET", NOWHERE);
+    command
+}
+
+/// Runs a command to its end; one that does not end in time is killed, and the test fails.
+#[track_caller]
+pub(crate) fn finish(command: &mut Command) -> CommandOutput {
+    finish_child(
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run {command:?}: {error}")),
+        format!("{command:?}"),
+    )
+}
+
+/// [`finish`] for a child that runs already.
+#[track_caller]
+pub(crate) fn finish_child(mut child: Child, command: String) -> CommandOutput {
+    let stdout = child.stdout.take().map(read_all);
+    let stderr = child.stderr.take().map(read_all);
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("waiting for our own child") {
+            break status;
+        }
+        if Instant::now() > deadline {
+            child.kill().expect("killing our own child");
+            child.wait().expect("waiting for our own child");
+            panic!("{command} had not ended after {PATIENCE:?}");
+        }
+        thread::sleep(Duration::from_millis(2));
+    };
+    let text = |reader: Option<thread::JoinHandle<String>>| {
+        reader.map_or_else(String::new, |reader| reader.join().expect("a reader"))
+    };
+    CommandOutput {
+        command,
+        status,
+        stdout: text(stdout),
+        stderr: text(stderr),
+    }
+}
+
+fn read_all(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _broken = pipe.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// What a command says that did not do what it was asked.
+pub(crate) trait Complains {
+    /// Asserts the exit status, that standard output is empty, and that one line on standard
+    /// error, the only one that is an error, has all these phrases.
+    #[track_caller]
+    fn complains(self, code: i32, phrases: &[&str]);
+}
+
+impl Complains for CommandOutput {
+    fn complains(self, code: i32, phrases: &[&str]) {
+        let said = self.exits(code);
+        assert!(!said.stderr.contains("panicked"), "{said}");
+        assert_eq!(said.stdout, "", "{said}");
+        let mut lines = said
+            .stderr
+            .lines()
+            .skip_while(|line| !line.starts_with("abuser: ") && !line.starts_with("error: "));
+        let line = lines
+            .next()
+            .unwrap_or_else(|| panic!("no line is an error: {said}"));
+        for phrase in phrases {
+            assert!(line.contains(phrase), "no {phrase:?} in the line: {said}");
+        }
+        // Wrong usage is followed by clap's pointer to --help.
+        if line.starts_with("abuser: ") {
+            assert_eq!(lines.next(), None, "more than one line: {said}");
+        }
+    }
+}
+
+/// Parses what a command printed as JSON.
+#[track_caller]
+pub(crate) fn parse(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text:?}"))
+}
+
+/// Asserts that a JSON object has exactly these keys.
+#[track_caller]
+pub(crate) fn assert_keys(value: &Value, keys: &[&str]) {
+    let object = value
+        .as_object()
+        .unwrap_or_else(|| panic!("no object: {value}"));
+    let mut found: Vec<_> = object.keys().map(String::as_str).collect();
+    let mut expected = keys.to_vec();
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected, "{value}");
+}
+
+/// Waits until `condition` holds.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A daemon on `lo` of a namespace of its own.
+pub(crate) fn daemon_on_lo(tables: &str) -> (Namespace, Daemon) {
+    let namespace = Namespace::new().unwrap_or_else(|error| panic!("{error}"));
+    let daemon = Daemon::start(&namespace, &format!("interfaces = [\"lo\"]\n{tables}"));
+    (namespace, daemon)
+}
+
+/// Whether any XDP program is on the interface.
+pub(crate) fn has_xdp(namespace: &Namespace, interface: &str) -> bool {
+    namespace
+        .interface(interface)
+        .and_then(|interface| interface.xdp())
+        .unwrap_or_else(|error| panic!("{error}"))
+        .is_some()
+}
+
+/// A place for a daemon that is not to start: a namespace, a folder, names of its own.
+pub(crate) struct Site {
+    /// Where commands run.
+    pub(crate) namespace: Namespace,
+    folder: TempDir,
+    pin_dir: PathBuf,
+}
+
+impl Site {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("abuser-test-")
+            .permissions(fs::Permissions::from_mode(0o755))
+            .tempdir()
+            .expect("a folder for a test");
+        let name = folder.path().file_name().expect("it has one");
+        Self {
+            namespace: Namespace::new().unwrap_or_else(|error| panic!("{error}")),
+            pin_dir: Path::new("/sys/fs/bpf").join(name),
+            folder,
+        }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.path("abuser.sock")
+    }
+
+    pub(crate) fn pin_dir(&self) -> &Path {
+        &self.pin_dir
+    }
+
+    /// Writes a configuration for `lo` with this site's socket and pins.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.config_with("interfaces = [\"lo\"]", &self.socket(), &self.pin_dir)
+    }
+
+    /// Writes a configuration whose first line, socket and pins are given.
+    pub(crate) fn config_with(&self, first: &str, socket: &Path, pin_dir: &Path) -> PathBuf {
+        let path = self.path("abuser.toml");
+        let text = format!(
+            "{first}\n[api]\nsocket = {socket:?}\n[xdp]\npin_dir = {pin_dir:?}\n\
+             [[limit]]\nname = \"flood\"\nrate = \"1000/s\"\n"
+        );
+        fs::write(&path, text).expect("writing a configuration");
+        path
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.namespace.command(binary());
+        command.args(arguments);
+        clean(command)
+    }
+
+    /// Runs `abuser run -c CONFIG …` to its end.
+    #[track_caller]
+    pub(crate) fn run(&self, config: &Path, arguments: &[&str]) -> CommandOutput {
+        let config = config.to_str().expect("UTF-8");
+        finish(&mut self.command(&[&["run", "-c", config], arguments].concat()))
+    }
+
+    /// Asserts that there is no socket, no pin, and no program on `lo`.
+    #[track_caller]
+    pub(crate) fn assert_untouched(&self) {
+        assert!(!self.socket().exists(), "a socket was left");
+        assert!(!self.pin_dir.exists(), "pins were left");
+        assert!(!has_xdp(&self.namespace, "lo"), "a program was left on lo");
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        let _absent = fs::remove_dir_all(&self.pin_dir);
+    }
+}

@@ -1,0 +1,153 @@
+//! The filter comes and goes with the daemon, except where the daemon had no say in it.
+
+use std::{fs, os::unix::fs::MetadataExt as _};
+
+use nix::sys::signal::Signal;
+use testkit::{Daemon, Wire};
+
+use crate::support::{
+    OTHER_V4, Sender, banned, config, deliver, eventually, settled, udp_v4, wire,
+};
+
+const SOURCE: &str = "192.0.2.10";
+
+/// Asserts that nothing says that a daemon has been there.
+#[track_caller]
+fn assert_gone(wire: &Wire, daemon: &Daemon) {
+    assert_eq!(wire.server_end.xdp().unwrap(), None);
+    assert!(!daemon.pin_dir().exists(), "{:?}", daemon.pin_dir());
+    assert!(!daemon.socket().exists(), "{:?}", daemon.socket());
+}
+
+#[test]
+fn sigterm_and_sigint_and_detach_leave_the_interface_as_it_was() {
+    testkit::require_root!();
+    let wire = wire();
+    let server = udp_v4(&wire);
+    let mut daemon = Daemon::start(&wire.server, &config(""));
+    for way in ["SIGTERM", "SIGINT", "detach"] {
+        if way != "SIGTERM" {
+            daemon.restart();
+        }
+        daemon.abuser(&["ban", "add", SOURCE]).success();
+        assert_eq!(deliver(&wire, &server, Wire::CLIENT_V4, 5), 0, "{way}");
+        match way {
+            "SIGINT" => daemon.signal(Signal::SIGINT),
+            "detach" => drop(daemon.abuser(&["detach"]).success()),
+            _ => daemon.signal(Signal::SIGTERM),
+        }
+        eventually("the daemon has left", || !daemon.socket().exists());
+        let status = daemon.terminate();
+        assert_eq!(status.code(), Some(0), "{way}: {status}");
+        assert_gone(&wire, &daemon);
+        assert_eq!(deliver(&wire, &server, Wire::CLIENT_V4, 5), 5, "{way}");
+    }
+}
+
+#[test]
+fn a_killed_daemon_leaves_the_filter_on_and_the_next_one_adopts_it_without_a_gap() {
+    testkit::require_root!();
+    let wire = wire();
+    let server = udp_v4(&wire);
+    let limit = "[[limit]]\nname = \"tight\"\nprotocol = \"udp\"\nrate = \"1/h\"\nburst = 9\n";
+    let mut daemon = Daemon::start(&wire.server, &config(limit));
+    daemon
+        .abuser(&["ban", "add", SOURCE, "--for", "1h"])
+        .success();
+    assert_eq!(deliver(&wire, &server, OTHER_V4, 20), 10);
+    let before = wire.server_end.xdp().unwrap().unwrap();
+    let link = daemon
+        .pin_dir()
+        .join("v1")
+        .join(format!("link-{}", wire.server_end.index()));
+    let link = || fs::metadata(&link).unwrap().ino();
+    let link_before = link();
+    let sender = Sender::start(&wire, Wire::CLIENT_V4, 5000.0);
+    sender.wait_for(100);
+
+    daemon.kill();
+    assert_eq!(wire.server_end.xdp().unwrap(), Some(before));
+    sender.wait_for(1000);
+    assert_eq!(deliver(&wire, &server, OTHER_V4, 20), 0);
+
+    daemon.restart();
+    sender.wait_for(1000);
+    let after = wire.server_end.xdp().unwrap().unwrap();
+    assert_ne!(after.program_id, before.program_id);
+    assert_eq!(after.native, before.native);
+    assert_eq!(link(), link_before);
+    assert_eq!(banned(&daemon), ["192.0.2.10/32"]);
+    // Not one of the flood came through, and a bucket that was empty still is.
+    assert_eq!(settled(&server, Wire::CLIENT_V4), 0);
+    assert_eq!(deliver(&wire, &server, OTHER_V4, 20), 0);
+
+    // The adopted ban is as good as a new one.
+    daemon.abuser(&["ban", "remove", SOURCE]).success();
+    eventually("the banned source is back", || {
+        server.received_from(Wire::CLIENT_V4) > 0
+    });
+    assert_eq!(daemon.terminate().code(), Some(0));
+    assert_gone(&wire, &daemon);
+}
+
+#[test]
+fn detach_without_a_daemon_clears_what_a_killed_one_left() {
+    testkit::require_root!();
+    let wire = wire();
+    let server = udp_v4(&wire);
+    let mut daemon = Daemon::start(&wire.server, &config(""));
+    daemon.abuser(&["ban", "add", SOURCE]).success();
+    daemon.kill();
+    assert_eq!(deliver(&wire, &server, Wire::CLIENT_V4, 20), 0);
+
+    let pins = daemon.pin_dir().to_string_lossy().into_owned();
+    let detached = daemon.json(&["detach", "--pin-dir", &pins]);
+    assert_eq!(detached["interfaces"], serde_json::json!(["veth-server"]));
+    assert_eq!(detached["stopped"], false);
+    assert_eq!(wire.server_end.xdp().unwrap(), None);
+    assert!(!daemon.pin_dir().exists());
+    assert_eq!(deliver(&wire, &server, Wire::CLIENT_V4, 20), 20);
+}
+
+#[test]
+fn a_start_that_fails_leaves_a_killed_daemon_s_filter_on() {
+    testkit::require_root!();
+    let wire = wire();
+    let server = udp_v4(&wire);
+    let mut daemon = Daemon::start(&wire.server, &config(""));
+    daemon.abuser(&["ban", "add", SOURCE]).success();
+    let sender = Sender::start(&wire, Wire::CLIENT_V4, 1000.0);
+    daemon.kill();
+
+    let path = daemon.config_path();
+    let good = fs::read_to_string(&path).unwrap();
+    let bad = good.replace("[\"veth-server\"]", "[\"veth-server\", \"veth-none\"]");
+    assert_ne!(bad, good);
+    fs::write(&path, bad).unwrap();
+    let output = wire
+        .server
+        .command(testkit::abuser_binary().unwrap())
+        .args(["run", "-c"])
+        .arg(&path)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    sender.wait_for(300);
+    fs::write(&path, good).unwrap();
+    daemon.restart();
+    sender.wait_for(300);
+    assert_eq!(settled(&server, Wire::CLIENT_V4), 0);
+    assert_eq!(banned(&daemon), ["192.0.2.10/32"]);
+}
+
+#[test]
+fn two_wires_have_daemons_that_know_nothing_of_each_other() {
+    testkit::require_root!();
+    let wires = [wire(), wire()];
+    let servers = [udp_v4(&wires[0]), udp_v4(&wires[1])];
+    let [daemon, other] = [0, 1].map(|n| Daemon::start(&wires[n].server, &config("")));
+    daemon.abuser(&["ban", "add", SOURCE]).success();
+    assert_eq!(banned(&other), [""; 0]);
+    let [cut, free] = [0, 1].map(|n| deliver(&wires[n], &servers[n], Wire::CLIENT_V4, 20));
+    assert_eq!((cut, free), (0, 20));
+}

@@ -1,0 +1,16 @@
+//! The whole of `abuser` on real interfaces: the daemon on one end of a veth pair, real
+//! sockets on both.
+//!
+//! What is counted is what arrived at a receiving socket, so a test sees what a client sees
+//! and not what the program says of itself. Each test has namespaces of its own.
+
+mod allow;
+mod attach;
+mod bans;
+mod connections;
+mod ipv6;
+mod lifecycle;
+mod limits;
+mod observe;
+mod offenders;
+mod support;

@@ -1,0 +1,39 @@
+//! What the tests and the demo stand on.
+//!
+//! [`netns`] makes networks that vanish with the process, [`packet`] writes frames that read
+//! like packets, [`daemon`] runs the real `abuser` and talks to it, [`traffic`] serves and
+//! sends. Nothing here touches the machine's own interfaces, and nothing is left behind:
+//! neither after a panic nor after `kill -9`.
+//!
+//! The helpers for tests panic with what was tried; those that the demo shares with them
+//! return [`std::io::Error`] with the same text.
+
+mod binary;
+mod command;
+mod config;
+pub mod daemon;
+mod janitor;
+mod link;
+mod netlink;
+pub mod netns;
+pub mod packet;
+pub mod privilege;
+mod stream;
+pub mod traffic;
+mod wire;
+
+pub use binary::abuser_binary;
+pub use command::CommandOutput;
+pub use daemon::Daemon;
+pub use link::{Interface, XdpAttachment, veth};
+pub use netns::Namespace;
+pub use packet::Packet;
+pub use stream::LineStream;
+pub use wire::Wire;
+
+use std::io;
+
+/// Says what was tried before what went wrong.
+fn context(error: &io::Error, tried: impl std::fmt::Display) -> io::Error {
+    io::Error::new(error.kind(), format!("{tried}: {error}"))
+}

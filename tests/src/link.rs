@@ -1,0 +1,243 @@
+//! Interfaces inside namespaces: virtual cables, addresses, neighbours, XDP programs.
+
+use std::{io, net::IpAddr, os::fd::AsRawFd as _};
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage},
+    link::{
+        InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp,
+        XdpAttached,
+    },
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
+};
+
+use crate::{Namespace, context, netlink::request};
+
+/// Lays a virtual Ethernet cable between two namespaces, both ends up.
+///
+/// Each end is made in its namespace from the start, so names never clash with the
+/// machine's own. Names have at most 15 characters.
+pub fn veth(
+    a: &Namespace,
+    name_a: &str,
+    b: &Namespace,
+    name_b: &str,
+) -> io::Result<(Interface, Interface)> {
+    let mut peer = LinkMessage::default();
+    peer.attributes = vec![
+        LinkAttribute::IfName(name_b.to_owned()),
+        LinkAttribute::NetNsFd(b.fd().as_raw_fd()),
+    ];
+    let mut link = LinkMessage::default();
+    link.attributes = vec![
+        LinkAttribute::IfName(name_a.to_owned()),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]),
+    ];
+    a.run(|| {
+        request(
+            RouteNetlinkMessage::NewLink(link),
+            NLM_F_CREATE | NLM_F_EXCL,
+        )
+    })
+    .map_err(|error| {
+        context(
+            &error,
+            format!("cannot make the veth pair {name_a}, {name_b} (is the kernel's veth there?)"),
+        )
+    })?;
+    let ends = (a.interface(name_a)?, b.interface(name_b)?);
+    ends.0.up()?;
+    ends.1.up()?;
+    Ok(ends)
+}
+
+/// An XDP program that the kernel reports on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct XdpAttachment {
+    /// The program's id, as `bpftool prog` shows it.
+    pub program_id: u32,
+    /// In the driver, before a socket buffer exists; otherwise it is generic XDP.
+    pub native: bool,
+}
+
+/// An interface inside a namespace.
+#[derive(Clone, Debug)]
+pub struct Interface {
+    namespace: Namespace,
+    name: String,
+    index: u32,
+    mac: [u8; 6],
+}
+
+impl Interface {
+    pub(crate) fn find(namespace: Namespace, name: &str) -> io::Result<Self> {
+        let mut interface = Self {
+            namespace,
+            name: name.to_owned(),
+            index: 0,
+            mac: [0; 6],
+        };
+        let link = interface.get()?;
+        interface.index = link.header.index;
+        for attribute in link.attributes {
+            if let LinkAttribute::Address(address) = attribute {
+                interface.mac = address.try_into().unwrap_or_default();
+            }
+        }
+        Ok(interface)
+    }
+
+    /// The name, such as `veth-server`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The number of the interface within its namespace.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// The hardware address.
+    pub fn mac(&self) -> [u8; 6] {
+        self.mac
+    }
+
+    /// The namespace that the interface is in.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Brings the interface up.
+    pub fn up(&self) -> io::Result<()> {
+        self.set_flags(LinkFlags::Up)
+    }
+
+    /// Takes the interface down.
+    pub fn down(&self) -> io::Result<()> {
+        self.set_flags(LinkFlags::empty())
+    }
+
+    fn set_flags(&self, flags: LinkFlags) -> io::Result<()> {
+        let mut link = LinkMessage::default();
+        link.header.index = self.index;
+        link.header.flags = flags;
+        link.header.change_mask = LinkFlags::Up;
+        self.request(RouteNetlinkMessage::SetLink(link), 0, "change")?;
+        Ok(())
+    }
+
+    /// Adds an IPv4 or IPv6 address with its prefix, such as `192.0.2.1/24`; usable at once.
+    ///
+    /// # Panics
+    /// If the text is not an address with a prefix length.
+    pub fn add_address(&self, address: &str) -> io::Result<()> {
+        let (ip, prefix_len) = parse_prefix(address);
+        let mut message = AddressMessage::default();
+        message.header.family = family(ip);
+        message.header.prefix_len = prefix_len;
+        message.header.flags = AddressHeaderFlags::Nodad;
+        message.header.index = self.index;
+        message.attributes = vec![
+            AddressAttribute::Address(ip),
+            AddressAttribute::Local(ip),
+            AddressAttribute::Flags(AddressFlags::Nodad),
+        ];
+        self.request(
+            RouteNetlinkMessage::NewAddress(message),
+            NLM_F_CREATE | NLM_F_EXCL,
+            &format!("add the address {address} to"),
+        )?;
+        Ok(())
+    }
+
+    /// Fixes the hardware address behind `ip`, so that no ARP or neighbour discovery is
+    /// needed: for sources that exist only in forged packets.
+    pub fn set_neighbour(&self, ip: IpAddr, mac: [u8; 6]) -> io::Result<()> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = family(ip);
+        message.header.ifindex = self.index;
+        message.header.state = NeighbourState::Permanent;
+        message.attributes = vec![
+            NeighbourAttribute::Destination(match ip {
+                IpAddr::V4(ip) => NeighbourAddress::Inet(ip),
+                IpAddr::V6(ip) => NeighbourAddress::Inet6(ip),
+            }),
+            NeighbourAttribute::LinkLayerAddress(mac.to_vec()),
+        ];
+        self.request(
+            RouteNetlinkMessage::NewNeighbour(message),
+            NLM_F_CREATE | NLM_F_REPLACE,
+            &format!("set the neighbour {ip} of"),
+        )?;
+        Ok(())
+    }
+
+    /// Deletes the interface, and with it a veth's other end.
+    pub fn delete(self) -> io::Result<()> {
+        let mut link = LinkMessage::default();
+        link.header.index = self.index;
+        self.request(RouteNetlinkMessage::DelLink(link), 0, "delete")?;
+        Ok(())
+    }
+
+    /// The XDP program on the interface, if the kernel reports one.
+    pub fn xdp(&self) -> io::Result<Option<XdpAttachment>> {
+        let attributes = self
+            .get()?
+            .attributes
+            .into_iter()
+            .find_map(|attribute| match attribute {
+                LinkAttribute::Xdp(xdp) => Some(xdp),
+                _ => None,
+            });
+        let attributes = attributes.unwrap_or_default();
+        let native = attributes
+            .iter()
+            .any(|xdp| matches!(xdp, LinkXdp::Attached(XdpAttached::Driver)));
+        Ok(attributes.into_iter().find_map(|xdp| match xdp {
+            LinkXdp::ProgId(program_id) => Some(XdpAttachment { program_id, native }),
+            _ => None,
+        }))
+    }
+
+    fn get(&self) -> io::Result<LinkMessage> {
+        let mut link = LinkMessage::default();
+        link.attributes = vec![LinkAttribute::IfName(self.name.clone())];
+        self.request(RouteNetlinkMessage::GetLink(link), 0, "find")?
+            .into_iter()
+            .find_map(|answer| match answer {
+                RouteNetlinkMessage::NewLink(link) => Some(link),
+                _ => None,
+            })
+            .ok_or_else(|| io::Error::other(format!("no answer about interface {}", self.name)))
+    }
+
+    fn request(
+        &self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+        verb: &str,
+    ) -> io::Result<Vec<RouteNetlinkMessage>> {
+        self.namespace
+            .run(|| request(message, flags))
+            .map_err(|error| context(&error, format!("cannot {verb} interface {}", self.name)))
+    }
+}
+
+fn family(ip: IpAddr) -> AddressFamily {
+    match ip {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+fn parse_prefix(text: &str) -> (IpAddr, u8) {
+    text.split_once('/')
+        .and_then(|(ip, length)| Some((ip.parse().ok()?, length.parse().ok()?)))
+        .unwrap_or_else(|| panic!("{text} is not an address with a prefix length"))
+}

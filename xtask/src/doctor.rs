@@ -1,0 +1,260 @@
+//! `cargo xtask doctor`: what this machine has, what it lacks, and how to get it.
+
+use std::{path::Path, process::Command, process::ExitCode};
+
+use crate::{
+    compiler::{self, Compiler},
+    linker::{self, Linker},
+    machine::{is_mounted, is_root, kernel_release, on_path},
+    process,
+    rustc_version::{Release, RustcVersion},
+    toolchain::Toolchain,
+    workspace::Workspace,
+};
+
+/// Linux 5.18 is the first that takes XDP programs with fragments (`xdp.frags`).
+const OLDEST_KERNEL: Release = Release {
+    major: 5,
+    minor: 18,
+    patch: 0,
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Get what is missing: Debian packages (as root), and bpf-linker into the target directory
+    #[arg(long)]
+    fix: bool,
+}
+
+/// One line of the report.
+enum Finding {
+    Present {
+        what: String,
+        detail: String,
+    },
+    Missing {
+        what: String,
+        purpose: &'static str,
+        remedy: String,
+    },
+    /// Worth knowing, and no obstacle.
+    Note {
+        what: String,
+        detail: String,
+    },
+}
+
+pub(crate) fn run(workspace: &Workspace, args: &Args) -> ExitCode {
+    if args.fix
+        && let Err(error) = Toolchain::ensure(workspace, None)
+    {
+        // The report still follows: it shows how far this came.
+        eprintln!("error: {error:#}\n");
+    }
+    let mut findings = vec![rust(workspace), component("rustfmt"), component("clippy")];
+    findings.extend(ebpf_tools(workspace));
+    findings.extend([kernel(), btf(), bpffs(), root()]);
+    let mut complete = true;
+    for finding in &findings {
+        match finding {
+            Finding::Present { what, detail } => println!("ok       {what}: {detail}"),
+            Finding::Note { what, detail } => println!("note     {what}: {detail}"),
+            Finding::Missing {
+                what,
+                purpose,
+                remedy,
+            } => {
+                complete = false;
+                println!("missing  {what}: needed to {purpose}\n         get it: {remedy}");
+            }
+        }
+    }
+    println!();
+    if complete {
+        println!("All that is needed is there.");
+        return ExitCode::SUCCESS;
+    }
+    println!("Something is missing: see above.");
+    ExitCode::FAILURE
+}
+
+fn rust(workspace: &Workspace) -> Finding {
+    let what = "rustc and cargo".to_owned();
+    let purpose = "build everything but the XDP program";
+    let oldest = workspace.rust_version;
+    let rustc = process::cargo_path().with_file_name("rustc");
+    let version = process::output(Command::new(&rustc).arg("-vV"))
+        .and_then(|verbose| RustcVersion::parse(&verbose));
+    match version {
+        Ok(version) if version.release >= oldest => Finding::Present {
+            what,
+            detail: format!("{}, {}", version.line, process::cargo_path().display()),
+        },
+        Ok(version) => Finding::Missing {
+            what: format!("{what} {oldest} or later (this is {})", version.release),
+            purpose,
+            remedy: "rustup update stable".to_owned(),
+        },
+        Err(error) => Finding::Missing {
+            what: format!("{what} ({error:#})"),
+            purpose,
+            remedy: "install rustup, then: rustup toolchain install stable".to_owned(),
+        },
+    }
+}
+
+fn component(name: &'static str) -> Finding {
+    let subcommand = if name == "rustfmt" { "fmt" } else { name };
+    let version =
+        process::output(Command::new(process::cargo_path()).args([subcommand, "--version"]));
+    match version {
+        Ok(version) => Finding::Present {
+            what: name.to_owned(),
+            detail: version.trim().to_owned(),
+        },
+        Err(_) => Finding::Missing {
+            what: name.to_owned(),
+            purpose: "check the sources as CI does",
+            remedy: format!("rustup component add {name}"),
+        },
+    }
+}
+
+/// The compiler for the BPF target, LLVM and the linker: each is looked for only if the
+/// one before is there, since it must fit that one.
+fn ebpf_tools(workspace: &Workspace) -> Vec<Finding> {
+    let compilers = Compiler::find_all();
+    let Ok(chosen) = compiler::choose(&compilers, workspace.rust_version, None) else {
+        let mut findings = not_taken(&compilers, None, workspace.rust_version);
+        findings.push(Finding::Missing {
+            what: format!(
+                "a compiler for the BPF target: Rust {} or later with its library's source",
+                workspace.rust_version
+            ),
+            purpose: "build the XDP program",
+            remedy: compiler::remedy(&compilers),
+        });
+        return findings;
+    };
+    let mut findings = vec![Finding::Present {
+        what: "compiler for the BPF target".to_owned(),
+        detail: format!("{}, {}", chosen.version.line, chosen.rustc.display()),
+    }];
+    findings.extend(not_taken(&compilers, Some(chosen), workspace.rust_version));
+    let major = chosen.version.llvm.major;
+    let linker = Linker::find(workspace, chosen);
+    // A linker that runs has its LLVM.
+    findings.push(match linker::find_llvm(chosen) {
+        Ok(file) => Finding::Present {
+            what: format!("libLLVM {major}"),
+            detail: file.display().to_string(),
+        },
+        Err(error) if linker.is_ok() => Finding::Note {
+            what: format!("libLLVM {major}"),
+            detail: format!("{error:#}"),
+        },
+        Err(error) => Finding::Missing {
+            what: format!("libLLVM {major}"),
+            purpose: "build bpf-linker",
+            remedy: format!("{error:#}"),
+        },
+    });
+    findings.push(match linker {
+        Ok(linker) => Finding::Present {
+            what: format!("bpf-linker {}", linker::VERSION),
+            detail: format!("{} on {}", linker.path.display(), linker.llvm),
+        },
+        Err(error) => Finding::Missing {
+            what: format!(
+                "bpf-linker {} for LLVM {major} ({error:#})",
+                linker::VERSION
+            ),
+            purpose: "link the XDP program",
+            remedy: "cargo xtask doctor --fix".to_owned(),
+        },
+    });
+    findings
+}
+
+/// The other compilers, and why each is not used.
+fn not_taken(compilers: &[Compiler], chosen: Option<&Compiler>, oldest: Release) -> Vec<Finding> {
+    compilers
+        .iter()
+        .filter(|other| chosen.is_none_or(|chosen| other.sysroot != chosen.sysroot))
+        .map(|other| Finding::Note {
+            what: "not taken for the BPF target".to_owned(),
+            detail: format!(
+                "{} ({}): {}",
+                other.name,
+                other.version.release,
+                other
+                    .flaw(oldest)
+                    .unwrap_or_else(|| "not the newest".to_owned())
+            ),
+        })
+        .collect()
+}
+
+fn kernel() -> Finding {
+    let release = kernel_release().unwrap_or_else(|| "unknown".to_owned());
+    if Release::parse(&release).is_some_and(|running| running >= OLDEST_KERNEL) {
+        return Finding::Present {
+            what: "Linux".to_owned(),
+            detail: release,
+        };
+    }
+    Finding::Missing {
+        what: format!("Linux {OLDEST_KERNEL} or later (this is {release})"),
+        purpose: "load the XDP program",
+        remedy: "upgrade the kernel, or build here and run elsewhere".to_owned(),
+    }
+}
+
+fn btf() -> Finding {
+    let file = "/sys/kernel/btf/vmlinux";
+    if Path::new(file).is_file() {
+        return Finding::Present {
+            what: "kernel BTF".to_owned(),
+            detail: file.to_owned(),
+        };
+    }
+    Finding::Missing {
+        what: format!("kernel BTF ({file})"),
+        purpose: "load the XDP program",
+        remedy: "run a kernel built with CONFIG_DEBUG_INFO_BTF=y; distributions' are".to_owned(),
+    }
+}
+
+fn bpffs() -> Finding {
+    let folder = Path::new("/sys/fs/bpf");
+    let what = "bpffs".to_owned();
+    if is_mounted("bpf", folder) {
+        return Finding::Present {
+            what,
+            detail: folder.display().to_string(),
+        };
+    }
+    Finding::Note {
+        what,
+        detail: format!("not mounted on {}: abuser mounts it", folder.display()),
+    }
+}
+
+fn root() -> Finding {
+    let what = "root".to_owned();
+    if is_root() {
+        return Finding::Present {
+            what,
+            detail: "can run the privileged tests".to_owned(),
+        };
+    }
+    let install = if on_path("apt-get").is_some() {
+        " and install packages"
+    } else {
+        ""
+    };
+    Finding::Note {
+        what,
+        detail: format!("no: it takes root to load XDP programs{install}"),
+    }
+}

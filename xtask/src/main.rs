@@ -1,0 +1,66 @@
+//! The project's verbs, so that building, checking and trying `abuser` need no lore:
+//! `cargo xtask doctor`, `build-ebpf`, `test` and `demo`.
+//!
+//! The XDP program needs a compiler and a linker that most machines lack, so every verb
+//! looks for its tools first and names the command that gets a missing one.
+
+mod build_ebpf;
+mod compiler;
+mod counts;
+mod demo;
+mod doctor;
+mod linker;
+mod machine;
+mod object_file;
+mod process;
+mod record;
+mod rustc_version;
+mod test;
+mod toolchain;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Build, check and try abuser"
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Say what this machine has, what is missing and how to get it
+    Doctor(doctor::Args),
+    /// Build the XDP program into abuser-ebpf/abuser.bpf.o
+    BuildEbpf(build_ebpf::Args),
+    /// Run every check and test, as CI does
+    Test(test::Args),
+    /// Try abuser on interfaces of its own, with traffic to stop
+    Demo(demo::Args),
+}
+
+fn main() -> ExitCode {
+    let Cli { verb } = Cli::parse();
+    let outcome = Workspace::locate().and_then(|workspace| match verb {
+        Verb::Doctor(args) => Ok(doctor::run(&workspace, &args)),
+        Verb::BuildEbpf(args) => build_ebpf::run(&workspace, &args),
+        Verb::Test(args) => Ok(test::run(&workspace, &args)),
+        Verb::Demo(args) => demo::run(args).map(|()| ExitCode::SUCCESS),
+    });
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

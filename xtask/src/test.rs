@@ -1,0 +1,285 @@
+//! `cargo xtask test`: every check and test, in the order in which they fail cheapest.
+//!
+//! CI runs this and nothing else, so a green run here is a green run there. A step that
+//! needs privilege is skipped without root, but never silently: the summary says so, and
+//! in CI it fails the run.
+
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+
+use crate::{
+    build_ebpf::{self, Checked},
+    counts::Counts,
+    machine::{is_ci, is_root},
+    process,
+    record::Record,
+    toolchain::Toolchain,
+    workspace::Workspace,
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only what needs stable Rust alone: formatting, lints, documentation, host tests
+    #[arg(long)]
+    quick: bool,
+}
+
+/// A step, and how to run it alone.
+struct Step {
+    name: &'static str,
+    /// Part of `--quick`.
+    quick: bool,
+    needs_root: bool,
+    action: Action,
+}
+
+enum Action {
+    Tools,
+    /// Environment and arguments.
+    Cargo(
+        &'static [(&'static str, &'static str)],
+        &'static [&'static str],
+    ),
+    Tests(&'static [&'static str]),
+    ObjectCheck,
+}
+
+enum Outcome {
+    Done,
+    Skipped(&'static str),
+}
+
+const NO_ENV: &[(&str, &str)] = &[];
+
+const NEEDS_ROOT: &str = "it takes root to load XDP programs and make namespaces";
+
+const STEPS: &[Step] = &[
+    Step {
+        name: "tools",
+        quick: false,
+        needs_root: false,
+        action: Action::Tools,
+    },
+    Step {
+        name: "format",
+        quick: true,
+        needs_root: false,
+        action: Action::Cargo(NO_ENV, &["fmt", "--all", "--check"]),
+    },
+    Step {
+        name: "lints",
+        quick: true,
+        needs_root: false,
+        action: Action::Cargo(
+            NO_ENV,
+            &[
+                "clippy",
+                "--workspace",
+                "--exclude",
+                "abuser-ebpf",
+                "--all-targets",
+                "--",
+                "-D",
+                "warnings",
+            ],
+        ),
+    },
+    // On its own: together with a crate that uses std it would be a second panic handler.
+    // For the host, whose core cannot unwind without std either.
+    Step {
+        name: "lints of the XDP program",
+        quick: true,
+        needs_root: false,
+        action: Action::Cargo(
+            &[("CARGO_PROFILE_DEV_PANIC", "abort")],
+            &["clippy", "-p", "abuser-ebpf", "--", "-D", "warnings"],
+        ),
+    },
+    Step {
+        name: "documentation",
+        quick: true,
+        needs_root: false,
+        action: Action::Cargo(
+            &[("RUSTDOCFLAGS", "-D warnings")],
+            &[
+                "doc",
+                "--no-deps",
+                "--workspace",
+                "--exclude",
+                "abuser-ebpf",
+            ],
+        ),
+    },
+    Step {
+        name: "host tests",
+        quick: true,
+        needs_root: false,
+        action: Action::Tests(&[
+            "test",
+            "--workspace",
+            "--exclude",
+            "abuser-ebpf",
+            "--exclude",
+            "abuser-tests",
+        ]),
+    },
+    Step {
+        name: "committed object",
+        quick: false,
+        needs_root: false,
+        action: Action::ObjectCheck,
+    },
+    Step {
+        name: "release build",
+        quick: false,
+        needs_root: false,
+        action: Action::Cargo(NO_ENV, &["build", "--release", "-p", "abuser-userspace"]),
+    },
+    Step {
+        name: "tests of the testkit",
+        quick: false,
+        needs_root: true,
+        action: Action::Tests(&["test", "-p", "abuser-tests", "--lib"]),
+    },
+    Step {
+        name: "kernel tests",
+        quick: false,
+        needs_root: true,
+        action: Action::Tests(&["test", "-p", "abuser-tests", "--test", "testrun"]),
+    },
+    Step {
+        name: "namespace tests",
+        quick: false,
+        needs_root: true,
+        action: Action::Tests(&["test", "-p", "abuser-tests", "--test", "netns"]),
+    },
+    Step {
+        name: "end-to-end tests",
+        quick: false,
+        needs_root: true,
+        action: Action::Tests(&["test", "-p", "abuser-tests", "--test", "e2e"]),
+    },
+];
+
+pub(crate) fn run(workspace: &Workspace, args: &Args) -> ExitCode {
+    let mut counts = Counts::default();
+    let mut rows: Vec<(&'static str, Duration, String)> = Vec::new();
+    let mut failed = false;
+    let mut skipped = false;
+    for step in STEPS.iter().filter(|step| step.quick || !args.quick) {
+        println!("\n== {}", step.name);
+        let started = Instant::now();
+        let outcome = if step.needs_root && !is_root() {
+            Ok(Outcome::Skipped(NEEDS_ROOT))
+        } else {
+            step.action.run(workspace, step.needs_root, &mut counts)
+        };
+        let verdict = match &outcome {
+            Ok(Outcome::Done) => "ok".to_owned(),
+            Ok(Outcome::Skipped(reason)) => {
+                skipped = true;
+                println!("skipped: {reason}");
+                format!("SKIPPED: {reason}")
+            }
+            Err(_) => "FAILED".to_owned(),
+        };
+        rows.push((step.name, started.elapsed(), verdict));
+        if let Err(error) = outcome {
+            println!(
+                "error: {error:#}\nRun just this step: {}",
+                step.rerun(workspace)
+            );
+            failed = true;
+            break;
+        }
+    }
+    summarize(&rows);
+    if skipped {
+        println!(
+            "\nWARNING: privileged steps did not run, so this run proves little. As root: cargo xtask test"
+        );
+        if is_ci() {
+            println!("CI is set, and there they must run: this is a failure.");
+            failed = true;
+        }
+    }
+    println!("\n{counts}");
+    if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+fn summarize(rows: &[(&str, Duration, String)]) {
+    println!("\n== summary");
+    for (name, took, verdict) in rows {
+        println!("{name:<26} {:>7.1} s  {verdict}", took.as_secs_f64());
+    }
+}
+
+impl Action {
+    fn run(&self, workspace: &Workspace, needs_root: bool, counts: &mut Counts) -> Result<Outcome> {
+        match self {
+            Self::Tools => {
+                let record = Record::read(&workspace.record()).ok();
+                let toolchain = Toolchain::ensure(workspace, record.as_ref())?;
+                println!("{toolchain}");
+            }
+            Self::Cargo(env, arguments) => {
+                let mut command = process::cargo(workspace);
+                process::run(command.args(*arguments).envs(env.iter().copied()))?;
+            }
+            Self::Tests(arguments) => {
+                let mut command = process::cargo(workspace);
+                command.args(*arguments);
+                if needs_root {
+                    command.env("ABUSER_BIN", binary(workspace));
+                }
+                process::run_tests(&mut command, counts)?;
+            }
+            Self::ObjectCheck => match build_ebpf::check(workspace, counts)? {
+                Checked::Identical | Checked::OtherToolsPassed => {}
+                Checked::OtherToolsUntested => {
+                    return Ok(Outcome::Skipped(
+                        "other tools made another object, and it takes root to test it",
+                    ));
+                }
+            },
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+impl Step {
+    /// The command that runs this step alone.
+    fn rerun(&self, workspace: &Workspace) -> String {
+        match &self.action {
+            Action::Tools => "cargo xtask doctor --fix".to_owned(),
+            Action::ObjectCheck => "cargo xtask build-ebpf --check".to_owned(),
+            Action::Tests(arguments) if self.needs_root => {
+                format!(
+                    "ABUSER_BIN={} cargo {}",
+                    binary(workspace).display(),
+                    arguments.join(" ")
+                )
+            }
+            Action::Cargo(env, arguments) => {
+                let env = env.iter().map(|(name, value)| format!("{name}='{value}'"));
+                let arguments = arguments.iter().map(ToString::to_string);
+                let words: Vec<_> = env.chain(["cargo".to_owned()]).chain(arguments).collect();
+                words.join(" ")
+            }
+            Action::Tests(arguments) => format!("cargo {}", arguments.join(" ")),
+        }
+    }
+}
+
+fn binary(workspace: &Workspace) -> PathBuf {
+    workspace.target.join("release/abuser")
+}

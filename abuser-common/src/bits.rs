@@ -3,15 +3,22 @@
 /// The number of the highest set bit: 63 to 0; 0 also if there is none.
 #[cfg(not(target_arch = "bpf"))]
 #[inline]
-pub fn highest(word: u64) -> u32 {
-    word.checked_ilog2().unwrap_or(0)
+#[expect(clippy::cast_possible_truncation, reason = "below 64")]
+pub fn highest(word: u64) -> u8 {
+    word.checked_ilog2().unwrap_or(0) as u8
 }
 
 /// The number of the highest set bit: 63 to 0; 0 also if there is none.
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
-pub fn highest(word: u64) -> u32 {
-    highest_bit(word) as u32 & 63
+pub fn highest(word: u64) -> u8 {
+    highest_bit(word) as u8 & 63
+}
+
+/// The number of the lowest set bit: 0 to 63; 0 also if there is none.
+#[inline(always)]
+pub fn lowest(word: u64) -> u8 {
+    highest(word & word.wrapping_neg())
 }
 
 /// BPF has no instruction for this, and what the compiler makes instead is dear to verify:
@@ -26,6 +33,15 @@ extern "C" fn highest_bit(word: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_lowest_bit_of_every_shift_is_found() {
+        assert_eq!(lowest(0), 0);
+        for bit in 0..64 {
+            assert_eq!(lowest(1 << bit), bit);
+            assert_eq!(lowest(u64::MAX << bit), bit);
+        }
+    }
 
     #[test]
     fn the_highest_bit_of_every_shift_is_found() {

@@ -36,60 +36,60 @@ pub struct Hits {
 const _: () = assert!(size_of::<Hits>() == 24);
 
 impl<'a> Shared<'a, Hits> {
-    fn field(&self, field: *mut u64) -> Word<'a> {
-        // SAFETY: `Shared::new` promises a live, aligned value for 'a; callers project
-        // from it.
-        unsafe { Word::new(field) }
+    #[inline(always)]
+    fn total(&self) -> Word<'a> {
+        // SAFETY: `Shared::new` promises a live, aligned value for 'a.
+        unsafe { Word::new(&raw mut (*self.as_ptr()).total) }
+    }
+
+    #[inline(always)]
+    fn reported(&self) -> Word<'a> {
+        // SAFETY: as above.
+        unsafe { Word::new(&raw mut (*self.as_ptr()).reported) }
+    }
+
+    #[inline(always)]
+    fn event_ns(&self) -> Word<'a> {
+        // SAFETY: as above.
+        unsafe { Word::new(&raw mut (*self.as_ptr()).event_ns) }
     }
 
     /// Counts one hit.
     #[inline(always)]
     pub fn add(&self) {
-        // SAFETY: projection within a live value.
-        self.field(unsafe { &raw mut (*self.as_ptr()).total })
-            .add(1);
+        self.total().add(1);
     }
 
     /// Whether an event of this entry is due at `now`.
     #[inline(always)]
     pub fn due(&self, now: KernelTime) -> bool {
-        // SAFETY: projection within a live value.
-        let last = self
-            .field(unsafe { &raw mut (*self.as_ptr()).event_ns })
-            .load();
-        last == 0 || now.since_ns(KernelTime(last)) >= INTERVAL_NS
+        is_due(self.event_ns().load(), now)
     }
 
     /// Takes the right to send the event that is due; one CPU gets it.
     #[inline(always)]
     pub fn claim(&self, now: KernelTime) -> bool {
-        // SAFETY: projection within a live value.
-        let event_ns = self.field(unsafe { &raw mut (*self.as_ptr()).event_ns });
+        let event_ns = self.event_ns();
         let last = event_ns.load();
-        (last == 0 || now.since_ns(KernelTime(last)) >= INTERVAL_NS)
-            && event_ns.compare_exchange(last, now.0)
+        is_due(last, now) && event_ns.compare_exchange(last, now.0)
     }
 
     /// Hits since the last event.
     #[inline(always)]
     pub fn unreported(&self) -> u64 {
-        // SAFETY: projections within a live value.
-        let (total, reported) = unsafe {
-            (
-                self.field(&raw mut (*self.as_ptr()).total).load(),
-                self.field(&raw mut (*self.as_ptr()).reported).load(),
-            )
-        };
-        total.saturating_sub(reported)
+        self.total().load().saturating_sub(self.reported().load())
     }
 
     /// Notes that an event told of `count` more hits.
     #[inline(always)]
     pub fn report(&self, count: u64) {
-        // SAFETY: projection within a live value.
-        self.field(unsafe { &raw mut (*self.as_ptr()).reported })
-            .add(count);
+        self.reported().add(count);
     }
+}
+
+#[inline(always)]
+fn is_due(last_ns: u64, now: KernelTime) -> bool {
+    last_ns == 0 || now.since_ns(KernelTime(last_ns)) >= INTERVAL_NS
 }
 
 /// One CPU's event budget and what came of its events.

@@ -20,7 +20,7 @@ pub mod maps {
     pub const PORTS: &str = "PORTS";
     /// ARRAY of [`Limit`](super::Limit), [`MAX_LIMITS`](super::MAX_LIMITS) a bank.
     pub const LIMITS: &str = "LIMITS";
-    /// LRU_HASH of [`BucketKey`](super::BucketKey) to [`Bucket`](crate::bucket::Bucket).
+    /// `LRU_HASH` of [`BucketKey`](super::BucketKey) to [`Bucket`](crate::bucket::Bucket).
     pub const BUCKETS: &str = "BUCKETS";
     /// HASH of [`PrefixKey`](crate::prefix::PrefixKey) to [`Ban`](super::Ban).
     pub const BANS: &str = "BANS";
@@ -28,11 +28,11 @@ pub mod maps {
     pub const ALLOWED: &str = "ALLOWED";
     /// ARRAY of [`Lengths`](crate::prefix::Lengths), by [`List`](crate::prefix::List).
     pub const LENGTHS: &str = "LENGTHS";
-    /// PERCPU_ARRAY of [`Traffic`](super::Traffic), by [`Outcome`](super::Outcome).
+    /// `PERCPU_ARRAY` of [`Traffic`](super::Traffic), by [`Outcome`](super::Outcome).
     pub const OUTCOMES: &str = "OUTCOMES";
-    /// PERCPU_ARRAY of [`LimitCounters`](super::LimitCounters), as `LIMITS`.
+    /// `PERCPU_ARRAY` of [`LimitCounters`](super::LimitCounters), as `LIMITS`.
     pub const LIMIT_COUNTERS: &str = "LIMIT_COUNTERS";
-    /// PERCPU_ARRAY of one [`EventStats`](crate::gate::EventStats).
+    /// `PERCPU_ARRAY` of one [`EventStats`](crate::gate::EventStats).
     pub const EVENT_STATS: &str = "EVENT_STATS";
     /// RINGBUF of [`Event`](crate::event::Event).
     pub const EVENTS: &str = "EVENTS";
@@ -157,7 +157,7 @@ pub struct BucketKey {
 const _: () = assert!(size_of::<BucketKey>() == 32);
 
 /// Why a source is banned.
-#[repr(u32)]
+#[repr(u64)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BanCause {
     /// Someone said so.
@@ -197,9 +197,7 @@ pub struct Ban {
     /// When a packet last met it, in nanoseconds of kernel time; 0: never.
     pub last_hit_ns: u64,
     /// A [`BanCause`].
-    pub cause: u32,
-    /// Zero.
-    pub _pad: u32,
+    pub cause: u64,
     /// Packets that met it, and what of them was reported.
     pub hits: Hits,
 }

@@ -146,7 +146,7 @@ pub fn network<B: Bytes + ?Sized>(bytes: &B) -> Result<Option<Network>, Malforme
     Ok(Some(Network { source, offset }))
 }
 
-/// An EtherType as [`EtherType`] has it: in network order. `EthHdr` and `VlanHdr` are
+/// The Ethernet type at `offset`, in network order as [`EtherType`] has it. `EthHdr` and `VlanHdr` are
 /// aligned to 2, so they cannot be read in place.
 #[inline(always)]
 fn ether_type<B: Bytes + ?Sized>(bytes: &B, offset: usize) -> Result<u16, Malformed> {

@@ -57,12 +57,16 @@ impl Source {
 
     /// An IPv6 source from its octets in network order.
     #[inline(always)]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the two halves of the address"
+    )]
     pub const fn v6(octets: [u8; 16]) -> Self {
-        let [a, b, c, d, e, f, g, h, rest @ ..] = octets;
+        let address = u128::from_be_bytes(octets);
         Self {
             family: Family::V6,
-            high: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
-            low: u64::from_be_bytes(rest),
+            high: (address >> 64) as u64,
+            low: address as u64,
         }
     }
 
@@ -75,12 +79,10 @@ impl Source {
         let whole = all_ones_if(length >> 7 & 1);
         let high = self.high & (within_word | beyond_high);
         let low = self.low & (within_word & beyond_high | whole);
-        let [a, b, c, d, e, f, g, h] = high.to_be_bytes();
-        let [i, j, k, l, m, n, o, p] = low.to_be_bytes();
         PrefixKey {
             family: self.family as u32,
             length: length as u32,
-            address: [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p],
+            address: ((high as u128) << 64 | low as u128).to_be_bytes(),
         }
     }
 
@@ -212,7 +214,7 @@ pub fn longest<R>(
     let (mut base, mut word) = (128, high);
     // Counted, not `while`: the verifier cannot see that the words shrink. One pass a
     // length, and one to go on to each of the two lower words.
-    for _ in 0..Family::V6.bits() as u32 + 3 {
+    for _ in 0..u32::from(Family::V6.bits()) + 3 {
         if word == 0 {
             if base == 0 {
                 break;
@@ -223,7 +225,7 @@ pub fn longest<R>(
         }
         let bit = bits::highest(word);
         word &= !(1 << bit);
-        if let Some(found) = look_up(base + bit as u8) {
+        if let Some(found) = look_up(base + bit) {
             return Some(found);
         }
     }

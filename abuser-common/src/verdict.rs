@@ -288,12 +288,12 @@ fn apply_limits<B: Bytes + ?Sized, T: Tables>(
         tables.count_limit(limit_index(settings, number), LimitOutcome::Over(own));
     }
     // The limit that gives the reason: the first that drops, else the first.
-    let number = if over.drops == 0 {
+    let reasons = if over.drops == 0 {
         over.limits
     } else {
         over.drops
-    }
-    .trailing_zeros();
+    };
+    let number = bits::lowest(reasons);
     if over.due & (1 << number) == 0 {
         tables.count_event(EventOutcome::Suppressed);
     } else {
@@ -545,8 +545,8 @@ fn report<T: Tables>(
 }
 
 #[inline(always)]
-const fn limit_index(settings: Settings, number: u32) -> u32 {
-    settings.bank() * MAX_LIMITS + number
+const fn limit_index(settings: Settings, number: u8) -> u32 {
+    settings.bank() * MAX_LIMITS + number as u32
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::{bytes::Frame, tables::Maps};
 
 /// The entry point. Linux 5.18: earlier kernels refuse `xdp.frags`.
 #[xdp(frags)]
-pub fn abuser(ctx: XdpContext) -> u32 {
+fn abuser(ctx: XdpContext) -> u32 {
     let frame = Frame::new(&ctx);
     let outcome = decide(&frame, &Maps);
     Maps.count(outcome, &frame);
@@ -37,7 +37,7 @@ pub fn abuser(ctx: XdpContext) -> u32 {
     }
 }
 
-#[cfg(target_arch = "bpf")]
+#[cfg(not(test))]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {}

@@ -1,7 +1,7 @@
 //! `abuser allow`: entries of the configuration and of the command line.
 
-use abuser_tests::require_root;
 use serde_json::json;
+use testkit::require_root;
 
 use crate::support::{Complains as _, daemon_on_lo};
 

@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use abuser_tests::{Daemon, require_root};
 use serde_json::json;
+use testkit::{Daemon, require_root};
 
 use crate::support::{PATIENCE, daemon_on_lo, parse, wait_until};
 

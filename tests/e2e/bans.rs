@@ -1,7 +1,7 @@
 //! `abuser ban`: all of a request or nothing of it.
 
-use abuser_tests::{CommandOutput, Daemon, require_root};
 use serde_json::{Value, json};
+use testkit::{CommandOutput, Daemon, require_root};
 
 use crate::support::{Complains as _, assert_keys, daemon_on_lo};
 

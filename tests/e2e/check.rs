@@ -23,7 +23,7 @@ impl Config {
         }
     }
 
-    fn check(&self, more: &[&str]) -> abuser_tests::CommandOutput {
+    fn check(&self, more: &[&str]) -> testkit::CommandOutput {
         abuser(&[&["check", "-c", self.path.to_str().expect("UTF-8")], more].concat())
     }
 

@@ -1,7 +1,7 @@
 //! `abuser detach`, with a daemon and after one that died.
 
-use abuser_tests::{Daemon, Wire, require_root};
 use serde_json::json;
+use testkit::{Daemon, Wire, require_root};
 
 use crate::support::{Complains as _, Site, daemon_on_lo, finish, has_xdp, wait_until};
 

@@ -7,9 +7,9 @@ use std::{
     time::Duration,
 };
 
-use abuser_tests::{Daemon, LineStream, Namespace, require_root, traffic::send_udp};
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use testkit::{Daemon, LineStream, Namespace, require_root, traffic::send_udp};
 
 use crate::support::{
     Complains as _, PATIENCE, Site, assert_keys, daemon_on_lo, finish, finish_child, parse,
@@ -261,7 +261,7 @@ fn the_end_of_the_daemon_is_the_end_of_the_stream_with_a_word() {
 }
 
 /// What a reader said on standard error; the events it printed are of no interest.
-fn finish_with_events(child: std::process::Child) -> abuser_tests::CommandOutput {
+fn finish_with_events(child: std::process::Child) -> testkit::CommandOutput {
     let mut said = finish_child(child, "abuser events".to_owned());
     said.stdout.clear();
     said

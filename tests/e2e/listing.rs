@@ -1,7 +1,7 @@
 //! `status` and `limits`, and what a pipe gets of tables.
 
-use abuser_tests::require_root;
 use serde_json::{Value, json};
+use testkit::require_root;
 
 use crate::support::{assert_keys, daemon_on_lo};
 

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::net::UnixListener};
 
-use abuser_tests::require_root;
+use testkit::require_root;
 
 use crate::support::{Complains as _, Site, abuser, command, finish};
 
@@ -27,7 +27,7 @@ fn each_command_says_that_nobody_is_there_and_how_to_start_one() {
             abuser(&[arguments, json].concat()).complains(
                 1,
                 &[
-                    "no abuser runs here: /nonexistent/abuser.sock is not there",
+                    "no abuser runs here: /proc/nonexistent/abuser.sock is not there",
                     "sudo abuser run -i INTERFACE",
                     "--socket",
                 ],
@@ -38,10 +38,10 @@ fn each_command_says_that_nobody_is_there_and_how_to_start_one() {
 
 #[test]
 fn the_socket_comes_from_the_flag_before_the_environment() {
-    abuser(&["--socket", "/nonexistent/other.sock", "status"]).complains(1, &["other.sock"]);
-    abuser(&["status", "--socket", "/nonexistent/other.sock"]).complains(1, &["other.sock"]);
+    abuser(&["--socket", "/proc/nonexistent/other.sock", "status"]).complains(1, &["other.sock"]);
+    abuser(&["status", "--socket", "/proc/nonexistent/other.sock"]).complains(1, &["other.sock"]);
     let mut status = command(&["status"]);
-    finish(status.env("ABUSER_SOCKET", "/nonexistent/third.sock")).complains(1, &["third.sock"]);
+    finish(status.env("ABUSER_SOCKET", "/proc/nonexistent/third.sock")).complains(1, &["third.sock"]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use abuser_tests::{Daemon, abuser_binary, require_root};
+use testkit::{Daemon, abuser_binary, require_root};
 
 use crate::support::{Complains as _, Site, finish, finish_child, has_xdp, wait_until};
 

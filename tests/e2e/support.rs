@@ -11,15 +11,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use abuser_tests::{CommandOutput, Daemon, Namespace, abuser_binary};
 use serde_json::Value;
 use tempfile::TempDir;
+use testkit::{CommandOutput, Daemon, Namespace, abuser_binary};
 
 /// How long anything may take that is done in milliseconds on an idle machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A socket that nobody listens on, so that no test meets the machine's own daemon.
-const NOWHERE: &str = "/nonexistent/abuser.sock";
+const NOWHERE: &str = "/proc/nonexistent/abuser.sock";
 
 /// The `abuser` under test, with nothing of the caller's environment that it would heed.
 pub(crate) fn command(arguments: &[impl AsRef<OsStr>]) -> Command {
@@ -221,7 +221,10 @@ impl Site {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.namespace.command(binary());
         command.args(arguments);
-        clean(command)
+        let mut command = clean(command);
+        // It would override the configuration's.
+        command.env_remove("ABUSER_SOCKET");
+        command
     }
 
     /// Runs `abuser run -c CONFIG …` to its end.

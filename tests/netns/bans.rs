@@ -166,8 +166,8 @@ fn a_prefix_ban_covers_the_hosts_in_it_and_no_others() {
 
 #[test]
 fn a_ban_holds_for_protocols_without_ports() {
-    testkit::require_root!();
     const GRE: i32 = 47;
+    testkit::require_root!();
     let wire = wire();
     let raw = || Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(GRE))).unwrap();
     let receiver = wire.server.run(raw);
@@ -183,14 +183,14 @@ fn a_ban_holds_for_protocols_without_ports() {
             .send_to(&[0; 64], &SocketAddr::new(Wire::SERVER_V4, 0).into())
             .unwrap()
     };
-    let received = || receiver.recv(&mut [std::mem::MaybeUninit::uninit(); 256]);
+    let arrives = || receiver.recv(&mut [std::mem::MaybeUninit::uninit(); 256]);
 
     let daemon = Daemon::start(&wire.server, &config(""));
     send();
-    received().expect("nobody is banned yet");
+    arrives().expect("nobody is banned yet");
     daemon.abuser(&["ban", "add", SOURCE]).success();
     send();
-    assert!(received().is_err());
+    assert!(arrives().is_err());
     assert_eq!(outcome(&daemon, "dropped_ban"), 1);
 }
 

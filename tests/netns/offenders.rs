@@ -63,12 +63,12 @@ bantime = "10m"
     let arrived = settled(&server, Wire::CLIENT_V4);
     sender.wait_for(200);
     assert_eq!(settled(&server, Wire::CLIENT_V4), arrived);
-    let list = daemon.json(&["ban", "list"]);
-    let entry = &list[0];
+    let bans = daemon.json(&["ban", "list"]);
+    let entry = &bans[0];
     assert_eq!(
         (&entry["cause"], &entry["limit"], &entry["offences"]),
         (&"limit".into(), &"polite".into(), &3.into()),
-        "{list:#}"
+        "{bans:#}"
     );
     assert_eq!(deliver(&wire, &server, OTHER_V4, 10), 10);
 }

@@ -80,10 +80,16 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 ///
 /// A packet crosses a veth within the call that sends it; what is waited for is only the
 /// receiving thread.
+#[track_caller]
 pub(crate) fn settled(counter: &UdpCounter, source: IpAddr) -> u64 {
     const QUIET: Duration = Duration::from_millis(100);
+    let deadline = Instant::now() + PATIENCE;
     let (mut seen, mut since) = (counter.received_from(source), Instant::now());
     while since.elapsed() < QUIET {
+        assert!(
+            Instant::now() < deadline,
+            "datagrams from {source} keep arriving: {seen} so far"
+        );
         thread::sleep(Duration::from_millis(5));
         let now = counter.received_from(source);
         if now != seen {

@@ -84,7 +84,9 @@ fn ensure_compiler(workspace: &Workspace, record: Option<&Record>) -> Result<Com
     )
     .context("install a compiler with its library's source. Where these packages do not exist: rustup toolchain install nightly --profile minimal --component rust-src")?;
     let compilers = Compiler::find_all();
-    Ok(compiler::choose(&compilers, workspace.rust_version, record)?.clone())
+    compiler::choose(&compilers, workspace.rust_version, record).cloned().context(
+        "Debian's packages are installed and do not fit. Instead: rustup toolchain install nightly --profile minimal --component rust-src",
+    )
 }
 
 fn apt() -> Command {

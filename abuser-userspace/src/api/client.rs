@@ -1,6 +1,6 @@
 //! The socket's connecting end: what the command line talks through.
 
-use std::{io, path::Path};
+use std::{io, os::unix::fs::FileTypeExt as _, path::Path};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -9,7 +9,10 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 
-use super::types::{ApiError, EventFilter, EventRecord};
+use super::{
+    is_too_long,
+    types::{ApiError, EventFilter, EventRecord},
+};
 
 /// The largest answer that is read, in bytes; a full ban table takes a tenth of it.
 const MAX_ANSWER: usize = 512 << 20;
@@ -64,18 +67,27 @@ impl Client {
     /// Connects to the daemon's socket.
     pub async fn connect(path: &Path) -> Result<Self, ClientError> {
         let stream = UnixStream::connect(path).await.map_err(|source| {
-            let path = path.display().to_string();
-            match source.kind() {
-                io::ErrorKind::NotFound => ClientError::NoDaemon {
-                    path,
-                    problem: "is not there",
-                },
-                io::ErrorKind::ConnectionRefused => ClientError::NoDaemon {
-                    path,
-                    problem: "is a socket that nobody listens on",
-                },
-                io::ErrorKind::PermissionDenied => ClientError::NotPermitted { path },
-                _ => ClientError::Io { path, source },
+            let problem = match source.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "is not there",
+                // The kernel refuses a connection to any file.
+                io::ErrorKind::ConnectionRefused if !is_socket(path) => "is not a socket",
+                io::ErrorKind::ConnectionRefused => "is a socket that nobody listens on",
+                _ if is_too_long(path) => "is longer than the 107 bytes a socket's path can have",
+                io::ErrorKind::PermissionDenied => {
+                    return ClientError::NotPermitted {
+                        path: path.display().to_string(),
+                    };
+                }
+                _ => {
+                    return ClientError::Io {
+                        path: path.display().to_string(),
+                        source,
+                    };
+                }
+            };
+            ClientError::NoDaemon {
+                path: path.display().to_string(),
+                problem,
             }
         })?;
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
@@ -158,11 +170,16 @@ impl Client {
         let status = response.status();
         let answer = read(response).await?;
         Err(ClientError::Refused(
-            serde_json::from_slice(&answer)
-                .map(|ApiError { error }| error)
-                .unwrap_or_else(|_| format!("abuser answered {status}")),
+            serde_json::from_slice(&answer).map_or_else(
+                |_| format!("abuser answered {status}"),
+                |ApiError { error }| error,
+            ),
         ))
     }
+}
+
+fn is_socket(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
 }
 
 async fn read(response: Response<Incoming>) -> Result<Bytes, ClientError> {

@@ -16,6 +16,14 @@
 //!
 //! An error is a status of 4xx or 5xx with [`types::ApiError`]; it has changed nothing.
 
+use std::{os::unix::ffi::OsStrExt as _, path::Path};
+
 pub mod client;
 pub mod server;
 pub mod types;
+
+/// Whether `path` has no room in a socket's address, which takes 107 bytes and a 0 (`UNIX_PATH_MAX`
+/// in the kernel's include/uapi/linux/un.h).
+pub(crate) fn is_too_long(path: &Path) -> bool {
+    path.as_os_str().as_bytes().len() > 107
+}

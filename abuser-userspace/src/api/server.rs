@@ -6,7 +6,8 @@ use axum::{
     Json, Router,
     body::Body,
     extract::{
-        DefaultBodyLimit, FromRequest, Path, Query, Request, State, rejection::JsonRejection,
+        DefaultBodyLimit, FromRequest, Path, Query, Request, State,
+        rejection::{JsonRejection, PathRejection, QueryRejection},
     },
     http::{StatusCode, header},
     response::{IntoResponse, Response},
@@ -37,8 +38,8 @@ const MAX_BODY: usize = 8 << 20;
 pub struct Api {
     /// Where commands go.
     pub commands: mpsc::Sender<Command>,
-    /// Where events come from.
-    pub events: broadcast::Sender<Arc<EventRecord>>,
+    /// Where events come from; weak, so that streams end when the engine does.
+    pub events: broadcast::WeakSender<Arc<EventRecord>>,
 }
 
 /// Serves until the other end of `stopped` is dropped and all requests are answered.
@@ -90,6 +91,12 @@ pub async fn serve(listener: UnixListener, api: Api, stopped: oneshot::Receiver<
                 },
             ),
         )
+        .method_not_allowed_fallback(|| async {
+            failure(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this resource has no such method",
+            )
+        })
         .fallback(|| async { failure(StatusCode::NOT_FOUND, "there is no such resource") })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(api);
@@ -126,7 +133,14 @@ impl Api {
     }
 }
 
-async fn covering(State(api): State<Api>, Path(address): Path<String>) -> Response {
+async fn covering(
+    State(api): State<Api>,
+    address: Result<Path<String>, PathRejection>,
+) -> Response {
+    let address = match address {
+        Ok(Path(address)) => address,
+        Err(rejection) => return failure(rejection.status(), &rejection.body_text()),
+    };
     match address.parse() {
         Ok(address) => api.ask(|reply| Command::Covering(address, reply)).await,
         Err(_) => failure(
@@ -136,9 +150,19 @@ async fn covering(State(api): State<Api>, Path(address): Path<String>) -> Respon
     }
 }
 
-async fn events(State(api): State<Api>, filter: Query<EventFilter>) -> Response {
-    let Query(filter) = filter;
-    let receiver = api.events.subscribe();
+async fn events(
+    State(api): State<Api>,
+    filter: Result<Query<EventFilter>, QueryRejection>,
+) -> Response {
+    let filter = match filter {
+        Ok(Query(filter)) => filter,
+        Err(rejection) => return failure(rejection.status(), &rejection.body_text()),
+    };
+    let Some(events) = api.events.upgrade() else {
+        return stopping();
+    };
+    let receiver = events.subscribe();
+    drop(events);
     let lines = stream::unfold((receiver, filter), |(mut receiver, filter)| async move {
         let line = next_line(&mut receiver, &filter).await?;
         Some((Ok::<_, Infallible>(line), (receiver, filter)))

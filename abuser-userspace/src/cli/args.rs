@@ -1,5 +1,10 @@
 //! What can be said on the command line.
 
+#![expect(
+    clippy::doc_markdown,
+    reason = "these comments are the help that users read, where backticks would show"
+)]
+
 use std::{path::PathBuf, str::FromStr};
 
 use clap::{Parser, Subcommand};
@@ -19,7 +24,7 @@ const DEFAULT_SOCKET: &str = "/run/abuser/abuser.sock";
 /// Start protecting an interface with `sudo abuser run -i eth0`, then watch with
 /// `abuser events` and `abuser status`, and ban with `abuser ban add 203.0.113.7`.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, max_term_width = 100)]
+#[command(name = "abuser", version, propagate_version = true, max_term_width = 100)]
 pub(super) struct Args {
     #[command(flatten)]
     pub(super) socket: Socket,
@@ -240,7 +245,12 @@ fn prefix(text: &str) -> Result<IpNet, String> {
 }
 
 fn ban_time(text: &str) -> Result<BanTime, String> {
-    parse_duration(text).map_err(|error| error.to_string())
+    match parse_duration(text) {
+        Ok(BanTime::For(time)) if time.as_secs() == 0 => {
+            Err("a ban lasts at least a second; write for example \"10m\"".to_owned())
+        }
+        time => time.map_err(|error| error.to_string()),
+    }
 }
 
 /// One address; also as a prefix that holds one, as `ban list` prints it.

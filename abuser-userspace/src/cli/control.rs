@@ -7,7 +7,7 @@ use abuser_common::layout::Outcome;
 use super::{
     CliError,
     args::{AllowCommand, BanAddArgs, BanCommand, JsonArgs},
-    output::{self, grouped, span},
+    output::{self, counted, grouped, span},
 };
 use crate::{
     api::{
@@ -43,10 +43,10 @@ pub(super) async fn status(socket: &Path, args: &JsonArgs) -> Result<(), CliErro
         ))?;
     }
     output::line(&format!(
-        "{} limits, {} bans, {} allow entries",
-        status.limits,
-        grouped(status.bans as u64),
-        grouped(status.allow as u64)
+        "{}, {}, {}",
+        counted(status.limits, "limit", "limits"),
+        counted(status.bans, "ban", "bans"),
+        counted(status.allow, "allow entry", "allow entries")
     ))?;
     output::line(&format!(
         "events: {} sent, {} suppressed, {} lost",

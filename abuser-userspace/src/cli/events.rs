@@ -94,5 +94,5 @@ pub(super) fn text(event: &EventRecord) -> String {
         ),
         EventKind::Missed => write!(line, "  {} events", drops.unwrap_or_default()),
     };
-    line.trim_end().to_owned()
+    output::plain(line.trim_end()).into_owned()
 }

@@ -1,6 +1,7 @@
 //! Writing to standard output and standard error: the only place that does.
 
 use std::{
+    borrow::Cow,
     fmt::Display,
     io::{self, IsTerminal as _, Write as _},
 };
@@ -12,6 +13,22 @@ use serde::Serialize;
 pub(super) fn error(error: &dyn Display) {
     // If standard error is closed there is nobody left to tell.
     let _closed = writeln!(io::stderr(), "abuser: {error}");
+}
+
+/// `text`, which somebody else wrote, so that it cannot end a line or a column, nor command
+/// the terminal.
+pub(super) fn plain(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let escaped = text.chars().map(|c| {
+        if c.is_control() {
+            c.escape_default().to_string()
+        } else {
+            c.to_string()
+        }
+    });
+    Cow::Owned(escaped.collect())
 }
 
 /// A line of data.
@@ -36,6 +53,7 @@ pub(super) fn json(value: &impl Serialize) -> io::Result<()> {
 pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>, right: &[usize]) -> io::Result<()> {
     if !io::stdout().is_terminal() {
         for row in rows {
+            let row: Vec<_> = row.iter().map(|cell| plain(cell)).collect();
             line(&row.join("\t"))?;
         }
         return Ok(());
@@ -46,7 +64,7 @@ pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>, right: &[usize]) ->
         .set_content_arrangement(ContentArrangement::Disabled)
         .set_header(header.to_vec());
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.iter().map(|cell| plain(cell)));
     }
     for column in right {
         if let Some(column) = table.column_mut(*column) {
@@ -64,12 +82,18 @@ pub(super) fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::new();
     for (position, digit) in digits.chars().enumerate() {
-        if position != 0 && (digits.len() - position) % 3 == 0 {
+        if position != 0 && (digits.len() - position).is_multiple_of(3) {
             text.push(' ');
         }
         text.push(digit);
     }
     text
+}
+
+/// A count with what is counted: `1 ban`, `1 000 bans`.
+pub(super) fn counted(count: usize, one: &str, many: &str) -> String {
+    let what = if count == 1 { one } else { many };
+    format!("{} {what}", grouped(count as u64))
 }
 
 /// A time span in words: `1h 2m 3s`; only its two largest parts.
@@ -81,6 +105,15 @@ pub(super) fn span(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_ends_a_line_or_commands_the_terminal() {
+        assert_eq!(plain("gr\u{fc}\u{df}e, \\n"), "gr\u{fc}\u{df}e, \\n");
+        assert_eq!(
+            plain("a\tb\n\u{1b}[31m\u{9b}"),
+            "a\\tb\\n\\u{1b}[31m\\u{9b}"
+        );
+    }
 
     #[test]
     fn thousands_stand_apart() {

@@ -12,10 +12,8 @@ use super::file::MAX_FILE_BYTES;
 pub enum ConfigError {
     /// There is no such file.
     #[error(
-        "{}: no such file; write one, for example\n\n    interfaces = [\"eth0\"]\n\n    \
-         [[limit]]\n    name = \"api\"\n    protocol = \"tcp\"\n    ports = [80, 443]\n    \
-         count = \"connections\"\n    rate = \"60/m\"\n    burst = 20\n\n\
-         or start without a file and with the built-in limits: abuser run -i IFACE",
+        "{}: no such file; write one (its first line: interfaces = [\"eth0\"]), or start without \
+         one and with the built-in limits: abuser run -i IFACE",
         path.display()
     )]
     NotFound {

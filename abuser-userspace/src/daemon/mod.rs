@@ -66,13 +66,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let allow = names::resolve(&config.allow).await;
     let (events, _) = broadcast::channel(EVENT_BACKLOG);
     let dataplane = Dataplane::load(&config, observe, program_log_level)?;
-    let mut engine = match Engine::new(dataplane, &config, &allow, observe, events.clone()) {
-        Ok(engine) => engine,
-        Err((dataplane, error)) => {
-            dataplane.abandon();
-            return Err(error.into());
-        }
-    };
+    let mut engine = Engine::new(dataplane, &config, &allow, observe, events.clone())?;
     let listener = match socket::listen(&config.api.socket) {
         Ok(listener) => listener,
         Err(error) => {
@@ -100,7 +94,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tokio::spawn(print_events(events.subscribe(), print));
     }
     let (stop_server, stopped) = oneshot::channel();
-    let server = tokio::spawn(server::serve(listener, Api { commands, events }, stopped));
+    let api = Api {
+        commands,
+        events: events.downgrade(),
+    };
+    // The engine holds the only sender from here on: with it the streams of events end.
+    drop(events);
+    let server = tokio::spawn(server::serve(listener, api, stopped));
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",
@@ -116,7 +116,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         }
     );
     engine.shut_down();
-    // Whoever asked for this is to have its answer; readers of events would wait forever.
+    // Whoever asked for this is to have its answer.
     drop(stop_server);
     if tokio::time::timeout(LAST_ANSWERS, server).await.is_err() {
         tracing::debug!("closed the API on those who still listened");

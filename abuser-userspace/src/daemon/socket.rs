@@ -39,6 +39,15 @@ pub(super) enum SocketError {
         /// The path.
         path: PathBuf,
     },
+    /// No socket can have such a path.
+    #[error(
+        "{path} is longer than the 107 bytes a socket's path can have; set [api] socket to a \
+         shorter one"
+    )]
+    TooLong {
+        /// The path.
+        path: PathBuf,
+    },
     /// The system refused.
     #[error("cannot {action} {path}: {source}; [api] socket sets another path")]
     Io {
@@ -72,6 +81,11 @@ pub(super) fn listen(path: &Path) -> Result<UnixListener, SocketError> {
             source,
         }
     };
+    if crate::api::is_too_long(path) {
+        return Err(SocketError::TooLong {
+            path: path.to_owned(),
+        });
+    }
     if let Some(folder) = path.parent()
         && !folder.exists()
     {

@@ -83,11 +83,11 @@ pub fn load(object: &[u8], pins: &PinDir, log_level: u8) -> Result<Ebpf, Datapla
     for (name, path) in paths {
         loader.map_pin_path(name, path);
     }
-    let mut loaded = loader
+    let mut ebpf = loader
         .load(object)
         .map_err(|error| no_bpf(&error).unwrap_or_else(|| DataplaneError::load(error)))?;
-    xdp(&mut loaded)?.load()?;
-    Ok(loaded)
+    xdp(&mut ebpf)?.load()?;
+    Ok(ebpf)
 }
 
 /// The XDP program within the loaded object.

@@ -134,11 +134,10 @@ impl Engine {
                 BanTime::For(duration) => clock::kernel_deadline(duration),
             },
             id: before.map_or(self.bans.last_id + 1, |before| before.id),
-            cause: cause as u32,
+            cause: cause as u64,
             // A ban that is renewed keeps its number and its count.
             hits: before.map_or_else(Default::default, |before| before.hits),
             last_hit_ns: before.map_or(0, |before| before.last_hit_ns),
-            _pad: 0,
         };
         table.insert(lengths, &key, ban)?;
         record.created = Some(SystemTime::now());
@@ -191,7 +190,7 @@ impl Engine {
             expires: clock::format_kernel(ban.expires_ns),
             remaining_seconds: (ban.expires_ns != 0).then_some(remaining / 1_000_000_000),
             cause: match ban.cause {
-                cause if cause == BanCause::Limit as u32 => "limit",
+                cause if cause == BanCause::Limit as u64 => "limit",
                 _ => "manual",
             }
             .to_owned(),

@@ -118,17 +118,20 @@ pub struct Engine {
 
 impl Engine {
     /// Takes over the data plane with whatever bans and allow entries it holds, and adds
-    /// the configuration's allow entries.
+    /// the configuration's allow entries. If that fails, gives the start up.
     pub fn new(
         mut dataplane: Dataplane,
         config: &Config,
         allow: &[ConfiguredAllow],
         observe: bool,
         events: broadcast::Sender<Arc<EventRecord>>,
-    ) -> Result<Self, (Dataplane, EngineError)> {
+    ) -> Result<Self, EngineError> {
         let bans = match dataplane.bans().0.entries() {
             Ok(entries) => BanBooks::adopt(&entries),
-            Err(error) => return Err((dataplane, error.into())),
+            Err(error) => {
+                dataplane.abandon();
+                return Err(error.into());
+            }
         };
         let limits = dataplane
             .limits()
@@ -152,7 +155,10 @@ impl Engine {
         };
         match engine.adopt_allow_list(allow) {
             Ok(()) => Ok(engine),
-            Err(error) => Err((engine.dataplane, error)),
+            Err(error) => {
+                engine.abandon();
+                Err(error)
+            }
         }
     }
 
@@ -295,11 +301,14 @@ impl Engine {
                 attached.join(", ")
             )));
         }
-        let interfaces = if request.interfaces.is_empty() {
+        let mut interfaces = if request.interfaces.is_empty() {
             attached.clone()
         } else {
             request.interfaces.clone()
         };
+        // Naming one twice is no harm.
+        interfaces.sort_unstable();
+        interfaces.dedup();
         for name in &interfaces {
             self.dataplane.detach(name);
             tracing::info!(interface = name, "detached");

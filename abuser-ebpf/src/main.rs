@@ -2,6 +2,14 @@
 
 #![no_std]
 #![no_main]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "registers are 64 bits wide whatever they hold"
+)]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature that the `xdp` macro wants"
+)]
 
 mod bytes;
 mod subprograms;
@@ -18,7 +26,7 @@ use crate::{bytes::Frame, tables::Maps};
 fn abuser(ctx: XdpContext) -> u32 {
     let frame = Frame::new(&ctx);
     let outcome = decide(&frame, &Maps);
-    Maps.count(outcome, &frame);
+    Maps::count(outcome, &frame);
     match outcome {
         Outcome::Malformed => {
             // Not an event: nobody is to blame for what cannot be read.

@@ -64,7 +64,9 @@ pub(crate) fn call_allows(source: &Source, length: u8) -> bool {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn allows(prefix: u64, high: u64, low: u64) -> u64 {
-    u64::from(Maps.allows_prefix(&source(prefix, high, low).prefix((prefix >> 1) as u8)))
+    u64::from(Maps::allows_prefix(
+        &source(prefix, high, low).prefix((prefix >> 1) as u8),
+    ))
 }
 
 #[inline(always)]

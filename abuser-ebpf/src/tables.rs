@@ -62,13 +62,13 @@ pub(crate) struct Maps;
 impl Maps {
     /// Whether the allow list has exactly this prefix.
     #[inline(always)]
-    pub(crate) fn allows_prefix(&self, prefix: &PrefixKey) -> bool {
+    pub(crate) fn allows_prefix(prefix: &PrefixKey) -> bool {
         ALLOWED.get_ptr(prefix).is_some()
     }
 
     /// Counts what became of a packet.
     #[inline(always)]
-    pub(crate) fn count(&self, outcome: Outcome, frame: &Frame<'_>) {
+    pub(crate) fn count(outcome: Outcome, frame: &Frame<'_>) {
         if let Some(traffic) = OUTCOMES.get_ptr_mut(outcome as u32) {
             // SAFETY: the slot is this CPU's own.
             unsafe {
@@ -127,14 +127,17 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn bucket(&self, key: &BucketKey) -> Option<Shared<'_, Bucket>> {
-        let bucket = match BUCKETS.get_ptr_mut(key) {
-            Some(bucket) => bucket,
-            None => {
-                // If another CPU makes the bucket first, this fails and the look-up finds
-                // the other's: there is never a second bucket to spend from.
-                let _lost_race = BUCKETS.insert(key, &FULL, u64::from(BPF_NOEXIST));
-                BUCKETS.get_ptr_mut(key)?
-            }
+        let bucket = if let Some(bucket) = BUCKETS.get_ptr_mut(key) {
+            bucket
+        } else {
+            // If another CPU makes the bucket first, this fails and the look-up finds the
+            // other's: there is never a second bucket to spend from.
+            #[expect(
+                clippy::needless_borrows_for_generic_args,
+                reason = "by value it would be built on the stack"
+            )]
+            let _lost_race = BUCKETS.insert(key, &FULL, u64::from(BPF_NOEXIST));
+            BUCKETS.get_ptr_mut(key)?
         };
         // SAFETY: an LRU hash map is preallocated, so the memory stays a bucket. If it is
         // evicted under our hands, one packet may charge the slot's next owner.

@@ -41,7 +41,8 @@ fn the_socket_comes_from_the_flag_before_the_environment() {
     abuser(&["--socket", "/proc/nonexistent/other.sock", "status"]).complains(1, &["other.sock"]);
     abuser(&["status", "--socket", "/proc/nonexistent/other.sock"]).complains(1, &["other.sock"]);
     let mut status = command(&["status"]);
-    finish(status.env("ABUSER_SOCKET", "/proc/nonexistent/third.sock")).complains(1, &["third.sock"]);
+    finish(status.env("ABUSER_SOCKET", "/proc/nonexistent/third.sock"))
+        .complains(1, &["third.sock"]);
 }
 
 #[test]

@@ -24,7 +24,12 @@ const DEFAULT_SOCKET: &str = "/run/abuser/abuser.sock";
 /// Start protecting an interface with `sudo abuser run -i eth0`, then watch with
 /// `abuser events` and `abuser status`, and ban with `abuser ban add 203.0.113.7`.
 #[derive(Debug, Parser)]
-#[command(name = "abuser", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "abuser",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 pub(super) struct Args {
     #[command(flatten)]
     pub(super) socket: Socket,

@@ -144,7 +144,7 @@ fn an_impossible_interface_name_is_refused_where_it_stands() {
 
 #[test]
 fn what_is_not_toml_is_refused_where_it_stops_being_so() {
-    Config::new("interfaces = [\n").refused("2:1:", &["not TOML"]);
+    Config::new("interfaces = [\n").refused("1:15:", &["not TOML", "unclosed array"]);
 }
 
 #[test]

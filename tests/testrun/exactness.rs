@@ -19,6 +19,9 @@ const FLOOD: Duration = Duration::from_secs(4);
 /// dispatcher around each, which takes tens of milliseconds) is small beside them.
 const PACKETS_A_CALL: u32 = 1_000_000;
 
+/// Sources that both CPUs meet first at the same moment.
+const SOURCES: u32 = 2_000;
+
 fn pin_to_cpu(cpu: usize) {
     let mut set = CpuSet::new();
     set.set(cpu).expect("a CPU number");
@@ -79,7 +82,6 @@ fn two_cpus_flooding_one_source_pass_burst_plus_rate_times_time() {
 #[test]
 fn sources_made_on_two_cpus_at_once_get_one_bucket_each() {
     require_root!();
-    const SOURCES: u32 = 2_000;
     let limit = "[[limit]]\nname = \"once\"\nrate = \"1/h\"\nburst = 4";
     let mut kernel = Kernel::load(limit);
     let frames: Vec<_> = (0..SOURCES)

@@ -61,7 +61,10 @@ const LIMITS: &str = r#"
     rate = "1000/s"
 "#;
 
-/// The frame is sent so often; this is what becomes of the last one.
+/// The kernel takes no frame shorter than an Ethernet header.
+const SHORTEST: usize = 14;
+
+/// Frames in order, and what becomes of the last one.
 struct Fixture {
     name: &'static str,
     frames: Vec<Vec<u8>>,
@@ -554,8 +557,6 @@ fn bytes_are_charged_by_length() {
 #[test]
 fn a_packet_cut_short_anywhere_is_malformed_or_whole_and_never_unbanned() {
     require_root!();
-    // The kernel takes no frame shorter than an Ethernet header.
-    const SHORTEST: usize = 14;
     let packets = [
         Packet::eth()
             .vlan(7)

@@ -189,7 +189,9 @@ fn what_is_not_http_is_refused_or_cut_off() {
         stream.write_all(bytes).expect("sending");
         let mut answer = Vec::new();
         // Bytes that were not read by then make the end a reset.
-        let end = stream.read_to_end(&mut answer).map_err(|error| error.kind());
+        let end = stream
+            .read_to_end(&mut answer)
+            .map_err(|error| error.kind());
         assert!(
             matches!(end, Ok(_) | Err(io::ErrorKind::ConnectionReset)),
             "{end:?}"

@@ -211,8 +211,10 @@ impl Site {
     pub(crate) fn config_with(&self, first: &str, socket: &Path, pin_dir: &Path) -> PathBuf {
         let path = self.path("abuser.toml");
         let text = format!(
-            "{first}\n[api]\nsocket = {socket:?}\n[xdp]\npin_dir = {pin_dir:?}\n\
-             [[limit]]\nname = \"flood\"\nrate = \"1000/s\"\n"
+            "{first}\n[api]\nsocket = \"{}\"\n[xdp]\npin_dir = \"{}\"\n\
+             [[limit]]\nname = \"flood\"\nrate = \"1000/s\"\n",
+            socket.display(),
+            pin_dir.display()
         );
         fs::write(&path, text).expect("writing a configuration");
         path

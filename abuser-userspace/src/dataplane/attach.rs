@@ -7,6 +7,8 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use aya::{
@@ -26,6 +28,9 @@ use super::{
     program::xdp,
 };
 use crate::config::Mode;
+
+/// How long the kernel may take to free a link that nobody holds any more.
+const RELEASE: Duration = Duration::from_secs(2);
 
 /// The program on one interface.
 #[derive(Debug)]
@@ -181,9 +186,19 @@ fn create(
         message,
     };
     let xdp = xdp(program)?;
-    let id = xdp
-        .attach_to_if_index(interface.index, mode)
-        .map_err(error)?;
+    // `check_free` saw nobody else's program here. One of our own whose pin is gone stays on
+    // until the kernel, which frees links after an RCU grace period, gets to it.
+    let deadline = Instant::now() + RELEASE;
+    let id = loop {
+        match xdp.attach_to_if_index(interface.index, mode) {
+            Err(source)
+                if interface.xdp.is_some() && is_busy(&source) && Instant::now() < deadline =>
+            {
+                thread::sleep(Duration::from_millis(5));
+            }
+            attached => break attached.map_err(error)?,
+        }
+    };
     let link = xdp.take_link(id).map_err(error)?;
     // Only a BPF link can be pinned; one through netlink would outlive nobody's crash.
     let link = FdLink::try_from(link).map_err(|source| refused(chain(&source)))?;
@@ -224,12 +239,19 @@ pub const fn mode_name(generic: bool) -> &'static str {
     if generic { "generic" } else { "driver" }
 }
 
-fn attach_error(interface: &Interface, generic: bool, error: &ProgramError) -> DataplaneError {
-    let errno = match error {
+fn errno(error: &ProgramError) -> Option<Errno> {
+    match error {
         ProgramError::SyscallError(error) => error.io_error.raw_os_error().map(Errno::from_raw),
         _ => None,
-    };
-    let message = match errno {
+    }
+}
+
+fn is_busy(error: &ProgramError) -> bool {
+    matches!(errno(error), Some(Errno::EBUSY | Errno::EEXIST))
+}
+
+fn attach_error(interface: &Interface, generic: bool, error: &ProgramError) -> DataplaneError {
+    let message = match errno(error) {
         Some(Errno::EOPNOTSUPP) if !generic => "its driver has no native XDP".to_owned(),
         Some(Errno::EPERM) => "not permitted; run with sudo".to_owned(),
         Some(Errno::EBUSY | Errno::EEXIST) => {

@@ -92,6 +92,17 @@ fn is_due(last_ns: u64, now: KernelTime) -> bool {
     last_ns == 0 || now.since_ns(KernelTime(last_ns)) >= INTERVAL_NS
 }
 
+/// What became of an event that was due or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventOutcome {
+    /// In the ring buffer.
+    Sent,
+    /// Held back by the gate.
+    Suppressed,
+    /// The ring buffer was full.
+    Lost,
+}
+
 /// One CPU's event budget and what came of its events.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,6 +119,16 @@ pub struct EventStats {
 }
 
 impl EventStats {
+    /// Counts what became of an event.
+    #[inline(always)]
+    pub fn count(&mut self, outcome: EventOutcome) {
+        match outcome {
+            EventOutcome::Sent => self.sent += 1,
+            EventOutcome::Suppressed => self.suppressed += 1,
+            EventOutcome::Lost => self.lost += 1,
+        }
+    }
+
     /// Takes one event from the budget; `false` if it is spent.
     #[inline(always)]
     pub fn take_budget(&mut self, now: KernelTime) -> bool {

@@ -2,7 +2,7 @@
 //! on to the byte; any change of it is a new [`LAYOUT_VERSION`].
 
 use crate::atomic::{Shared, Word};
-use crate::{gate::Hits, gcra::Rate, prefix::PrefixKey};
+use crate::{event::Verdict, gate::Hits, gcra::Rate, prefix::PrefixKey};
 
 /// Version of everything in this module, and of the folder that maps are pinned in.
 pub const LAYOUT_VERSION: u32 = 1;
@@ -307,6 +307,17 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
+/// What one packet over or within a limit is counted as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitOutcome {
+    /// Within the limit.
+    Conforming,
+    /// Over it.
+    Over(Verdict),
+    /// Besides `Over`: the bucket could not be updated.
+    Contended,
+}
+
 /// What one CPU counted under one limit, in packets.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -321,6 +332,20 @@ pub struct LimitCounters {
     pub allowed: u64,
     /// Part of the three above: counted as over because the bucket could not be updated.
     pub contended: u64,
+}
+
+impl LimitCounters {
+    /// Counts one packet.
+    #[inline(always)]
+    pub fn count(&mut self, outcome: LimitOutcome) {
+        match outcome {
+            LimitOutcome::Conforming => self.conforming += 1,
+            LimitOutcome::Over(Verdict::Drop) => self.dropped += 1,
+            LimitOutcome::Over(Verdict::Observe) => self.observed += 1,
+            LimitOutcome::Over(Verdict::Allow) => self.allowed += 1,
+            LimitOutcome::Contended => self.contended += 1,
+        }
+    }
 }
 
 #[cfg(feature = "user")]

@@ -13,12 +13,12 @@ use std::{
 use crate::{
     atomic::Shared,
     bucket::Bucket,
-    event::{Event, Verdict},
-    gate::EventStats,
+    event::Event,
+    gate::{EventOutcome, EventStats},
     gcra::KernelTime,
-    layout::{Ban, BucketKey, Limit, LimitCounters, ProtocolLimits, Settings},
+    layout::{Ban, BucketKey, Limit, LimitCounters, LimitOutcome, ProtocolLimits, Settings},
     prefix::{Lengths, List, PrefixKey, Source},
-    verdict::{self, BanMet, ChargeRequest, Charged, EventOutcome, LimitOutcome, Tables},
+    verdict::{self, BanMet, ChargeRequest, Charged, Tables},
 };
 
 /// All state of the packet path. Fields that tests set up are public.
@@ -135,14 +135,7 @@ impl Tables for Model {
 
     fn count_limit(&self, index: u32, outcome: LimitOutcome) {
         let mut counters = self.limit_counters.borrow_mut();
-        let counters = counters.entry(index).or_default();
-        match outcome {
-            LimitOutcome::Conforming => counters.conforming += 1,
-            LimitOutcome::Over(Verdict::Drop) => counters.dropped += 1,
-            LimitOutcome::Over(Verdict::Observe) => counters.observed += 1,
-            LimitOutcome::Over(Verdict::Allow) => counters.allowed += 1,
-            LimitOutcome::Contended => counters.contended += 1,
-        }
+        counters.entry(index).or_default().count(outcome);
     }
 
     fn take_event_budget(&self, now: KernelTime) -> bool {
@@ -154,11 +147,7 @@ impl Tables for Model {
 
     fn count_event(&self, outcome: EventOutcome) {
         let mut stats = self.event_stats.get();
-        match outcome {
-            EventOutcome::Sent => stats.sent += 1,
-            EventOutcome::Suppressed => stats.suppressed += 1,
-            EventOutcome::Lost => stats.lost += 1,
-        }
+        stats.count(outcome);
         self.event_stats.set(stats);
     }
 

@@ -21,37 +21,15 @@ use crate::{
     bits,
     bucket::{self, Bucket, Charge},
     event::{EVENT_VERSION, Event, Reason, Verdict},
-    gate::Hits,
+    gate::{EventOutcome, Hits},
     gcra::{KernelTime, MAX_COST},
     layout::{
-        Ban, BucketKey, Count, Limit, MAX_LIMITS, Outcome, PORTS_PER_BANK, PROTOCOLS_PER_BANK,
-        ProtocolLimits, Settings,
+        Ban, BucketKey, Count, Limit, LimitOutcome, MAX_LIMITS, Outcome, PORTS_PER_BANK,
+        PROTOCOLS_PER_BANK, ProtocolLimits, Settings,
     },
     packet::{self, Bytes, Network, Transport},
     prefix::{self, Family, Lengths, List, PrefixKey, Source},
 };
-
-/// What one packet over or within a limit is counted as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LimitOutcome {
-    /// Within the limit.
-    Conforming,
-    /// Over it.
-    Over(Verdict),
-    /// Besides `Over`: the bucket could not be updated.
-    Contended,
-}
-
-/// What became of an event that was due or not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventOutcome {
-    /// In the ring buffer.
-    Sent,
-    /// Held back by the gate.
-    Suppressed,
-    /// The ring buffer was full.
-    Lost,
-}
 
 /// Where the state of the packet path lives: BPF maps, or collections on the host.
 pub trait Tables {
@@ -160,22 +138,13 @@ fn report_ban<B: Bytes + ?Sized, T: Tables>(
         tcp_flags: 0,
     });
     let now = tables.now();
-    report(tables, ban.hits(), now, |drops| Event {
-        version: EVENT_VERSION,
-        verdict: verdict as u8,
+    let event = Event {
         reason: Reason::Ban as u8,
-        protocol: transport.protocol,
-        port: transport.port.unwrap_or(0),
-        has_port: u8::from(transport.port.is_some()),
-        tcp_flags: transport.tcp_flags,
-        time_ns: now.0,
-        drops,
         cause: ban.id().load(),
-        interface: bytes.interface(),
-        length: bytes.length(),
-        source: network.source.host(),
         prefix: u64::from(length),
-    });
+        ..event(bytes, network, &transport, verdict, now)
+    };
+    report(tables, ban.hits(), now, |drops| Event { drops, ..event });
 }
 
 /// Whether a source is banned, as bits.
@@ -328,22 +297,13 @@ fn report_limit<B: Bytes + ?Sized, T: Tables>(
     let Some(bucket) = tables.bucket(&key) else {
         return;
     };
-    report(tables, bucket.hits(), now, |drops| Event {
-        version: EVENT_VERSION,
-        verdict: verdict as u8,
+    let event = Event {
         reason: Reason::Limit as u8,
-        protocol: transport.protocol,
-        port: transport.port.unwrap_or(0),
-        has_port: u8::from(transport.port.is_some()),
-        tcp_flags: transport.tcp_flags,
-        time_ns: now.0,
-        drops,
         cause: u64::from(limit.id),
-        interface: bytes.interface(),
-        length: bytes.length(),
-        source: network.source.host(),
         prefix: u64::from(key.source.length),
-    });
+        ..event(bytes, network, transport, verdict, now)
+    };
+    report(tables, bucket.hits(), now, |drops| Event { drops, ..event });
 }
 
 /// The limits that a packet is over; in each, bit `n` stands for limit `n`.
@@ -520,6 +480,33 @@ const fn outcome(verdict: Verdict, reason: Reason) -> Outcome {
         (Verdict::Observe, _) => Outcome::Observed,
         (Verdict::Drop, Reason::Limit) => Outcome::DroppedLimit,
         (Verdict::Drop, Reason::Ban) => Outcome::DroppedBan,
+    }
+}
+
+/// An event of a packet, but for why it is sent.
+#[inline(always)]
+fn event<B: Bytes + ?Sized>(
+    bytes: &B,
+    network: &Network,
+    transport: &Transport,
+    verdict: Verdict,
+    now: KernelTime,
+) -> Event {
+    Event {
+        version: EVENT_VERSION,
+        verdict: verdict as u8,
+        reason: 0,
+        protocol: transport.protocol,
+        port: transport.port.unwrap_or(0),
+        has_port: u8::from(transport.port.is_some()),
+        tcp_flags: transport.tcp_flags,
+        time_ns: now.0,
+        drops: 0,
+        cause: 0,
+        interface: bytes.interface(),
+        length: bytes.length(),
+        source: network.source.host(),
+        prefix: 0,
     }
 }
 

@@ -6,16 +6,16 @@ use abuser_common::{
     atomic::{Shared, Word},
     bucket::Bucket,
     event::Event,
-    gate::EventStats,
+    gate::{EventOutcome, EventStats},
     gcra::KernelTime,
     layout::{
-        BANKS, Ban, BucketKey, EVENTS_BYTES, Limit, LimitCounters, MAX_ALLOWED, MAX_BANS,
-        MAX_BUCKETS, MAX_LIMITS, Outcome, PORTS_PER_BANK, PROTOCOLS_PER_BANK, ProtocolLimits,
-        Settings, Traffic,
+        BANKS, Ban, BucketKey, EVENTS_BYTES, Limit, LimitCounters, LimitOutcome, MAX_ALLOWED,
+        MAX_BANS, MAX_BUCKETS, MAX_LIMITS, Outcome, PORTS_PER_BANK, PROTOCOLS_PER_BANK,
+        ProtocolLimits, Settings, Traffic,
     },
     packet::Bytes as _,
     prefix::{Lengths, List, PrefixKey, Source},
-    verdict::{BanMet, ChargeRequest, Charged, EventOutcome, LimitOutcome, Tables},
+    verdict::{BanMet, ChargeRequest, Charged, Tables},
 };
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
@@ -146,18 +146,9 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn count_limit(&self, index: u32, outcome: LimitOutcome) {
-        use abuser_common::event::Verdict;
-        let Some(counters) = LIMIT_COUNTERS.get_ptr_mut(index) else {
-            return;
-        };
-        // SAFETY: the slot is this CPU's own.
-        let counters = unsafe { &mut *counters };
-        match outcome {
-            LimitOutcome::Conforming => counters.conforming += 1,
-            LimitOutcome::Over(Verdict::Drop) => counters.dropped += 1,
-            LimitOutcome::Over(Verdict::Observe) => counters.observed += 1,
-            LimitOutcome::Over(Verdict::Allow) => counters.allowed += 1,
-            LimitOutcome::Contended => counters.contended += 1,
+        if let Some(counters) = LIMIT_COUNTERS.get_ptr_mut(index) {
+            // SAFETY: the slot is this CPU's own.
+            unsafe { (*counters).count(outcome) };
         }
     }
 
@@ -173,12 +164,7 @@ impl Tables for Maps {
     fn count_event(&self, outcome: EventOutcome) {
         if let Some(stats) = EVENT_STATS.get_ptr_mut(0) {
             // SAFETY: the slot is this CPU's own.
-            let stats = unsafe { &mut *stats };
-            match outcome {
-                EventOutcome::Sent => stats.sent += 1,
-                EventOutcome::Suppressed => stats.suppressed += 1,
-                EventOutcome::Lost => stats.lost += 1,
-            }
+            unsafe { (*stats).count(outcome) };
         }
     }
 

@@ -47,9 +47,11 @@ fn without_privilege_it_says_to_use_sudo() {
     require_root!();
     let site = Site::new();
     let config = site.config();
-    // The build folder may be closed to others.
+    // The build folder may be closed to others. Not `fs::copy`: a child that another test
+    // starts meanwhile would hold the file open for writing ("text file busy").
     let binary = site.path("abuser");
-    fs::copy(abuser_binary().expect("built"), &binary).expect("copying the binary");
+    let mut copy = Command::new("cp");
+    finish(copy.arg(abuser_binary().expect("built")).arg(&binary)).success();
     let as_nobody = |arguments: &[&str]| {
         let mut command = Command::new(&binary);
         command

@@ -5,7 +5,7 @@ use abuser_common::{
     layout::{LimitCounters, Outcome, Traffic, maps},
 };
 use aya::{
-    Ebpf, Pod,
+    Ebpf,
     maps::{MapData, PerCpuArray, PerCpuValues},
 };
 
@@ -20,8 +20,8 @@ pub struct Counters {
 impl Counters {
     pub(super) fn open(program: &mut Ebpf) -> Result<Self, DataplaneError> {
         Ok(Self {
-            outcomes: open(program, maps::OUTCOMES)?,
-            events: open(program, maps::EVENT_STATS)?,
+            outcomes: take_map(program, maps::OUTCOMES)?,
+            events: take_map(program, maps::EVENT_STATS)?,
         })
     }
 
@@ -84,9 +84,4 @@ pub(super) fn sum_limit_counters(values: &PerCpuValues<LimitCounters>) -> LimitC
         sum.contended += contended;
     }
     sum
-}
-
-fn open<V: Pod>(program: &mut Ebpf, name: &str) -> Result<PerCpuArray<MapData, V>, DataplaneError> {
-    PerCpuArray::try_from(take_map(program, name)?)
-        .map_err(|error| DataplaneError::map(name, error))
 }

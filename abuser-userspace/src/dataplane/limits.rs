@@ -12,7 +12,7 @@ use abuser_common::layout::{
 use abuser_common::packet::{ICMP, ICMPV6, TCP, UDP};
 use aya::{
     Ebpf, Pod,
-    maps::{Array, Map, MapData, MapError, PerCpuArray},
+    maps::{Array, MapData, PerCpuArray},
 };
 
 use super::{counters::sum_limit_counters, error::DataplaneError, program::take_map};
@@ -41,11 +41,11 @@ pub struct LimitTables {
 impl LimitTables {
     pub(super) fn open(program: &mut Ebpf) -> Result<Self, DataplaneError> {
         Ok(Self {
-            settings: open(program, maps::SETTINGS)?,
-            protocols: open(program, maps::PROTOCOLS)?,
-            ports: open(program, maps::PORTS)?,
-            limits: open(program, maps::LIMITS)?,
-            counters: open(program, maps::LIMIT_COUNTERS)?,
+            settings: take_map(program, maps::SETTINGS)?,
+            protocols: take_map(program, maps::PROTOCOLS)?,
+            ports: take_map(program, maps::PORTS)?,
+            limits: take_map(program, maps::LIMITS)?,
+            counters: take_map(program, maps::LIMIT_COUNTERS)?,
             loaded: Vec::new(),
             bank: 0,
         })
@@ -144,13 +144,6 @@ fn counters_at(
         .get(&index, 0)
         .map_err(|error| DataplaneError::map(maps::LIMIT_COUNTERS, error))?;
     Ok(sum_limit_counters(&values))
-}
-
-fn open<T>(program: &mut Ebpf, name: &str) -> Result<T, DataplaneError>
-where
-    T: TryFrom<Map, Error = MapError>,
-{
-    T::try_from(take_map(program, name)?).map_err(|error| DataplaneError::map(name, error))
 }
 
 fn get<V: Pod>(map: &Array<MapData, V>, name: &str, index: u32) -> Result<V, DataplaneError> {

@@ -137,8 +137,7 @@ impl Dataplane {
 
     /// The ring buffer of events; it can be taken once.
     pub fn take_events(&mut self) -> Result<RingBuf<MapData>, DataplaneError> {
-        let map = program::take_map(&mut self.program, maps::EVENTS)?;
-        RingBuf::try_from(map).map_err(|source| DataplaneError::map(maps::EVENTS, source))
+        program::take_map(&mut self.program, maps::EVENTS)
     }
 
     /// The program, for its own log.

@@ -19,10 +19,7 @@ pub struct Lengths(Array<MapData, prefix::Lengths>);
 
 impl Lengths {
     pub(super) fn open(program: &mut Ebpf) -> Result<Self, DataplaneError> {
-        let map = take_map(program, maps::LENGTHS)?;
-        Array::try_from(map)
-            .map(Self)
-            .map_err(|error| DataplaneError::map(maps::LENGTHS, error))
+        take_map(program, maps::LENGTHS).map(Self)
     }
 
     fn set(&mut self, list: List, lengths: prefix::Lengths) -> Result<(), DataplaneError> {
@@ -49,8 +46,7 @@ impl<V: Pod> PrefixTable<V> {
         list: List,
         lengths: &mut Lengths,
     ) -> Result<Self, DataplaneError> {
-        let map = HashMap::try_from(take_map(program, name)?)
-            .map_err(|error| DataplaneError::map(name, error))?;
+        let map = take_map(program, name)?;
         let mut table = Self {
             map,
             name,

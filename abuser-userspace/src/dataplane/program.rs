@@ -5,7 +5,7 @@ use std::io;
 use abuser_common::layout::{PROGRAM, maps};
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
-    maps::Map,
+    maps::{Map, MapError},
     programs::{ProgramError, Xdp},
     util::KernelVersion,
 };
@@ -100,12 +100,16 @@ pub fn xdp(loaded: &mut Ebpf) -> Result<&mut Xdp, DataplaneError> {
         .map_err(|error: ProgramError| error.into())
 }
 
-/// Takes the map `name` out of the loaded object.
-pub fn take_map(loaded: &mut Ebpf, name: &str) -> Result<Map, DataplaneError> {
-    loaded.take_map(name).ok_or_else(|| DataplaneError::Map {
+/// Takes the map `name` out of the loaded object, as the type it is to be used as.
+pub fn take_map<T>(loaded: &mut Ebpf, name: &str) -> Result<T, DataplaneError>
+where
+    T: TryFrom<Map, Error = MapError>,
+{
+    let map = loaded.take_map(name).ok_or_else(|| DataplaneError::Map {
         map: name.to_owned(),
         message: "the object does not have it".to_owned(),
-    })
+    })?;
+    T::try_from(map).map_err(|error| DataplaneError::map(name, error))
 }
 
 /// The error for a kernel without, or a sandbox that forbids, the bpf system call.

@@ -116,6 +116,8 @@ impl Daemon {
         let child = self
             .namespace
             .command(&self.binary)
+            .env_remove("ABUSER_SOCKET")
+            .env_remove("RUST_LOG")
             .args(["run", "-c"])
             .arg(self.config_path())
             .args(&self.options)

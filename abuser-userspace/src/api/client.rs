@@ -1,6 +1,6 @@
 //! The socket's connecting end: what the command line talks through.
 
-use std::{io, os::unix::fs::FileTypeExt as _, path::Path};
+use std::{io, os::unix::fs::FileTypeExt as _, path::Path, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -16,6 +16,9 @@ use super::{
 
 /// The largest answer that is read, in bytes; a full ban table takes a tenth of it.
 const MAX_ANSWER: usize = 512 << 20;
+
+/// How long the daemon may take to answer; it takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +50,9 @@ pub enum ClientError {
     /// The conversation broke.
     #[error("the conversation with abuser broke off: {0}")]
     Broken(String),
+    /// The daemon does not answer.
+    #[error("abuser does not answer within {0:?}; look at its log, or restart it")]
+    Silent(Duration),
     /// The daemon said no.
     #[error("{0}")]
     Refused(String),
@@ -159,10 +165,9 @@ impl Client {
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))
             .map_err(ClientError::broken)?;
-        let response = self
-            .sender
-            .send_request(request)
+        let response = tokio::time::timeout(PATIENCE, self.sender.send_request(request))
             .await
+            .map_err(|_| ClientError::Silent(PATIENCE))?
             .map_err(ClientError::broken)?;
         if response.status().is_success() {
             return Ok(response);

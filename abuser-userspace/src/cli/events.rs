@@ -5,7 +5,7 @@ use std::{fmt::Write as _, path::Path};
 use super::{CliError, args::EventsArgs, output};
 use crate::api::{
     client::Client,
-    types::{EventFilter, EventKind, EventRecord},
+    types::{EventFilter, EventKind, EventRecord, LimitStatus},
 };
 
 pub(super) async fn events(socket: &Path, args: &EventsArgs) -> Result<(), CliError> {
@@ -21,7 +21,11 @@ pub(super) async fn events(socket: &Path, args: &EventsArgs) -> Result<(), CliEr
         kind: *kind,
         limit: limit.clone(),
     };
-    let mut events = Client::connect(socket).await?.events(&filter).await?;
+    let mut client = Client::connect(socket).await?;
+    if let Some(wanted) = limit {
+        check_limit(&mut client, wanted).await?;
+    }
+    let mut events = client.events(&filter).await?;
     let mut left = *count;
     while left != Some(0) {
         let Some((event, line)) = events.next().await? else {
@@ -31,6 +35,23 @@ pub(super) async fn events(socket: &Path, args: &EventsArgs) -> Result<(), CliEr
         left = left.map(|left| left - 1);
     }
     Ok(())
+}
+
+/// A limit that does not exist would be waited for in silence.
+async fn check_limit(client: &mut Client, wanted: &str) -> Result<(), CliError> {
+    let limits: Vec<LimitStatus> = client.get("/v1/limits").await?;
+    let names: Vec<_> = limits.iter().map(|limit| limit.name.as_str()).collect();
+    if names.contains(&wanted) {
+        return Ok(());
+    }
+    Err(CliError::Other(anyhow::anyhow!(
+        "there is no limit {wanted:?}; there are: {}",
+        if names.is_empty() {
+            "none".to_owned()
+        } else {
+            names.join(", ")
+        }
+    )))
 }
 
 /// An event as a line for people.

@@ -13,6 +13,7 @@ mod socket;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{broadcast, mpsc, oneshot},
@@ -25,7 +26,7 @@ use crate::{
         types::EventRecord,
     },
     config::Config,
-    dataplane::{Dataplane, attach::mode_name},
+    dataplane::{Dataplane, attach::mode_name, program},
 };
 
 /// Events that a slow reader may be behind before it misses some.
@@ -63,6 +64,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
 
+    program::check_system()?;
+    raise_descriptor_limit();
     let allow = names::resolve(&config.allow).await;
     let (events, _) = broadcast::channel(EVENT_BACKLOG);
     let dataplane = Dataplane::load(&config, observe, program_log_level)?;
@@ -122,6 +125,15 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tracing::debug!("closed the API on those who still listened");
     }
     Ok(())
+}
+
+/// Every client takes a descriptor, and the usual limit of 1,024 is soon reached.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::debug!(%error, "cannot raise the limit of open files");
+    }
 }
 
 fn announce(

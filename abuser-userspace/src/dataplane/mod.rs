@@ -68,7 +68,7 @@ impl Dataplane {
     /// Loads the program into the kernel, or adopts what an earlier daemon left pinned.
     /// Nothing is attached yet.
     ///
-    /// Must be called within a tokio runtime.
+    /// Must be called within a tokio runtime, after [`program::check_system`].
     pub fn load(config: &Config, observe: bool, log_level: u8) -> Result<Self, DataplaneError> {
         Self::load_object(program::OBJECT, config, observe, log_level)
     }
@@ -80,7 +80,6 @@ impl Dataplane {
         observe: bool,
         log_level: u8,
     ) -> Result<Self, DataplaneError> {
-        program::check_system()?;
         let pins = PinDir::lock(&config.xdp.pin_dir)?;
         let adopted = pins.has_maps();
         let loaded = Self::load_into(object, pins, config, observe, log_level, adopted);

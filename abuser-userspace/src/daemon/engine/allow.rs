@@ -3,7 +3,7 @@
 use abuser_common::{layout::AllowOrigin, prefix::PrefixKey};
 use ipnet::IpNet;
 
-use super::{Engine, EngineError, key, keys, net};
+use super::{Engine, EngineError, check_reason, key, keys, net};
 use crate::{
     api::types::{AllowInfo, AllowRequest, RemoveRequest},
     daemon::names::ConfiguredAllow,
@@ -70,6 +70,7 @@ impl Engine {
         request: &AllowRequest,
     ) -> Result<Vec<AllowInfo>, EngineError> {
         let AllowRequest { sources, reason } = request;
+        check_reason(reason.as_deref())?;
         keys(sources, "allow")?;
         sources
             .iter()

@@ -15,7 +15,7 @@ use abuser_common::{
 };
 use ipnet::IpNet;
 
-use super::{Engine, EngineError, key, keys, net};
+use super::{Engine, EngineError, check_reason, key, keys, net};
 use crate::{
     api::types::{BanDuration, BanInfo, BanRequest, EventKind, EventRecord, RemoveRequest},
     daemon::clock,
@@ -231,6 +231,7 @@ impl Engine {
             reason,
             force,
         } = request;
+        check_reason(reason.as_deref())?;
         let time = match duration {
             BanDuration::Policy => self.policy.ban_time(0, fastrand::f64()),
             BanDuration::Permanent => BanTime::Permanent,

@@ -49,6 +49,8 @@ use crate::{
 
 /// Sources whose offences are remembered; about 30 MB at the most.
 const MAX_OFFENDERS: usize = 1 << 17;
+/// The longest reason that is kept, in bytes.
+const MAX_REASON: usize = 1000;
 /// How often expired bans are cleared away. They end in the kernel to the nanosecond.
 const SWEEP: Duration = Duration::from_millis(500);
 
@@ -317,6 +319,16 @@ impl Engine {
             stopped: self.dataplane.attachments().is_empty(),
             interfaces,
         })
+    }
+}
+
+/// A reason is kept as long as what it is for, so it must not be a book.
+fn check_reason(reason: Option<&str>) -> Result<(), EngineError> {
+    match reason.map(str::len) {
+        Some(length) if length > MAX_REASON => Err(EngineError::Refused(format!(
+            "a reason of {length} bytes is too long; say it in {MAX_REASON}"
+        ))),
+        _ => Ok(()),
     }
 }
 

@@ -243,3 +243,19 @@ fn a_reason_cannot_forge_lines_or_columns_or_colours() {
     assert!(!said.stdout.contains('\u{1b}'), "{said}");
     assert!(said.stdout.contains("a\\tb\\n203"), "{said}");
 }
+
+#[test]
+fn a_reason_that_is_a_book_is_refused() {
+    require_root!();
+    let (_namespace, daemon) = daemon_on_lo("");
+    let book = "x".repeat(1001);
+    for list in ["ban", "allow"] {
+        daemon
+            .abuser(&[list, "add", "203.0.113.7", "--reason", &book])
+            .complains(1, &["1001 bytes is too long"]);
+        assert_eq!(daemon.json(&[list, "list"]), json!([]));
+        daemon
+            .abuser(&[list, "add", "203.0.113.7", "--reason", &book[1..]])
+            .success();
+    }
+}

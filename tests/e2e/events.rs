@@ -318,3 +318,12 @@ fn a_daemon_whose_output_is_closed_goes_on() {
     finish_child(child, "abuser run --events | true".to_owned()).success();
     site.assert_untouched();
 }
+
+#[test]
+fn a_limit_that_does_not_exist_is_not_waited_for() {
+    require_root!();
+    let (_namespace, daemon) = daemon_on_lo(TABLES);
+    daemon
+        .abuser(&["events", "--limit", "discord"])
+        .complains(1, &["no limit \"discord\"", "discard, watch"]);
+}

@@ -58,6 +58,8 @@ const NO_ENV: &[(&str, &str)] = &[];
 
 const NEEDS_ROOT: &str = "it takes root to load XDP programs and make namespaces";
 
+/// Every step names the same packages where it can: cargo chooses the features of what
+/// they depend on by that, and would build it all again for another choice.
 const STEPS: &[Step] = &[
     Step {
         name: "tools",
@@ -124,9 +126,15 @@ const STEPS: &[Step] = &[
             "--workspace",
             "--exclude",
             "abuser-ebpf",
-            "--exclude",
-            "abuser-tests",
+            "--lib",
+            "--bins",
         ]),
+    },
+    Step {
+        name: "documentation's examples",
+        quick: true,
+        needs_root: false,
+        action: Action::Tests(&["test", "--workspace", "--exclude", "abuser-ebpf", "--doc"]),
     },
     Step {
         name: "committed object",
@@ -141,28 +149,43 @@ const STEPS: &[Step] = &[
         action: Action::Cargo(NO_ENV, &["build", "--release", "-p", "abuser-userspace"]),
     },
     Step {
-        name: "tests of the testkit",
-        quick: false,
-        needs_root: true,
-        action: Action::Tests(&["test", "-p", "abuser-tests", "--lib"]),
-    },
-    Step {
         name: "kernel tests",
         quick: false,
         needs_root: true,
-        action: Action::Tests(&["test", "-p", "abuser-tests", "--test", "testrun"]),
+        action: Action::Tests(&[
+            "test",
+            "--workspace",
+            "--exclude",
+            "abuser-ebpf",
+            "--test",
+            "testrun",
+        ]),
     },
     Step {
         name: "namespace tests",
         quick: false,
         needs_root: true,
-        action: Action::Tests(&["test", "-p", "abuser-tests", "--test", "netns"]),
+        action: Action::Tests(&[
+            "test",
+            "--workspace",
+            "--exclude",
+            "abuser-ebpf",
+            "--test",
+            "netns",
+        ]),
     },
     Step {
         name: "end-to-end tests",
         quick: false,
         needs_root: true,
-        action: Action::Tests(&["test", "-p", "abuser-tests", "--test", "e2e"]),
+        action: Action::Tests(&[
+            "test",
+            "--workspace",
+            "--exclude",
+            "abuser-ebpf",
+            "--test",
+            "e2e",
+        ]),
     },
 ];
 

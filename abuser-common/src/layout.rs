@@ -192,7 +192,7 @@ impl AllowOrigin {
 pub struct Ban {
     /// When it ends, in nanoseconds of kernel time; 0: never.
     pub expires_ns: u64,
-    /// Numbers bans; unique while the maps live.
+    /// Numbers bans; unique among those in force.
     pub id: u64,
     /// When a packet last met it, in nanoseconds of kernel time; 0: never.
     pub last_hit_ns: u64,
@@ -264,11 +264,13 @@ pub enum Outcome {
     DroppedLimit = 5,
     /// Dropped: from a banned source.
     DroppedBan = 6,
+    /// Dropped: more VLAN tags than are looked through, and so nobody's.
+    DroppedTags = 7,
 }
 
 impl Outcome {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Passed,
         Self::NotIp,
         Self::Malformed,
@@ -276,6 +278,7 @@ impl Outcome {
         Self::Observed,
         Self::DroppedLimit,
         Self::DroppedBan,
+        Self::DroppedTags,
     ];
 
     /// The name used in JSON and in tables.
@@ -288,12 +291,16 @@ impl Outcome {
             Self::Observed => "observed",
             Self::DroppedLimit => "dropped_limit",
             Self::DroppedBan => "dropped_ban",
+            Self::DroppedTags => "dropped_tags",
         }
     }
 
     /// Whether the packet was dropped.
     pub const fn dropped(self) -> bool {
-        matches!(self, Self::DroppedLimit | Self::DroppedBan)
+        matches!(
+            self,
+            Self::DroppedLimit | Self::DroppedBan | Self::DroppedTags
+        )
     }
 }
 

@@ -64,8 +64,9 @@ impl Bytes for [u8] {
     }
 }
 
-/// VLAN tags that are looked through: 802.1Q, and 802.1Q within 802.1ad.
-const MAX_VLAN_TAGS: usize = 2;
+/// VLAN tags (802.1Q, 802.1ad) that are looked through. No network has so many, but Linux
+/// strips any number of priority tags, so a frame with more is not passed unread.
+const MAX_VLAN_TAGS: usize = 4;
 
 /// IPv6 extension headers that are walked. RFC 8200 (4.1) orders at most six before the
 /// upper layer; a longer chain leaves the transport unknown.
@@ -91,6 +92,22 @@ pub const TCP_ACK: u8 = 0x10;
 /// A header that is cut short or contradicts itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
+
+/// Why a frame's source cannot be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// A header is cut short.
+    Malformed,
+    /// More VLAN tags than are looked through.
+    TooManyTags,
+}
+
+impl From<Malformed> for Unreadable {
+    #[inline(always)]
+    fn from(Malformed: Malformed) -> Self {
+        Self::Malformed
+    }
+}
 
 /// The network layer: who sent the packet, and where its own header lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,15 +141,18 @@ impl Transport {
 
 /// Finds the source; `Ok(None)` if the frame is not IP.
 #[inline(always)]
-pub fn network<B: Bytes + ?Sized>(bytes: &B) -> Result<Option<Network>, Malformed> {
+pub fn network<B: Bytes + ?Sized>(bytes: &B) -> Result<Option<Network>, Unreadable> {
     let mut ether_type = ether_type(bytes, offset_of!(EthHdr, ether_type))?;
     let mut offset = EthHdr::LEN;
     for _ in 0..MAX_VLAN_TAGS {
-        if ether_type != EtherType::Ieee8021q as u16 && ether_type != EtherType::Ieee8021ad as u16 {
+        if !is_vlan(ether_type) {
             break;
         }
         ether_type = self::ether_type(bytes, offset + offset_of!(VlanHdr, ether_type))?;
         offset += VlanHdr::LEN;
+    }
+    if is_vlan(ether_type) {
+        return Err(Unreadable::TooManyTags);
     }
     let source = if ether_type == EtherType::Ipv4 as u16 {
         let header: &Ipv4Hdr = bytes.header(offset).ok_or(Malformed)?;
@@ -144,6 +164,11 @@ pub fn network<B: Bytes + ?Sized>(bytes: &B) -> Result<Option<Network>, Malforme
         return Ok(None);
     };
     Ok(Some(Network { source, offset }))
+}
+
+#[inline(always)]
+const fn is_vlan(ether_type: u16) -> bool {
+    ether_type == EtherType::Ieee8021q as u16 || ether_type == EtherType::Ieee8021ad as u16
 }
 
 /// The Ethernet type at `offset`, in network order as [`EtherType`] has it. `EthHdr` and `VlanHdr` are

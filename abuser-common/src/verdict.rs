@@ -27,7 +27,7 @@ use crate::{
         Ban, BucketKey, Count, Limit, LimitOutcome, MAX_LIMITS, Outcome, PORTS_PER_BANK,
         PROTOCOLS_PER_BANK, ProtocolLimits, Settings,
     },
-    packet::{self, Bytes, Network, Transport},
+    packet::{self, Bytes, Network, Transport, Unreadable},
     prefix::{self, Family, Lengths, List, PrefixKey, Source},
 };
 
@@ -80,12 +80,14 @@ pub trait Tables {
 /// The caller counts the outcome.
 #[inline(always)]
 pub fn decide<B: Bytes + ?Sized, T: Tables>(bytes: &B, tables: &T) -> Outcome {
+    let settings = tables.settings();
     let network = match packet::network(bytes) {
         Ok(Some(network)) => network,
         Ok(None) => return Outcome::NotIp,
-        Err(packet::Malformed) => return Outcome::Malformed,
+        Err(Unreadable::Malformed) => return Outcome::Malformed,
+        Err(Unreadable::TooManyTags) if settings.observe() => return Outcome::Observed,
+        Err(Unreadable::TooManyTags) => return Outcome::DroppedTags,
     };
-    let settings = tables.settings();
     if !tables.lengths(List::Bans).is_empty(network.source.family) {
         let met = tables.meet_ban(&network.source);
         if met.banned() {

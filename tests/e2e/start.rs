@@ -247,3 +247,35 @@ fn an_interface_named_twice_is_attached_to_once() {
     finish_child(child, "abuser run".to_owned()).success();
     site.assert_untouched();
 }
+
+#[test]
+fn a_reader_that_stops_reading_holds_up_nothing_but_itself() {
+    require_root!();
+    let site = Site::new();
+    let config = site.config();
+    let config = config.to_str().expect("UTF-8");
+    let socket = site.socket();
+    let socket = socket.to_str().expect("UTF-8");
+    // Neither pipe is read from.
+    let mut daemon = site
+        .command(&["run", "--events", "-c", config])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the daemon");
+    wait_until("the daemon listens", || site.socket().exists());
+    // Each ban is a line of a hundred bytes in both; a pipe holds 64 KiB.
+    let sources: Vec<_> = (0..2000)
+        .map(|n| format!("10.1.{}.{}", n / 250, n % 250))
+        .collect();
+    let mut add = vec!["--socket", socket, "ban", "add"];
+    add.extend(sources.iter().map(String::as_str));
+    finish(&mut site.command(&add)).success();
+    finish(&mut site.command(&["--socket", socket, "status"])).success();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(daemon.id()).expect("a pid"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("SIGTERM");
+    wait_until("the daemon has left", || {
+        daemon.try_wait().expect("a child").is_some()
+    });
+    site.assert_untouched();
+}

@@ -212,3 +212,16 @@ fn banning_many_and_removing_all_leaves_nobody_banned() {
     assert_eq!(banned(&daemon), [""; 0]);
     assert_eq!(deliver(&wire, &server, Wire::CLIENT_V4, 20), 20);
 }
+
+#[test]
+fn lifting_one_of_two_bans_of_a_length_leaves_the_other_in_force() {
+    testkit::require_root!();
+    let wire = wire();
+    let server = udp_v4(&wire);
+    let daemon = Daemon::start(&wire.server, &config(""));
+    daemon
+        .abuser(&["ban", "add", "192.0.2.10", "198.51.100.9"])
+        .success();
+    daemon.abuser(&["ban", "remove", "198.51.100.9"]).success();
+    assert_eq!(deliver(&wire, &server, Wire::CLIENT_V4, 20), 0);
+}

@@ -128,7 +128,7 @@ fn a_start_that_fails_leaves_a_killed_daemon_s_filter_on() {
     let output = wire
         .server
         .command(testkit::abuser_binary().unwrap())
-        .args(["run", "-c"])
+        .args(["run", "--observe", "-c"])
         .arg(&path)
         .output()
         .unwrap();
@@ -191,4 +191,52 @@ fn two_wires_have_daemons_that_know_nothing_of_each_other() {
     assert_eq!(banned(&other), [""; 0]);
     let [cut, free] = [0, 1].map(|n| deliver(&wires[n], &servers[n], Wire::CLIENT_V4, 20));
     assert_eq!((cut, free), (0, 20));
+}
+
+#[test]
+fn what_was_allowed_by_command_stays_allowed_after_a_crash_and_the_old_configuration_does_not() {
+    testkit::require_root!();
+    let wire = wire();
+    let server = udp_v4(&wire);
+    let allow = "[allow]\naddresses = [\"192.0.2.20\"]\n";
+    let mut daemon = Daemon::start(&wire.server, &config(allow));
+    daemon.abuser(&["allow", "add", SOURCE]).success();
+    daemon.kill();
+    let path = daemon.config_path();
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace(allow, "")).unwrap();
+    daemon.restart();
+    let listed = daemon.json(&["allow", "list"]);
+    assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+    assert_eq!(listed[0]["source"], "192.0.2.10/32");
+    assert_eq!(listed[0]["origin"], "command");
+    daemon.abuser(&["ban", "add", "192.0.2.0/24"]).success();
+    assert_eq!(deliver(&wire, &server, Wire::CLIENT_V4, 20), 20);
+    assert_eq!(deliver(&wire, &server, OTHER_V4, 20), 0);
+}
+
+#[test]
+fn limits_that_changed_while_no_daemon_ran_are_in_force_with_what_was_counted() {
+    testkit::require_root!();
+    let wire = wire();
+    let server = udp_v4(&wire);
+    let port = crate::support::server_for(Wire::CLIENT_V4).port();
+    let kept =
+        "[[limit]]\nname = \"kept\"\nprotocol = \"udp\"\nrate = \"1000000/s\"\nburst = 1000\n";
+    let gone = format!("[[limit]]\nname = \"gone\"\nports = [{port}]\nrate = \"1/h\"\nburst = 4\n");
+    let mut daemon = Daemon::start(&wire.server, &config(&format!("{gone}{kept}")));
+    assert_eq!(deliver(&wire, &server, Wire::CLIENT_V4, 20), 5);
+    let path = daemon.config_path();
+    let text = fs::read_to_string(&path).unwrap();
+    // Twice: the second time, what the first configuration left in its bank is written over.
+    for _ in 0..2 {
+        daemon.kill();
+        fs::write(&path, text.replace(&gone, "")).unwrap();
+        daemon.restart();
+        let limits = daemon.json(&["limits"]);
+        assert_eq!(limits.as_array().unwrap().len(), 1, "{limits}");
+        assert_eq!(limits[0]["name"], "kept");
+        assert!(limits[0]["conforming"].as_u64().unwrap() >= 20, "{limits}");
+        assert_eq!(deliver(&wire, &server, Wire::CLIENT_V4, 20), 20);
+    }
 }

@@ -6,7 +6,7 @@
 use abuser_common::{
     gcra::KernelTime,
     layout::Outcome::{
-        self, Allowed, DroppedBan, DroppedLimit, Malformed, NotIp, Observed, Passed,
+        self, Allowed, DroppedBan, DroppedLimit, DroppedTags, Malformed, NotIp, Observed, Passed,
     },
     verdict::decide,
 };
@@ -156,6 +156,11 @@ fn shapes(v4: &str, v6: &str, expected: Outcome) -> Vec<Fixture> {
             &eth().service_vlan(8).vlan(7).ipv4(v4).tcp(80),
             expected,
         ),
+        once(
+            "four VLAN tags",
+            &eth().vlan(0).vlan(0).vlan(0).vlan(0).ipv4(v4).tcp(80),
+            expected,
+        ),
         once("IPv6 TCP", &eth().ipv6(v6).tcp(80).syn(), expected),
         once("ICMPv6", &eth().ipv6(v6).icmpv6(), expected),
         once("IPv6 in a VLAN", &eth().vlan(7).ipv6(v6).udp(53), expected),
@@ -266,6 +271,21 @@ fn an_allowed_source_passes_whatever_is_banned_or_limited() {
             &Packet::eth().ipv4("198.51.100.7").udp(53),
             Allowed,
         )],
+    );
+}
+
+#[test]
+fn more_tags_than_are_looked_through_are_dropped_whoever_sends_them() {
+    require_root!();
+    let tagged = |count: usize| (0..count).fold(Packet::eth(), |packet, _| packet.vlan(0));
+    check(
+        |_| {},
+        &[
+            once("four", &tagged(4).ipv4("203.0.113.7").udp(9), Passed),
+            once("five", &tagged(5).ipv4("203.0.113.7").udp(9), DroppedTags),
+            once("nine", &tagged(9).ipv6("2001:db8::7").udp(9), DroppedTags),
+            once("five, with nothing inside", &tagged(5), DroppedTags),
+        ],
     );
 }
 

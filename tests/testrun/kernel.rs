@@ -52,7 +52,10 @@ impl Kernel {
         let object = fresh.as_deref().unwrap_or(program::OBJECT);
         let dataplane = {
             let _entered = runtime.enter();
-            Dataplane::load_object(object, &config, false, 0)
+            Dataplane::load_object(object, &config.xdp.pin_dir, 0).and_then(|mut dataplane| {
+                dataplane.take_over(&config.limits, false)?;
+                Ok(dataplane)
+            })
         };
         Self {
             dataplane: Some(dataplane.unwrap_or_else(|error| panic!("{error}"))),

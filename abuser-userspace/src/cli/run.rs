@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 
 use super::{CliError, args::RunArgs, args::Socket, events, output};
@@ -45,7 +46,7 @@ pub(super) async fn run(args: RunArgs, socket: Socket) -> Result<(), CliError> {
     if let Some(socket) = socket.given() {
         config.api.socket = socket;
     }
-    start_log(&log_level);
+    let _log = start_log(&log_level);
     let options = Options {
         config,
         config_path,
@@ -69,8 +70,10 @@ fn configuration(named: Option<PathBuf>) -> Result<(Config, Option<PathBuf>), Cl
     }
 }
 
-/// Logs to standard error; `RUST_LOG` overrides the level.
-fn start_log(level: &str) {
+/// Logs to standard error until the guard is dropped; `RUST_LOG` overrides the level. A
+/// reader that stops reading loses lines and blocks nobody.
+fn start_log(level: &str) -> WorkerGuard {
+    let (stderr, guard) = tracing_appender::non_blocking(std::io::stderr());
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
         // Libraries talk about themselves below warnings.
         EnvFilter::new(match level {
@@ -80,10 +83,11 @@ fn start_log(level: &str) {
     });
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(stderr)
         .with_target(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
+    guard
 }
 
 /// The program's own level, as aya-log numbers them; it logs from debug on only.

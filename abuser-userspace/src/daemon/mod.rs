@@ -37,6 +37,9 @@ const COMMAND_BACKLOG: usize = 64;
 /// How long answers under way may take when the daemon stops.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
+/// How long a signal may take from the kernel to here.
+const SIGNAL_DELIVERY: Duration = Duration::from_millis(20);
+
 /// What `abuser run` was asked for.
 #[derive(Debug)]
 pub struct Options {
@@ -68,23 +71,40 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     raise_descriptor_limit();
     let allow = names::resolve(&config.allow).await;
     let (events, _) = broadcast::channel(EVENT_BACKLOG);
-    let dataplane = Dataplane::load(&config, observe, program_log_level)?;
-    let mut engine = Engine::new(dataplane, &config, &allow, observe, events.clone())?;
-    let listener = match socket::listen(&config.api.socket) {
-        Ok(listener) => listener,
+    // A signal interrupts the verifier; then the load fails because it was asked to.
+    let mut dataplane = match Dataplane::load(&config.xdp.pin_dir, program_log_level) {
+        Ok(dataplane) => dataplane,
         Err(error) => {
-            engine.abandon();
-            return Err(error.into());
+            let signalled =
+                async { tokio::select!(_ = terminate.recv() => {}, _ = interrupt.recv() => {}) };
+            return match tokio::time::timeout(SIGNAL_DELIVERY, signalled).await {
+                Ok(()) => Ok(()),
+                Err(_) => Err(error.into()),
+            };
+        }
+    };
+    // From here to `attach` nothing that is in force changes, so a start that fails leaves
+    // what an earlier daemon left.
+    let prepared = async {
+        let interfaces = dataplane.find_interfaces(&config.interfaces).await?;
+        let ring = dataplane.take_events()?;
+        let listener = socket::listen(&config.api.socket)?;
+        anyhow::Ok((interfaces, ring, listener))
+    };
+    let (interfaces, ring, listener) = match prepared.await {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            dataplane.abandon();
+            return Err(error);
         }
     };
     let _socket = socket::Guard(config.api.socket.clone());
-    // Nothing is dropped before this line, and whoever is allowed is so already.
-    if let Err(error) = engine.attach(&config).await {
+    let mut engine = Engine::new(dataplane, &config, observe, events.clone())?;
+    if let Err(error) = engine.attach(&interfaces, &config, &allow) {
         engine.abandon();
         return Err(error.into());
     }
     events::log_program(engine.dataplane_mut());
-    let ring = engine.dataplane_mut().take_events()?;
     announce(
         engine.dataplane_mut(),
         &config,
@@ -94,7 +114,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 
     let (commands, inbox) = mpsc::channel(COMMAND_BACKLOG);
     if let Some(print) = print {
-        tokio::spawn(print_events(events.subscribe(), print));
+        let receiver = events.subscribe();
+        // A thread of its own: a reader that stops reading blocks only this.
+        std::thread::spawn(move || print_events(receiver, print));
     }
     let (stop_server, stopped) = oneshot::channel();
     let api = Api {
@@ -158,12 +180,12 @@ fn announce(
     );
 }
 
-async fn print_events(
+fn print_events(
     mut receiver: broadcast::Receiver<Arc<EventRecord>>,
     print: fn(&EventRecord) -> std::io::Result<()>,
 ) {
     loop {
-        let printed = match receiver.recv().await {
+        let printed = match receiver.blocking_recv() {
             Ok(event) => print(&event),
             Err(broadcast::error::RecvError::Lagged(count)) => print(&missed(count)),
             Err(broadcast::error::RecvError::Closed) => return,

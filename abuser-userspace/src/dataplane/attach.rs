@@ -5,7 +5,6 @@
 //! program is replaced at once. Whatever else is on an interface is not ours to touch.
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -61,8 +60,11 @@ impl Attachment {
     }
 }
 
-/// Makes sure that no program but our own is on the interface.
-pub fn check_free(pins: &PinDir, interface: &Interface) -> Result<(), DataplaneError> {
+/// Makes sure that the program can work on the interface, and that none but our own does.
+pub fn check_usable(pins: &PinDir, interface: &Interface) -> Result<(), DataplaneError> {
+    if !interface.ethernet {
+        return Err(DataplaneError::NotEthernet(interface.name.clone()));
+    }
     let Some(attached) = interface.xdp else {
         return Ok(());
     };
@@ -77,9 +79,9 @@ pub fn check_free(pins: &PinDir, interface: &Interface) -> Result<(), DataplaneE
 }
 
 /// Removes pinned links of interfaces that are not to be attached to any more.
-pub fn forget_stale_links(pins: &PinDir, wanted: &BTreeMap<u32, Interface>) {
+pub fn forget_stale_links(pins: &PinDir, attached: &[Attachment]) {
     for index in pins.links() {
-        if !wanted.contains_key(&index) {
+        if !attached.iter().any(|attachment| attachment.index == index) {
             tracing::info!(
                 interface = index,
                 "detaching from an interface that is not configured any more"
@@ -89,7 +91,7 @@ pub fn forget_stale_links(pins: &PinDir, wanted: &BTreeMap<u32, Interface>) {
     }
 }
 
-/// Attaches to an interface that [`check_free`] found free.
+/// Attaches to an interface that [`check_usable`] let through.
 pub fn attach(
     program: &mut Ebpf,
     pins: &PinDir,
@@ -186,7 +188,7 @@ fn create(
         message,
     };
     let xdp = xdp(program)?;
-    // `check_free` saw nobody else's program here. One of our own whose pin is gone stays on
+    // `check_usable` saw nobody else's program here. One of our own whose pin is gone stays on
     // until the kernel, which frees links after an RCU grace period, gets to it.
     let deadline = Instant::now() + RELEASE;
     let id = loop {

@@ -109,6 +109,13 @@ pub enum DataplaneError {
         existing: String,
     },
 
+    /// The program could not read the interface's packets.
+    #[error(
+        "interface {0} carries packets without an Ethernet header (a tunnel?), which abuser cannot \
+         read; protect the Ethernet interface that they arrive on"
+    )]
+    NotEthernet(String),
+
     /// Netlink could not be asked.
     #[error("cannot ask the kernel about network interfaces (netlink): {0}")]
     Netlink(String),

@@ -2,7 +2,9 @@
 
 use aya::programs::loaded_programs;
 use futures_util::TryStreamExt as _;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage, LinkXdp, XdpAttached};
+use rtnetlink::packet_route::link::{
+    LinkAttribute, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
+};
 
 use super::error::{DataplaneError, chain};
 
@@ -18,6 +20,8 @@ pub struct Interface {
     pub name: String,
     /// Its index.
     pub index: u32,
+    /// Whether its frames begin with an Ethernet header, as the program expects.
+    pub ethernet: bool,
     /// The XDP program that is on it, if any.
     pub xdp: Option<AttachedXdp>,
 }
@@ -84,6 +88,10 @@ fn interface(link: &LinkMessage) -> Option<Interface> {
     Some(Interface {
         name,
         index: link.header.index,
+        ethernet: matches!(
+            link.header.link_layer_type,
+            LinkLayerType::Ether | LinkLayerType::Loopback
+        ),
         xdp,
     })
 }

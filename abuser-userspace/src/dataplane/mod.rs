@@ -25,6 +25,7 @@ pub mod program;
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     time::{Duration, SystemTime},
 };
 
@@ -42,12 +43,12 @@ pub use self::error::DataplaneError;
 use self::{
     attach::Attachment,
     counters::Counters,
-    interfaces::Netlink,
+    interfaces::{Interface, Netlink},
     limits::LimitTables,
     pins::PinDir,
     prefixes::{Lengths, PrefixTable},
 };
-use crate::config::Config;
+use crate::config::{LimitConfig, Mode};
 
 /// The loaded program with its maps and the interfaces it is attached to.
 pub struct Dataplane {
@@ -69,20 +70,19 @@ impl Dataplane {
     /// Nothing is attached yet.
     ///
     /// Must be called within a tokio runtime, after [`program::check_system`].
-    pub fn load(config: &Config, observe: bool, log_level: u8) -> Result<Self, DataplaneError> {
-        Self::load_object(program::OBJECT, config, observe, log_level)
+    pub fn load(pin_dir: &Path, log_level: u8) -> Result<Self, DataplaneError> {
+        Self::load_object(program::OBJECT, pin_dir, log_level)
     }
 
     /// [`Dataplane::load`] for an object other than the one that is built in.
     pub fn load_object(
         object: &[u8],
-        config: &Config,
-        observe: bool,
+        pin_dir: &Path,
         log_level: u8,
     ) -> Result<Self, DataplaneError> {
-        let pins = PinDir::lock(&config.xdp.pin_dir)?;
+        let pins = PinDir::lock(pin_dir)?;
         let adopted = pins.has_maps();
-        let loaded = Self::load_into(object, pins, config, observe, log_level, adopted);
+        let loaded = Self::load_into(object, pins, log_level, adopted);
         if let Err((pins, _)) = &loaded
             && !adopted
         {
@@ -95,8 +95,6 @@ impl Dataplane {
     fn load_into(
         object: &[u8],
         pins: PinDir,
-        config: &Config,
-        observe: bool,
         log_level: u8,
         adopted: bool,
     ) -> Result<Self, (PinDir, DataplaneError)> {
@@ -106,8 +104,7 @@ impl Dataplane {
             let bans = PrefixTable::open(&mut program, maps::BANS, List::Bans, &mut lengths)?;
             let allowed =
                 PrefixTable::open(&mut program, maps::ALLOWED, List::Allowed, &mut lengths)?;
-            let mut limits = LimitTables::open(&mut program)?;
-            limits.apply(&config.limits, observe)?;
+            let limits = LimitTables::open(&mut program)?;
             let counters = Counters::open(&mut program)?;
             let netlink = Netlink::connect()?;
             Ok((program, lengths, bans, allowed, limits, counters, netlink))
@@ -144,20 +141,39 @@ impl Dataplane {
         &mut self.program
     }
 
-    /// Attaches to every interface named, or to none of them.
-    pub async fn attach(&mut self, config: &Config) -> Result<(), DataplaneError> {
-        let mut targets = BTreeMap::new();
-        for name in &config.interfaces {
+    /// Finds every interface named and makes sure that it can be attached to. Nothing is
+    /// changed yet: what can fail is to fail here.
+    pub async fn find_interfaces(
+        &self,
+        names: &[String],
+    ) -> Result<Vec<Interface>, DataplaneError> {
+        let mut found = BTreeMap::new();
+        for name in names {
             let interface = self.netlink.interface(name).await?;
-            attach::check_free(&self.pins, &interface)?;
-            targets.insert(interface.index, interface);
+            attach::check_usable(&self.pins, &interface)?;
+            found.insert(interface.index, interface);
         }
-        attach::forget_stale_links(&self.pins, &targets);
-        for interface in targets.into_values() {
-            let attachment =
-                attach::attach(&mut self.program, &self.pins, &interface, config.xdp.mode)?;
+        Ok(found.into_values().collect())
+    }
+
+    /// Attaches to interfaces that [`Dataplane::find_interfaces`] found.
+    pub fn attach(&mut self, interfaces: &[Interface], mode: Mode) -> Result<(), DataplaneError> {
+        for interface in interfaces {
+            let attachment = attach::attach(&mut self.program, &self.pins, interface, mode)?;
             self.attachments.push(attachment);
         }
+        Ok(())
+    }
+
+    /// Puts limits in force in place of what was, and lets go of interfaces that an earlier
+    /// daemon protected and this one does not: the last step of a start.
+    pub fn take_over(
+        &mut self,
+        limits: &[LimitConfig],
+        observe: bool,
+    ) -> Result<(), DataplaneError> {
+        self.limits.apply(limits, observe)?;
+        attach::forget_stale_links(&self.pins, &self.attachments);
         Ok(())
     }
 

@@ -85,23 +85,18 @@ impl<V: Pod> PrefixTable<V> {
         value: V,
     ) -> Result<(), DataplaneError> {
         let is_new = self.get(key)?.is_none();
-        self.map
-            .insert(key, value, 0)
-            .map_err(|error| match error {
-                MapError::SyscallError(error) if is_full(&error.io_error) => DataplaneError::Full {
-                    table: self.title(),
-                    capacity: self.capacity(),
-                },
-                error => DataplaneError::map(self.name, error),
-            })?;
         if is_new {
-            let count = self.counts.entry((key.family, key.length)).or_default();
-            *count += 1;
-            if *count == 1 {
-                lengths.set(self.list, self.lengths())?;
-            }
+            // The mask first: a length too many costs a look-up, one too few a ban.
+            *self.counts.entry((key.family, key.length)).or_default() += 1;
+            lengths.set(self.list, self.lengths())?;
         }
-        Ok(())
+        self.map.insert(key, value, 0).map_err(|error| match error {
+            MapError::SyscallError(error) if is_full(&error.io_error) => DataplaneError::Full {
+                table: self.title(),
+                capacity: self.capacity(),
+            },
+            error => DataplaneError::map(self.name, error),
+        })
     }
 
     /// Removes an entry; `false` if there was none.
@@ -128,16 +123,6 @@ impl<V: Pod> PrefixTable<V> {
             }
         }
         Ok(true)
-    }
-
-    /// How many entries there are.
-    pub fn len(&self) -> usize {
-        self.counts.values().map(|count| *count as usize).sum()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.counts.is_empty()
     }
 
     fn lengths(&self) -> prefix::Lengths {

@@ -1,12 +1,16 @@
 //! Who is never dropped.
 
-use abuser_common::{layout::AllowOrigin, prefix::PrefixKey};
+use abuser_common::{
+    layout::{AllowOrigin, MAX_ALLOWED},
+    prefix::PrefixKey,
+};
 use ipnet::IpNet;
 
 use super::{Engine, EngineError, check_reason, key, keys, net};
 use crate::{
     api::types::{AllowInfo, AllowRequest, RemoveRequest},
     daemon::names::ConfiguredAllow,
+    dataplane::DataplaneError,
 };
 
 /// What is known of an allow entry.
@@ -17,12 +21,13 @@ pub(super) struct AllowRecord {
 }
 
 impl Engine {
-    /// Takes over what the map holds, adds what the configuration says, and only then drops
-    /// what an earlier configuration said: who stays allowed is so without a gap.
+    /// Takes over what was allowed by command, adds what the configuration says, and returns
+    /// what an earlier configuration said: to be dropped when all else is in force, so that
+    /// who stays allowed is so without a gap.
     pub(super) fn adopt_allow_list(
         &mut self,
         configured: &[ConfiguredAllow],
-    ) -> Result<(), EngineError> {
+    ) -> Result<Vec<PrefixKey>, EngineError> {
         let before = self.dataplane.allowed().0.entries()?;
         for (key, origin) in &before {
             if *origin == AllowOrigin::Command as u64 {
@@ -40,11 +45,20 @@ impl Engine {
             };
             self.allow_one(*prefix, record)?;
         }
-        for (key, _) in before {
-            if !self.allowed.contains_key(&key) {
-                let (table, lengths) = self.dataplane.allowed();
-                table.remove(lengths, &key)?;
-            }
+        let stale = before.into_iter().map(|(key, _)| key);
+        Ok(stale
+            .filter(|key| !self.allowed.contains_key(key))
+            .collect())
+    }
+
+    /// Drops entries of an earlier configuration.
+    pub(super) fn drop_stale_allow_entries(
+        &mut self,
+        stale: &[PrefixKey],
+    ) -> Result<(), EngineError> {
+        let (table, lengths) = self.dataplane.allowed();
+        for key in stale {
+            table.remove(lengths, key)?;
         }
         Ok(())
     }
@@ -71,7 +85,15 @@ impl Engine {
     ) -> Result<Vec<AllowInfo>, EngineError> {
         let AllowRequest { sources, reason } = request;
         check_reason(reason.as_deref())?;
-        keys(sources, "allow")?;
+        let keys = keys(sources, "allow")?;
+        let new = keys.iter().filter(|key| !self.allowed.contains_key(key));
+        if self.allowed.len() + new.count() > MAX_ALLOWED as usize {
+            return Err(DataplaneError::Full {
+                table: "allow list",
+                capacity: MAX_ALLOWED,
+            }
+            .into());
+        }
         sources
             .iter()
             .map(|source| {

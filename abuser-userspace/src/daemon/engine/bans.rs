@@ -127,7 +127,9 @@ impl Engine {
         mut record: BanRecord,
     ) -> Result<BanInfo, EngineError> {
         let (table, lengths) = self.dataplane.bans();
-        let before = table.get(&key)?;
+        let before = table
+            .get(&key)?
+            .filter(|before| !Ban::expired(before.expires_ns, kernel_now().0));
         let ban = Ban {
             expires_ns: match time {
                 BanTime::Permanent => 0,
@@ -214,11 +216,26 @@ impl Engine {
             .collect())
     }
 
+    /// The bans that cover an address, the longest prefix first.
     pub(super) fn bans_covering(&mut self, address: IpAddr) -> Result<Vec<BanInfo>, EngineError> {
-        let mut bans = self.ban_list()?;
-        bans.retain(|ban| ban.source.contains(&address));
-        bans.sort_by_key(|ban| std::cmp::Reverse(ban.source.prefix_len()));
-        Ok(bans)
+        let host = net(&key(&IpNet::from(address))?);
+        let now = kernel_now().0;
+        let mut found = Vec::new();
+        for length in (0..=host.prefix_len()).rev() {
+            let Some(key) = PrefixKey::new(host.addr(), length) else {
+                continue;
+            };
+            // The books first: they are at hand, the map is a system call away.
+            if !self.bans.contains(&key) {
+                continue;
+            }
+            if let Some(ban) = self.dataplane.bans().0.get(&key)?
+                && !Ban::expired(ban.expires_ns, now)
+            {
+                found.push(self.ban_info(&key, &ban));
+            }
+        }
+        Ok(found)
     }
 
     pub(super) fn ban_by_hand(
@@ -281,8 +298,8 @@ impl Engine {
         request: &RemoveRequest,
     ) -> Result<Vec<BanInfo>, EngineError> {
         let RemoveRequest { sources, all } = request;
-        let banned = self.ban_list()?;
         let keys = if *all {
+            let banned = self.ban_list()?;
             banned
                 .iter()
                 .map(|ban| key(&ban.source))
@@ -291,7 +308,9 @@ impl Engine {
             keys(sources, "unban")?
         };
         if let Some(missing) = keys.iter().find(|key| !self.bans.contains(key)) {
-            return Err(not_banned(&net(missing), &banned));
+            let missing = net(missing);
+            let covering = self.bans_covering(missing.addr())?;
+            return Err(not_banned(&missing, &covering));
         }
         let mut removed = Vec::new();
         for key in keys {
@@ -302,7 +321,8 @@ impl Engine {
     }
 }
 
-fn is_wide(source: &IpNet) -> bool {
+/// Whether a prefix is so wide that it is banned by force only.
+pub(super) fn is_wide(source: &IpNet) -> bool {
     match source {
         IpNet::V4(v4) => v4.prefix_len() < WIDEST_IPV4,
         IpNet::V6(v6) => v6.prefix_len() < WIDEST_IPV6,

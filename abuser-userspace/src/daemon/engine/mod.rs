@@ -23,6 +23,7 @@ use std::{
 
 use abuser_common::{
     event::{Event, Reason, Verdict},
+    gcra::KernelTime,
     prefix::PrefixKey,
 };
 use aya::maps::{MapData, RingBuf};
@@ -32,7 +33,10 @@ use tokio::{
     time::MissedTickBehavior,
 };
 
-use self::{allow::AllowRecord, bans::BanBooks};
+use self::{
+    allow::AllowRecord,
+    bans::{BanBooks, is_wide},
+};
 use super::{
     events::{EventReader, Names},
     names::ConfiguredAllow,
@@ -42,8 +46,8 @@ use crate::{
         AllowInfo, AllowRequest, BanInfo, BanRequest, DetachRequest, Detached, EventRecord,
         LimitStatus, RemoveRequest, Status,
     },
-    config::Config,
-    dataplane::{Dataplane, DataplaneError},
+    config::{Config, parse_prefix},
+    dataplane::{Dataplane, DataplaneError, interfaces::Interface, kernel_now},
     policy::{BanPolicy, Offenders},
 };
 
@@ -119,12 +123,11 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Takes over the data plane with whatever bans and allow entries it holds, and adds
-    /// the configuration's allow entries. If that fails, gives the start up.
+    /// Takes over the data plane with whatever bans and allow entries it holds. What is in
+    /// force stays so until [`Engine::attach`].
     pub fn new(
         mut dataplane: Dataplane,
         config: &Config,
-        allow: &[ConfiguredAllow],
         observe: bool,
         events: broadcast::Sender<Arc<EventRecord>>,
     ) -> Result<Self, EngineError> {
@@ -135,44 +138,46 @@ impl Engine {
                 return Err(error.into());
             }
         };
-        let limits = dataplane
-            .limits()
-            .loaded()
-            .iter()
-            .map(|limit| (limit.id, limit.config.name.clone()))
-            .collect();
-        let mut engine = Self {
+        Ok(Self {
             dataplane,
             policy: config.ban.clone(),
             offenders: Offenders::new(config.ban.clone(), MAX_OFFENDERS),
             bans,
             allowed: BTreeMap::new(),
-            names: Names {
-                limits,
-                ..Names::default()
-            },
+            names: Names::default(),
             events,
             observe,
             started: (SystemTime::now(), Instant::now()),
-        };
-        match engine.adopt_allow_list(allow) {
-            Ok(()) => Ok(engine),
-            Err(error) => {
-                engine.abandon();
-                Err(error)
-            }
-        }
+        })
     }
 
-    /// Attaches to every interface of the configuration, or to none.
-    pub async fn attach(&mut self, config: &Config) -> Result<(), DataplaneError> {
-        self.dataplane.attach(config).await?;
-        self.names.interfaces = self
-            .dataplane
-            .attachments()
-            .iter()
-            .map(|attachment| (attachment.index, attachment.name.clone()))
-            .collect();
+    /// Attaches to the interfaces and puts the configuration in force. Whoever is allowed is
+    /// so before the first limit holds.
+    pub fn attach(
+        &mut self,
+        interfaces: &[Interface],
+        config: &Config,
+        allow: &[ConfiguredAllow],
+    ) -> Result<(), EngineError> {
+        let stale = self.adopt_allow_list(allow)?;
+        self.dataplane.attach(interfaces, config.xdp.mode)?;
+        self.dataplane.take_over(&config.limits, self.observe)?;
+        self.drop_stale_allow_entries(&stale)?;
+        self.names = Names {
+            limits: self
+                .dataplane
+                .limits()
+                .loaded()
+                .iter()
+                .map(|limit| (limit.id, limit.config.name.clone()))
+                .collect(),
+            interfaces: self
+                .dataplane
+                .attachments()
+                .iter()
+                .map(|attachment| (attachment.index, attachment.name.clone()))
+                .collect(),
+        };
         Ok(())
     }
 
@@ -268,6 +273,15 @@ impl Engine {
         let Some(key) = PrefixKey::new(address, prefix) else {
             return;
         };
+        // A limit may count by wide prefixes; nobody is banned for so many neighbours.
+        if is_wide(&net(&key)) {
+            return;
+        }
+        // The ring keeps what nobody read while no daemon ran.
+        let age = Duration::from_nanos(kernel_now().since_ns(KernelTime(event.time_ns)));
+        if age > self.policy.findtime {
+            return;
+        }
         // Events sent before the ban took hold may still be under way.
         if self.bans.contains(&key) {
             return;
@@ -337,7 +351,11 @@ fn answer<T>(reply: Reply<T>, result: Result<T, EngineError>) {
     let _gone = reply.send(result);
 }
 
+/// The key of a prefix as people write it, so that the API normalises as the command line
+/// does: an IPv4-mapped IPv6 address is the IPv4 address.
 fn key(source: &IpNet) -> Result<PrefixKey, EngineError> {
+    let source = parse_prefix(&source.to_string())
+        .map_err(|error| EngineError::Refused(error.to_string()))?;
     PrefixKey::new(source.addr(), source.prefix_len())
         .ok_or_else(|| EngineError::Refused(format!("{source} is not a prefix")))
 }

@@ -259,3 +259,16 @@ fn a_reason_that_is_a_book_is_refused() {
             .success();
     }
 }
+
+#[test]
+fn a_ban_asked_for_again_without_a_time_is_not_shortened() {
+    require_root!();
+    let (_namespace, daemon) = daemon_on_lo("");
+    ban(&daemon, &["add", "203.0.113.7", "--permanent"]).success();
+    let again = daemon.json(&["ban", "add", "203.0.113.7"]);
+    assert_eq!(again[0]["expires"], Value::Null);
+    let shorter = daemon.json(&["ban", "add", "203.0.113.7", "--for", "1m"]);
+    assert_ne!(shorter[0]["expires"], Value::Null);
+    let forever = daemon.json(&["ban", "add", "203.0.113.7", "--for", "-1"]);
+    assert_eq!(forever[0]["expires"], Value::Null);
+}

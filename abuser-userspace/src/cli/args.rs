@@ -131,7 +131,7 @@ pub(super) struct BanAddArgs {
     #[arg(required = true, value_name = "ADDR|PREFIX", value_parser = prefix)]
     pub(super) sources: Vec<IpNet>,
     /// For how long: 90s, 10m, "1d 12h", or a number of seconds [default: [ban] bantime]
-    #[arg(long = "for", value_name = "TIME", value_parser = ban_time)]
+    #[arg(long = "for", value_name = "TIME", allow_negative_numbers = true, value_parser = ban_time)]
     pub(super) time: Option<BanTime>,
     /// For good
     #[arg(long, conflicts_with = "time")]

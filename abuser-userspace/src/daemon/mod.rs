@@ -67,6 +67,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
 
+    let mut hang_up = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+    tokio::spawn(async move {
+        while hang_up.recv().await.is_some() {
+            tracing::warn!("SIGHUP ignored: the configuration is read at the start only");
+        }
+    });
     program::check_system()?;
     raise_descriptor_limit();
     let allow = names::resolve(&config.allow).await;
@@ -98,7 +104,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
             return Err(error);
         }
     };
-    let _socket = socket::Guard(config.api.socket.clone());
+    let _socket = socket::Guard::new(&config.api.socket);
     let mut engine = Engine::new(dataplane, &config, observe, events.clone())?;
     if let Err(error) = engine.attach(&interfaces, &config, &allow) {
         engine.abandon();

@@ -4,7 +4,7 @@ use std::{
     fs::{self, DirBuilder, Permissions},
     io,
     os::unix::{
-        fs::{DirBuilderExt as _, PermissionsExt as _},
+        fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
         net::UnixStream,
     },
     path::{Path, PathBuf},
@@ -60,13 +60,34 @@ pub(super) enum SocketError {
     },
 }
 
-/// Removes the socket when the daemon is done.
-pub(super) struct Guard(pub(super) PathBuf);
+/// Removes the socket when the daemon is done, and nothing that took its place.
+pub(super) struct Guard {
+    path: PathBuf,
+    inode: Option<(u64, u64)>,
+}
+
+impl Guard {
+    /// For the socket that is at `path` now.
+    pub(super) fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            inode: inode(path),
+        }
+    }
+}
+
+fn inode(path: &Path) -> Option<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.0) {
-            tracing::debug!(path = %self.0.display(), %error, "the socket is gone already");
+        if self.inode.is_none() || inode(&self.path) != self.inode {
+            return;
+        }
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::debug!(path = %self.path.display(), %error, "cannot remove the socket");
         }
     }
 }
@@ -150,6 +171,23 @@ mod tests {
         );
         drop(first);
         listen(&path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_took_the_socket_s_place_is_not_removed_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("abuser.sock");
+        let _listener = listen(&path).unwrap();
+        let guard = Guard::new(&path);
+        // Kept in place while the file is made, so that its inode is not used again.
+        fs::rename(&path, folder.path().join("moved")).unwrap();
+        fs::write(&path, "data").unwrap();
+        drop(guard);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "data");
+        let path = folder.path().join("other.sock");
+        let _listener = listen(&path).unwrap();
+        drop(Guard::new(&path));
+        assert!(!path.exists());
     }
 
     #[tokio::test]

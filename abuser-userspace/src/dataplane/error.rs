@@ -123,7 +123,8 @@ pub enum DataplaneError {
     /// Someone else's program is on the interface.
     #[error(
         "interface {interface} already has an XDP program, {program:?} (id {id}), which abuser \
-         will not replace; remove it first, for example with `ip link set dev {interface} xdp off`"
+         will not replace; remove it first: `ip link set dev {interface} xdp off`, or `abuser detach \
+         --pin-dir PATH` if an abuser with another pin folder left it"
     )]
     Foreign {
         /// The interface.

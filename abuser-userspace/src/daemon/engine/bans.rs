@@ -271,6 +271,11 @@ impl Engine {
         self.room_for_bans(&keys)?;
         keys.into_iter()
             .map(|key| {
+                if *duration == BanDuration::Policy
+                    && let Some(kept) = self.longer_ban(&key, time)?
+                {
+                    return Ok(kept);
+                }
                 let record = BanRecord {
                     reason: reason.clone(),
                     ..BanRecord::default()
@@ -278,6 +283,25 @@ impl Engine {
                 self.ban(key, time, BanCause::Manual, record)
             })
             .collect()
+    }
+
+    /// The ban of `key` if it lasts longer than `time`: who asks for no time in particular
+    /// does not ask to shorten it.
+    fn longer_ban(
+        &mut self,
+        key: &PrefixKey,
+        time: BanTime,
+    ) -> Result<Option<BanInfo>, EngineError> {
+        let Some(ban) = self.dataplane.bans().0.get(key)? else {
+            return Ok(None);
+        };
+        let longer = match time {
+            BanTime::Permanent => false,
+            BanTime::For(time) => {
+                ban.expires_ns == 0 || ban.expires_ns > clock::kernel_deadline(time)
+            }
+        };
+        Ok(longer.then(|| self.ban_info(key, &ban)))
     }
 
     /// Refuses a request that would fill the table half way through.

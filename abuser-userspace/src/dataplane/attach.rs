@@ -154,19 +154,13 @@ fn adopt(
 ) -> Result<Attachment, DataplaneError> {
     let generic = interface.xdp.is_some_and(|attached| attached.generic);
     let error = |source: ProgramError| attach_error(interface, generic, &source);
-    let link = XdpLink::try_from(FdLink::from(link)).map_err(|source| DataplaneError::Attach {
-        interface: interface.name.clone(),
-        mode: mode_name(generic),
-        message: chain(&source),
-    })?;
+    let link = XdpLink::try_from(FdLink::from(link))
+        .map_err(|source| refused(interface, generic, chain(&source)))?;
     let xdp = xdp(program)?;
     let id = xdp.attach_to_link(link).map_err(error)?;
     let link = xdp.take_link(id).map_err(error)?;
-    let link = FdLink::try_from(link).map_err(|source| DataplaneError::Attach {
-        interface: interface.name.clone(),
-        mode: mode_name(generic),
-        message: chain(&source),
-    })?;
+    let link =
+        FdLink::try_from(link).map_err(|source| refused(interface, generic, chain(&source)))?;
     attachment(link, pin, interface, generic, true)
 }
 
@@ -182,11 +176,6 @@ fn create(
         XdpMode::Driver
     };
     let error = |source: ProgramError| attach_error(interface, generic, &source);
-    let refused = |message| DataplaneError::Attach {
-        interface: interface.name.clone(),
-        mode: mode_name(generic),
-        message,
-    };
     let xdp = xdp(program)?;
     // `check_usable` saw nobody else's program here. One of our own whose pin is gone stays on
     // until the kernel, which frees links after an RCU grace period, gets to it.
@@ -203,8 +192,11 @@ fn create(
     };
     let link = xdp.take_link(id).map_err(error)?;
     // Only a BPF link can be pinned; one through netlink would outlive nobody's crash.
-    let link = FdLink::try_from(link).map_err(|source| refused(chain(&source)))?;
-    let link = link.pin(pin).map_err(|source| refused(chain(&source)))?;
+    let link =
+        FdLink::try_from(link).map_err(|source| refused(interface, generic, chain(&source)))?;
+    let link = link
+        .pin(pin)
+        .map_err(|source| refused(interface, generic, chain(&source)))?;
     attachment(link.into(), pin.to_owned(), interface, generic, false)
 }
 
@@ -215,11 +207,9 @@ fn attachment(
     generic: bool,
     adopted: bool,
 ) -> Result<Attachment, DataplaneError> {
-    let info = link.info().map_err(|source| DataplaneError::Attach {
-        interface: interface.name.clone(),
-        mode: mode_name(generic),
-        message: chain(&source),
-    })?;
+    let info = link
+        .info()
+        .map_err(|source| refused(interface, generic, chain(&source)))?;
     Ok(Attachment {
         name: interface.name.clone(),
         index: interface.index,
@@ -262,6 +252,10 @@ fn attach_error(interface: &Interface, generic: bool, error: &ProgramError) -> D
         Some(Errno::ENODEV) => "the interface is gone".to_owned(),
         _ => chain(error),
     };
+    refused(interface, generic, message)
+}
+
+fn refused(interface: &Interface, generic: bool, message: String) -> DataplaneError {
     DataplaneError::Attach {
         interface: interface.name.clone(),
         mode: mode_name(generic),

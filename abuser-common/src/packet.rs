@@ -13,7 +13,7 @@ use network_types::{
     vlan::VlanHdr,
 };
 
-use crate::prefix::Source;
+use crate::prefix::{Family, Source};
 
 /// Where a packet's bytes come from: packet memory in the kernel, a slice on the host.
 pub trait Bytes {
@@ -46,7 +46,9 @@ macro_rules! headers {
     };
 }
 
-headers!(Ipv4Hdr, Ipv6Hdr, [u8; 2], [u8; 4], [u8; 8], [u8; 14]);
+headers!(
+    Ipv4Hdr, Ipv6Hdr, [u8; 2], [u8; 4], [u8; 8], [u8; 14], [u8; 32]
+);
 
 impl Bytes for [u8] {
     fn header<T: Header>(&self, offset: usize) -> Option<&T> {
@@ -115,28 +117,133 @@ pub struct Network {
     /// The source address.
     pub source: Source,
     /// Offset of the IP header in bytes.
-    offset: usize,
+    pub offset: usize,
 }
 
-/// The transport layer, as far as it is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Transport {
+/// The transport layer, as far as it is known, in one word: the verifier forgets where a
+/// packet came from that a function of its own has parsed, and such a function returns no
+/// more. From the lowest bit: protocol (8 bits), TCP flags (8), destination port (16),
+/// whether there is one, whether the headers are malformed, and from bit 40 the transport
+/// header's offset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Transport(pub u64);
+
+#[expect(clippy::cast_possible_truncation, reason = "the parts of the word")]
+impl Transport {
+    const FLAGS_SHIFT: u32 = 8;
+    const PORT_SHIFT: u32 = 16;
+    const HAS_PORT: u64 = 1 << 32;
+    const OFFSET_SHIFT: u32 = 40;
+
+    /// A header is cut short or contradicts itself.
+    pub const MALFORMED: Self = Self(1 << 33);
+
+    /// Whether the headers are malformed, and nothing is known.
+    #[inline(always)]
+    pub const fn is_malformed(self) -> bool {
+        self.0 & Self::MALFORMED.0 != 0
+    }
+
     /// IP protocol number. For an IPv6 chain longer than is walked, the number of the
     /// extension header it stopped at.
-    pub protocol: u8,
+    #[inline(always)]
+    pub const fn protocol(self) -> u8 {
+        self.0 as u8
+    }
+
+    /// The TCP flags octet; 0 where there is none.
+    #[inline(always)]
+    pub const fn tcp_flags(self) -> u8 {
+        (self.0 >> Self::FLAGS_SHIFT) as u8
+    }
+
     /// TCP or UDP destination port in host order; `None` for other protocols and for
     /// fragments other than the first.
-    pub port: Option<u16>,
-    /// The TCP flags octet; 0 where there is none.
-    pub tcp_flags: u8,
-}
+    #[inline(always)]
+    pub const fn port(self) -> Option<u16> {
+        if self.has_port() {
+            Some(self.port_or_zero())
+        } else {
+            None
+        }
+    }
 
-impl Transport {
+    #[inline(always)]
+    pub(crate) const fn has_port(self) -> bool {
+        self.0 & Self::HAS_PORT != 0
+    }
+
+    #[inline(always)]
+    pub(crate) const fn port_or_zero(self) -> u16 {
+        (self.0 >> Self::PORT_SHIFT) as u16
+    }
+
+    /// Offset of the transport header in bytes; 0 if there is no port.
+    #[inline(always)]
+    const fn offset(self) -> usize {
+        (self.0 >> Self::OFFSET_SHIFT) as usize & MAX_OFFSET
+    }
+
     /// Whether the packet asks for a new TCP connection: SYN without ACK.
     #[inline(always)]
-    pub const fn opens_connection(&self) -> bool {
-        self.protocol == TCP && self.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN
+    pub const fn opens_connection(self) -> bool {
+        self.protocol() == TCP && self.tcp_flags() & (TCP_SYN | TCP_ACK) == TCP_SYN
     }
+
+    /// Whether the packet claims to belong to a TCP connection: ACK without SYN.
+    #[inline(always)]
+    pub const fn claims_connection(self) -> bool {
+        self.protocol() == TCP && self.tcp_flags() & (TCP_SYN | TCP_ACK) == TCP_ACK
+    }
+}
+
+/// The addresses and ports of a TCP segment, in network order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TcpTuple {
+    /// Over IPv4.
+    V4 {
+        /// Source and destination address, source and destination port.
+        octets: [u8; 12],
+    },
+    /// Over IPv6.
+    V6 {
+        /// Source and destination address, source and destination port.
+        octets: [u8; 36],
+    },
+}
+
+/// Addresses and ports of a TCP segment; `None` if the packet is none, or its ports are not
+/// known. `offset` is the IP header's, and `transport` what was found of this packet.
+#[inline(always)]
+pub fn tcp_tuple<B: Bytes + ?Sized>(
+    bytes: &B,
+    family: Family,
+    offset: usize,
+    transport: Transport,
+) -> Option<TcpTuple> {
+    if transport.protocol() != TCP || !transport.has_port() {
+        return None;
+    }
+    let ports = *bytes.header::<[u8; 4]>(transport.offset())?;
+    Some(match family {
+        Family::V4 => {
+            let header: &Ipv4Hdr = bytes.header(offset)?;
+            let [a, b, c, d] = header.src_addr;
+            let [e, f, g, h] = header.dst_addr;
+            let [i, j, k, l] = ports;
+            TcpTuple::V4 {
+                octets: [a, b, c, d, e, f, g, h, i, j, k, l],
+            }
+        }
+        Family::V6 => {
+            let addresses = offset + offset_of!(Ipv6Hdr, src_addr);
+            let mut octets = [0; 36];
+            let (both, last) = octets.split_at_mut(32);
+            both.copy_from_slice(bytes.header::<[u8; 32]>(addresses)?);
+            last.copy_from_slice(&ports);
+            TcpTuple::V6 { octets }
+        }
+    })
 }
 
 /// Finds the source; `Ok(None)` if the frame is not IP.
@@ -181,13 +288,15 @@ fn ether_type<B: Bytes + ?Sized>(bytes: &B, offset: usize) -> Result<u16, Malfor
         .ok_or(Malformed)
 }
 
-/// Finds the transport protocol, the destination port and the TCP flags.
+/// Finds the transport protocol, the destination port and the TCP flags; `offset` is the IP
+/// header's.
 #[inline(always)]
-pub fn transport<B: Bytes + ?Sized>(bytes: &B, network: &Network) -> Result<Transport, Malformed> {
-    match network.source.family {
-        crate::prefix::Family::V4 => transport_of_ipv4(bytes, network.offset),
-        crate::prefix::Family::V6 => transport_of_ipv6(bytes, network.offset),
-    }
+pub fn transport<B: Bytes + ?Sized>(bytes: &B, family: Family, offset: usize) -> Transport {
+    let found = match family {
+        Family::V4 => transport_of_ipv4(bytes, offset),
+        Family::V6 => transport_of_ipv6(bytes, offset),
+    };
+    found.unwrap_or(Transport::MALFORMED)
 }
 
 /// Which part of a datagram the packet carries.
@@ -269,11 +378,7 @@ fn transport_of_ipv6<B: Bytes + ?Sized>(bytes: &B, offset: usize) -> Result<Tran
             break;
         }
     }
-    Ok(Transport {
-        protocol,
-        port: None,
-        tcp_flags: 0,
-    })
+    Ok(Transport(u64::from(protocol)))
 }
 
 #[inline(always)]
@@ -283,27 +388,28 @@ fn ports<B: Bytes + ?Sized>(
     offset: usize,
     part: Part,
 ) -> Result<Transport, Malformed> {
-    let mut found = Transport {
-        protocol,
-        port: None,
-        tcp_flags: 0,
-    };
+    let found = u64::from(protocol);
     if matches!(part, Part::LaterFragment) || (protocol != TCP && protocol != UDP) {
-        return Ok(found);
+        return Ok(Transport(found));
     }
     let [_, _, high, low] = *bytes.header::<[u8; 4]>(offset).ok_or(Malformed)?;
-    found.port = Some(u16::from_be_bytes([high, low]));
-    if protocol == TCP {
-        // The first 14 octets of `TcpHdr`: all up to and with the flags.
-        const FLAGS: usize = 13;
-        const _: () = assert!(TcpHdr::LEN > FLAGS);
-        found.tcp_flags = match bytes.header::<[u8; FLAGS + 1]>(offset) {
-            Some(header) => header[FLAGS],
-            // No stack cuts a TCP header in two: whoever does hides its flags, and is
-            // taken to open a connection.
-            None if matches!(part, Part::FirstFragment) => TCP_SYN,
-            None => return Err(Malformed),
-        };
+    let port = u64::from(u16::from_be_bytes([high, low])) << Transport::PORT_SHIFT;
+    let offset_bits = (offset as u64) << Transport::OFFSET_SHIFT;
+    let found = found | port | Transport::HAS_PORT | offset_bits;
+    if protocol != TCP {
+        return Ok(Transport(found));
     }
-    Ok(found)
+    // The first 14 octets of `TcpHdr`: all up to and with the flags.
+    const FLAGS: usize = 13;
+    const _: () = assert!(TcpHdr::LEN > FLAGS);
+    let flags = match bytes.header::<[u8; FLAGS + 1]>(offset) {
+        Some(header) => header[FLAGS],
+        // No stack cuts a TCP header in two: whoever does hides its flags, and is
+        // taken to open a connection.
+        None if matches!(part, Part::FirstFragment) => TCP_SYN,
+        None => return Err(Malformed),
+    };
+    Ok(Transport(
+        found | u64::from(flags) << Transport::FLAGS_SHIFT,
+    ))
 }

@@ -98,7 +98,7 @@ fn pair(name: &'static str, first: &Packet, second: &Packet, expected: Outcome) 
 fn check(set_up: impl FnOnce(&mut Kernel), fixtures: &[Fixture]) {
     let mut kernel = Kernel::load(LIMITS);
     set_up(&mut kernel);
-    kernel.model.now.set(KernelTime(1_000_000_000));
+    kernel.machine.now.set(KernelTime(1_000_000_000));
     for fixture in fixtures {
         let Fixture {
             name,
@@ -108,7 +108,7 @@ fn check(set_up: impl FnOnce(&mut Kernel), fixtures: &[Fixture]) {
         let in_kernel: Vec<_> = frames.iter().map(|frame| kernel.run(frame)).collect();
         let on_host: Vec<_> = frames
             .iter()
-            .map(|frame| decide(&frame[..], &kernel.model))
+            .map(|frame| decide(&frame[..], &kernel.model, &kernel.machine))
             .collect();
         assert_eq!(in_kernel.last(), Some(expected), "{name}");
         assert_eq!(in_kernel, on_host, "{name}: kernel and host disagree");
@@ -593,7 +593,7 @@ fn a_packet_cut_short_anywhere_is_malformed_or_whole_and_never_unbanned() {
             .build(),
     ];
     let mut kernel = Kernel::load(LIMITS);
-    kernel.model.now.set(KernelTime(1_000_000_000));
+    kernel.machine.now.set(KernelTime(1_000_000_000));
     for packet in &packets {
         for length in SHORTEST..packet.len() {
             let outcome = kernel.run(&packet[..length]);
@@ -603,7 +603,7 @@ fn a_packet_cut_short_anywhere_is_malformed_or_whole_and_never_unbanned() {
             );
             assert_eq!(
                 outcome,
-                decide(&packet[..length], &kernel.model),
+                decide(&packet[..length], &kernel.model, &kernel.machine),
                 "{length}"
             );
         }

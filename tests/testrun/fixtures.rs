@@ -108,7 +108,7 @@ fn check(set_up: impl FnOnce(&mut Kernel), fixtures: &[Fixture]) {
         let in_kernel: Vec<_> = frames.iter().map(|frame| kernel.run(frame)).collect();
         let on_host: Vec<_> = frames
             .iter()
-            .map(|frame| decide(&frame[..], &kernel.model, &kernel.machine))
+            .map(|frame| decide(&frame[..], &kernel.model, &kernel.machine).outcome)
             .collect();
         assert_eq!(in_kernel.last(), Some(expected), "{name}");
         assert_eq!(in_kernel, on_host, "{name}: kernel and host disagree");
@@ -603,7 +603,7 @@ fn a_packet_cut_short_anywhere_is_malformed_or_whole_and_never_unbanned() {
             );
             assert_eq!(
                 outcome,
-                decide(&packet[..length], &kernel.model, &kernel.machine),
+                decide(&packet[..length], &kernel.model, &kernel.machine).outcome,
                 "{length}"
             );
         }

@@ -7,7 +7,7 @@
 
 use abuser_common::layout::{
     BANKS, Count, Limit, LimitCounters, MAX_LIMITS, PORTS_PER_BANK, PROTOCOLS_PER_BANK,
-    ProtocolLimits, Scales, Settings, TICK_WINDOW_NS, maps,
+    ProtocolLimits, Scales, Settings, maps,
 };
 use abuser_common::packet::{ICMP, ICMPV6, TCP, UDP};
 use aya::{
@@ -28,7 +28,7 @@ pub struct LoadedLimit {
     /// Its id in events.
     pub id: u64,
     /// Its number in buckets.
-    pub slot: u16,
+    pub slot: u8,
 }
 
 /// The maps that hold limits.
@@ -215,7 +215,7 @@ impl Compiled {
         };
         for (number, config) in configs.iter().enumerate().take(MAX_LIMITS as usize) {
             let bit = 1 << number;
-            let exact = config.rate().window_ns() < TICK_WINDOW_NS;
+            let exact = !config.rate().can_tick();
             for protocol in protocols(config) {
                 if let Some(masks) = compiled.protocols.get_mut(usize::from(protocol)) {
                     masks.all |= bit;
@@ -239,11 +239,12 @@ impl Compiled {
             compiled.limits.push(Limit {
                 rate: config.rate(),
                 id,
-                slot: u16::try_from(number).unwrap_or_default(),
+                slot: u8::try_from(number).unwrap_or_default(),
                 count: config.count as u8,
                 observe: u8::from(config.action == Action::Observe),
-                ipv4_prefix: config.ipv4_prefix.into(),
-                ipv6_prefix: config.ipv6_prefix.into(),
+                ipv4_prefix: config.ipv4_prefix,
+                ipv6_prefix: config.ipv6_prefix,
+                padding: [0; 3],
             });
         }
         compiled
@@ -252,7 +253,7 @@ impl Compiled {
     /// Gives every limit a slot: the one it had if it was among those `before`, else one that
     /// none of them had, as long as there are any. Returns the slots that are new to their
     /// limit.
-    fn assign_slots(&mut self, before: &[Limit]) -> Vec<u16> {
+    fn assign_slots(&mut self, before: &[Limit]) -> Vec<u8> {
         let before: Vec<_> = before.iter().filter(|limit| limit.id != 0).collect();
         let kept = |id| {
             before
@@ -271,7 +272,7 @@ impl Compiled {
                 limit.slot = slot;
                 continue;
             }
-            let was_used = |slot: &u16| before.iter().any(|limit| limit.slot == *slot);
+            let was_used = |slot: &u8| before.iter().any(|limit| limit.slot == *slot);
             let mut free = (0..64).filter(|slot| !taken.contains(slot));
             let slot = free
                 .clone()
@@ -389,7 +390,7 @@ mod tests {
         slots.sort_unstable();
         slots.dedup();
         assert_eq!(slots.len(), 30, "no two limits share a slot");
-        let unused = |slot: &&u16| first.limits.iter().all(|limit| limit.slot != **slot);
+        let unused = |slot: &&u8| first.limits.iter().all(|limit| limit.slot != **slot);
         assert_eq!(fresh.iter().filter(unused).count(), 20);
     }
 

@@ -86,13 +86,10 @@ struct Tables {
 
 impl Tables {
     /// Makes the hints exact for what the prefix tables hold.
-    fn rebuild_hints(&mut self) -> Result<(), DataplaneError> {
-        let bans = self.bans.entries()?;
-        let allowed = self.allowed.entries()?;
-        let bans = bans.iter().map(|(key, _)| (List::Bans, key));
-        let allowed = allowed.iter().map(|(key, _)| (List::Allowed, key));
+    fn rebuild_hints(&mut self) {
+        let bans = self.bans.keys().map(|key| (List::Bans, key));
+        let allowed = self.allowed.keys().map(|key| (List::Allowed, key));
         self.hints.rebuild(bans.chain(allowed));
-        Ok(())
     }
 }
 
@@ -142,7 +139,7 @@ impl Dataplane {
                 buckets,
                 counters: Counters::open(&mut program)?,
             };
-            tables.rebuild_hints()?;
+            tables.rebuild_hints();
             let netlink = Netlink::connect()?;
             Ok((program, tables, netlink))
         })();

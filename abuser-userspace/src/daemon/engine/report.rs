@@ -4,10 +4,10 @@ use abuser_common::layout::{Count, LimitCounters};
 
 use super::{Engine, EngineError};
 use crate::{
-    api::types::{EventCounts, InterfaceStatus, LimitStatus, Status, TrafficCount},
+    api::types::{EventCounts, InterfaceState, InterfaceStatus, LimitStatus, Status, TrafficCount},
     config::LimitConfig,
     daemon::clock,
-    dataplane::{attach::mode_name, kernel_now},
+    dataplane::{attach::mode_name, kernel_now, protected::Protection},
 };
 
 impl Engine {
@@ -23,14 +23,9 @@ impl Engine {
             observe: self.observe,
             interfaces: self
                 .dataplane
-                .attachments()
-                .iter()
-                .map(|attachment| InterfaceStatus {
-                    name: attachment.name.clone(),
-                    index: attachment.index,
-                    mode: mode_name(attachment.generic).to_owned(),
-                    program_id: attachment.program,
-                })
+                .protected()
+                .states()
+                .map(interface_status)
                 .collect(),
             outcomes: outcomes
                 .into_iter()
@@ -61,6 +56,38 @@ impl Engine {
             .zip(limits.counted()?)
             .map(|(limit, counted)| limit_status(&limit.config, &counted))
             .collect())
+    }
+}
+
+fn interface_status(state: Protection<'_>) -> InterfaceStatus {
+    match state {
+        Protection::Attached(attachment) => InterfaceStatus {
+            name: attachment.name.clone(),
+            configured: attachment.configured.clone(),
+            state: InterfaceState::Attached,
+            index: Some(attachment.index),
+            mode: Some(mode_name(attachment.generic).to_owned()),
+            program_id: Some(attachment.program),
+            error: None,
+        },
+        Protection::Missing { name } => InterfaceStatus {
+            name: name.to_owned(),
+            configured: name.to_owned(),
+            state: InterfaceState::Missing,
+            index: None,
+            mode: None,
+            program_id: None,
+            error: None,
+        },
+        Protection::Refused { interface, error } => InterfaceStatus {
+            name: interface.name.clone(),
+            configured: interface.name.clone(),
+            state: InterfaceState::Refused,
+            index: Some(interface.index),
+            mode: None,
+            program_id: None,
+            error: Some(error.to_owned()),
+        },
     }
 }
 

@@ -234,6 +234,28 @@ fn more_changes_than_the_kernel_keeps_for_the_daemon_end_with_the_filter_on() {
     assert_eq!(deliver(&wire, &server, Wire::CLIENT_V4, 20), 0);
     assert_eq!(deliver(&wire, &server, OTHER_V4, 20), 20);
     assert_eq!(told(&daemon, &["protecting veth-server again"]), 1);
+    assert_eq!(told(&daemon, &["faster than the kernel can tell"]), 1);
+}
+
+#[test]
+fn one_that_returns_with_its_old_index_before_the_daemon_looked_is_filtered() {
+    testkit::require_root!();
+    let wire = wire();
+    let daemon = Daemon::start(&wire.server, &config(""));
+    let elsewhere = Namespace::new().unwrap();
+    let new = {
+        let _frozen = Frozen::new(&daemon);
+        wire.cut();
+        // The first interface of a namespace has the same index as that of any other, and keeps
+        // it where it goes.
+        let (new, _peer) = veth(&elsewhere, "veth-server", &wire.client, "veth-2").unwrap();
+        new.move_to(&wire.server).unwrap()
+    };
+    assert_eq!(new.index(), wire.server_end.index());
+    eventually("the program is on the new interface", || {
+        new.xdp().unwrap().is_some()
+    });
+    assert_eq!(told(&daemon, &["WARN", "is not abuser's any more"]), 1);
 }
 
 #[test]

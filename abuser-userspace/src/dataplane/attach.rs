@@ -352,3 +352,35 @@ fn refused(interface: &Interface, generic: bool, message: String) -> DataplaneEr
         message,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_driver_refuses_generic_mode_is_tried() {
+        for errno in [
+            Errno::EOPNOTSUPP,
+            Errno::EINVAL,
+            Errno::ERANGE,
+            Errno::ENOMEM,
+            Errno::E2BIG,
+        ] {
+            assert!(is_of_the_mode(Some(errno)), "{errno}");
+        }
+        assert!(is_of_the_mode(None));
+    }
+
+    #[test]
+    fn what_generic_mode_would_meet_as_well_is_final() {
+        for errno in [
+            Errno::EPERM,
+            Errno::EACCES,
+            Errno::ENODEV,
+            Errno::EBUSY,
+            Errno::EEXIST,
+        ] {
+            assert!(!is_of_the_mode(Some(errno)), "{errno}");
+        }
+    }
+}

@@ -3,10 +3,10 @@
 //! A notification only wakes up whoever waits, who then asks the kernel how things stand. So a
 //! burst of them is one question, and one that the kernel lost for want of room harms nobody.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, StreamExt as _, stream::Stream};
-use rtnetlink::MulticastGroup;
+use rtnetlink::{MulticastGroup, packet_core::NetlinkPayload};
 use tokio::{sync::Notify, task::JoinSet};
 
 use super::error::DataplaneError;
@@ -34,8 +34,8 @@ impl LinkChanges {
         let mut follower = JoinSet::new();
         follower.spawn(async move {
             loop {
-                if let Some((connection, messages)) = subscription.take() {
-                    forward(connection, messages, &notify).await;
+                if let Some((connection, notifications)) = subscription.take() {
+                    forward(connection, notifications, &notify).await;
                     tracing::warn!(
                         "the kernel's notifications of network interfaces (netlink) ended; \
                          subscribing again"
@@ -62,34 +62,41 @@ impl LinkChanges {
     }
 }
 
-/// What drives a netlink connection, and the messages that come of it.
-type Subscription = (
-    Box<dyn Future<Output = ()> + Send>,
-    Box<dyn Stream<Item = ()> + Send + Unpin>,
-);
+/// What drives a netlink connection.
+type Connection = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// The notifications that come of it; `true` stands for some that the kernel had no room for.
+type Notifications = Box<dyn Stream<Item = bool> + Send + Unpin>;
 
-fn subscribe() -> Result<Subscription, DataplaneError> {
+fn subscribe() -> Result<(Connection, Notifications), DataplaneError> {
     let (connection, _, messages) = rtnetlink::new_multicast_connection(&[MulticastGroup::Link])
         .map_err(|error| DataplaneError::Netlink(error.to_string()))?;
-    Ok((Box::new(connection), Box::new(messages.map(|_| ()))))
+    let notifications =
+        messages.map(|(message, _)| matches!(message.payload, NetlinkPayload::Overrun(_)));
+    Ok((Box::pin(connection), Box::new(notifications)))
 }
 
-/// Wakes up `changed` now and at each message, until the connection ends.
-async fn forward(
-    connection: Box<dyn Future<Output = ()> + Send>,
-    mut messages: Box<dyn Stream<Item = ()> + Send + Unpin>,
-    changed: &Notify,
-) {
-    let mut connection = Box::into_pin(connection);
+/// Wakes up `changed` now and at each notification, until the connection ends.
+async fn forward(mut connection: Connection, mut notifications: Notifications, changed: &Notify) {
     loop {
         changed.notify_one();
         // Meanwhile the connection is not driven: the kernel's buffer bounds what gathers.
         tokio::time::sleep(PAUSE).await;
-        tokio::select! {
+        let mut lost = tokio::select! {
             () = &mut connection => return,
-            message = messages.next() => if message.is_none() { return },
-            () = tokio::time::sleep(RECHECK) => {}
+            notification = notifications.next() => match notification {
+                Some(lost) => lost,
+                None => return,
+            },
+            () = tokio::time::sleep(RECHECK) => false,
+        };
+        while let Some(Some(also)) = notifications.next().now_or_never() {
+            lost |= also;
         }
-        while let Some(Some(())) = messages.next().now_or_never() {}
+        if lost {
+            tracing::info!(
+                "network interfaces change faster than the kernel can tell (netlink); looking at \
+                 them anew"
+            );
+        }
     }
 }

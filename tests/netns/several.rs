@@ -134,17 +134,19 @@ fn one_that_refuses_the_mode_leaves_those_before_it_as_they_were() {
     let wire = wire();
     // Interfaces are attached to in the order of their indexes.
     let _bridge = bridge(&wire.server, "bridge").unwrap();
-    let error = Daemon::try_start(
-        &abuser_binary().unwrap(),
-        &wire.server,
-        "interfaces = [\"veth-server\", \"bridge\"]\n[xdp]\nmode = \"driver\"\n",
-    )
-    .expect_err("a bridge has no driver")
-    .to_string();
-    for words in ["exit status: 1", "bridge in driver mode", "\"generic\""] {
+    let one = "interfaces = [\"veth-server\"]";
+    let mut daemon = Daemon::start(&wire.server, &format!("{one}\n[xdp]\nmode = \"driver\"\n"));
+    assert_eq!(daemon.terminate().code(), Some(0));
+    write(&daemon, one, "interfaces = [\"veth-server\", \"bridge\"]");
+    let output = run(&wire, &daemon).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8_lossy(&output.stderr);
+    for words in ["bridge in driver mode", "no native XDP", "\"generic\""] {
         assert!(error.contains(words), "no {words:?} in: {error}");
     }
     assert_eq!(wire.server_end.xdp().unwrap(), None);
+    assert!(!daemon.pin_dir().exists());
+    assert!(!daemon.socket().exists());
 }
 
 #[test]

@@ -174,6 +174,7 @@ fn another_s_program_on_the_one_that_returned_is_left_alone_until_it_goes() {
     // Changes that do not help are not worth another word.
     for _ in 0..3 {
         end.down().unwrap();
+        thread::sleep(Duration::from_millis(100));
         end.up().unwrap();
         thread::sleep(Duration::from_millis(100));
     }

@@ -40,6 +40,16 @@ fn told(daemon: &Daemon, words: &[&str]) -> usize {
         .count()
 }
 
+/// Asserts that one line has all these words. The daemon's log is written by a thread of its
+/// own, which may lag behind what the daemon does.
+#[track_caller]
+fn assert_told_once(daemon: &Daemon, words: &[&str]) {
+    eventually(&format!("the log says {words:?}"), || {
+        told(daemon, words) > 0
+    });
+    assert_eq!(told(daemon, words), 1, "{}", daemon.stderr());
+}
+
 fn pin(daemon: &Daemon, index: u32) -> std::path::PathBuf {
     daemon.pin_dir().join("v1").join(format!("link-{index}"))
 }
@@ -66,14 +76,14 @@ fn one_that_vanishes_is_reported_and_one_that_returns_is_filtered_again() {
     let said = daemon.abuser(&["status"]).success().stdout;
     assert!(said.contains("DOES NOT protect veth-server"), "{said}");
     assert!(!pin(&daemon, index).exists());
-    assert_eq!(told(&daemon, &["WARN", "veth-server is gone"]), 1);
+    assert_told_once(&daemon, &["WARN", "veth-server is gone"]);
 
     lay_again(&mut wire);
     becomes(&daemon, "veth-server", "attached");
     let attached = state(&daemon, "veth-server");
     assert_eq!(attached["index"], wire.server_end.index());
     assert_eq!(attached["mode"], "driver");
-    assert_eq!(told(&daemon, &["INFO", "protecting veth-server again"]), 1);
+    assert_told_once(&daemon, &["INFO", "protecting veth-server again"]);
     assert!(pin(&daemon, wire.server_end.index()).exists());
 
     let events = listen(&daemon);
@@ -119,10 +129,7 @@ fn a_renamed_one_keeps_its_filter_and_a_new_one_of_its_name_gets_one() {
     let said = daemon.abuser(&["status"]).success().stdout;
     let words = "protects uplink (configured as veth-server) in driver mode";
     assert!(said.contains(words), "{said}");
-    assert_eq!(
-        told(&daemon, &["WARN", "veth-server is now called uplink"]),
-        1
-    );
+    assert_told_once(&daemon, &["WARN", "veth-server is now called uplink"]);
     let events = listen(&daemon);
     assert_eq!(deliver(&wire, &server, Wire::CLIENT_V4, 20), 0);
     assert_eq!(events.next()["interface"], "uplink");
@@ -179,7 +186,7 @@ fn another_s_program_on_the_one_that_returned_is_left_alone_until_it_goes() {
         thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(end.xdp().unwrap(), foreign);
-    assert_eq!(told(&daemon, &["ERROR", "veth-server is not protected"]), 1);
+    assert_told_once(&daemon, &["ERROR", "veth-server is not protected"]);
 
     assert_eq!(other.terminate().code(), Some(0));
     end.down().unwrap();
@@ -234,8 +241,8 @@ fn more_changes_than_the_kernel_keeps_for_the_daemon_end_with_the_filter_on() {
     becomes(&daemon, "veth-server", "attached");
     assert_eq!(deliver(&wire, &server, Wire::CLIENT_V4, 20), 0);
     assert_eq!(deliver(&wire, &server, OTHER_V4, 20), 20);
-    assert_eq!(told(&daemon, &["protecting veth-server again"]), 1);
-    assert_eq!(told(&daemon, &["faster than the kernel can tell"]), 1);
+    assert_told_once(&daemon, &["protecting veth-server again"]);
+    assert_told_once(&daemon, &["faster than the kernel can tell"]);
 }
 
 #[test]
@@ -256,7 +263,7 @@ fn one_that_returns_with_its_old_index_before_the_daemon_looked_is_filtered() {
     eventually("the program is on the new interface", || {
         new.xdp().unwrap().is_some()
     });
-    assert_eq!(told(&daemon, &["WARN", "is not abuser's any more"]), 1);
+    assert_told_once(&daemon, &["WARN", "is not abuser's any more"]);
 }
 
 #[test]

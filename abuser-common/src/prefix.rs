@@ -273,7 +273,7 @@ const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Whether `test` holds for some length in `lengths`, asked shortest first.
 #[inline(always)]
-pub fn any(lengths: LengthMask, mut test: impl FnMut(u8) -> bool) -> bool {
+pub fn any_length(lengths: LengthMask, mut test: impl FnMut(u8) -> bool) -> bool {
     let [mut word, middle, high] = lengths;
     let mut base = 0;
     // Counted as in `longest`.
@@ -374,13 +374,13 @@ mod tests {
     fn any_length_is_asked_until_one_will_do() {
         let lengths = [1 | 1 << 48, 1 | 2, 1];
         let mut asked = Vec::new();
-        assert!(!any(lengths, |length| {
+        assert!(!any_length(lengths, |length| {
             asked.push(length);
             false
         }));
         assert_eq!(asked, [0, 48, 64, 65, 128]);
-        assert!(any(lengths, |length| length == 65));
-        assert!(!any([0, 0, !1], |_| true));
+        assert!(any_length(lengths, |length| length == 65));
+        assert!(!any_length([0, 0, !1], |_| true));
     }
 
     #[test]

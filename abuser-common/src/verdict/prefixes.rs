@@ -83,7 +83,7 @@ const fn split_host([low, middle, high]: LengthMask, family: Family) -> (LengthM
 pub fn meet_ban<T: Tables>(tables: &T, source: &Source, now: KernelTime) -> BanMet {
     let (lengths, _) = split_host(lengths(tables, List::Bans, source), source.family);
     // Nearly always the filter says no to all, and asking it is the least that can be done.
-    if !prefix::any(lengths, |length| {
+    if !prefix::any_length(lengths, |length| {
         is_hinted(tables, List::Bans, source, length)
     }) {
         return BanMet::default();

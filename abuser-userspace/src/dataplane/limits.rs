@@ -40,6 +40,7 @@ pub struct LimitTables {
     scales: Array<MapData, Scales>,
     counters: PerCpuArray<MapData, LimitCounters>,
     loaded: Vec<LoadedLimit>,
+    loaded_scales: Scales,
     bank: u32,
 }
 
@@ -53,6 +54,7 @@ impl LimitTables {
             scales: take_map(program, maps::SCALES)?,
             counters: take_map(program, maps::LIMIT_COUNTERS)?,
             loaded: Vec::new(),
+            loaded_scales: Scales::default(),
             bank: 0,
         })
     }
@@ -123,6 +125,7 @@ impl LimitTables {
         // What the old set wrote into slots that changed hands meanwhile.
         buckets.clear(&fresh);
         set(&mut self.scales, maps::SCALES, 0, scales)?;
+        self.loaded_scales = scales;
         self.bank = bank;
         self.loaded = limits
             .iter()
@@ -151,8 +154,8 @@ impl LimitTables {
     }
 
     /// The scales of the limits in force.
-    pub fn scales(&self) -> Result<Scales, DataplaneError> {
-        get(&self.scales, maps::SCALES, 0)
+    pub fn scales(&self) -> Scales {
+        self.loaded_scales
     }
 
     /// Sets a limit's counters on one CPU, and the other CPUs' to zero.

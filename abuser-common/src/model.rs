@@ -162,6 +162,9 @@ impl Model {
         };
         self.filter
             .insert(prefix::filter_bit(list, &source, length));
+        if length >= prefix::shortest_near(source.family) {
+            self.filter.insert(prefix::neighbourhood_bit(list, &source));
+        }
         let [bans, allowed] = &mut self.lengths;
         let lengths = match list {
             List::Bans => bans,

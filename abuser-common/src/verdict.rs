@@ -250,7 +250,7 @@ fn decide_ip<B: Bytes + ?Sized, T: Tables, K: Kernel>(
 ) -> Outcome {
     let source = &at.packet.source;
     if !is_empty(tables, List::Bans, source.family) {
-        let met = prefixes::find_ban(tables, source, kernel.tick());
+        let met = prefixes::find_ban(tables, kernel, source);
         if met.banned() {
             return refuse_banned(at, tables, kernel, met);
         }

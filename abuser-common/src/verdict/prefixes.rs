@@ -7,7 +7,7 @@ use crate::{
     prefix::{self, Family, LengthMask, Lengths, List, Source},
 };
 
-use super::Tables;
+use super::{Kernel, Tables};
 
 /// Whether a source is banned, as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,8 +44,31 @@ fn lengths<T: Tables>(tables: &T, list: List, source: &Source) -> LengthMask {
     let short = tables.lengths(list).of(source.family) & !Lengths::LONGER;
     match source.family {
         Family::V4 => [low | short, 0, 0],
-        Family::V6 => [low | short, middle, high],
+        Family::V6 => [low | short, middle, high & 1],
     }
+}
+
+/// Those of them that are left if there is nothing in the source's neighbourhood.
+#[inline(always)]
+fn possible_lengths<T: Tables>(tables: &T, list: List, source: &Source) -> LengthMask {
+    let lengths = lengths(tables, list, source);
+    let near = prefix::near_lengths(source.family);
+    if is_none(and(lengths, near)) || tables.filter(prefix::neighbourhood_bit(list, source)) {
+        return lengths;
+    }
+    let [low, middle, high] = near;
+    and(lengths, [!low, !middle, !high])
+}
+
+#[inline(always)]
+const fn and(a: LengthMask, b: LengthMask) -> LengthMask {
+    let ([a_low, a_middle, a_high], [b_low, b_middle, b_high]) = (a, b);
+    [a_low & b_low, a_middle & b_middle, a_high & b_high]
+}
+
+#[inline(always)]
+const fn is_none([low, middle, high]: LengthMask) -> bool {
+    low | middle | high == 0
 }
 
 /// Looks for the longest unexpired ban that covers `source` and counts the packet there.
@@ -53,15 +76,20 @@ fn lengths<T: Tables>(tables: &T, list: List, source: &Source) -> LengthMask {
 /// Most bans are of hosts: those are looked for here, and only if there are others about is
 /// the function called that looks for all lengths.
 #[inline(always)]
-pub(super) fn find_ban<T: Tables>(tables: &T, source: &Source, now: KernelTime) -> BanMet {
-    let (lengths, host) = split_host(lengths(tables, List::Bans, source), source.family);
+pub(super) fn find_ban<T: Tables, K: Kernel>(tables: &T, kernel: &K, source: &Source) -> BanMet {
+    let lengths = possible_lengths(tables, List::Bans, source);
+    if is_none(lengths) {
+        return BanMet::default();
+    }
+    let now = kernel.tick();
+    let (lengths, host) = split_host(lengths, source.family);
     if host {
         let met = meet_ban_of(tables, source, source.family.bits(), now);
         if met.banned() {
             return met;
         }
     }
-    if lengths == [0; 3] {
+    if is_none(lengths) {
         return BanMet::default();
     }
     tables.meet_ban(source, now)
@@ -82,12 +110,6 @@ const fn split_host([low, middle, high]: LengthMask, family: Family) -> (LengthM
 #[inline(always)]
 pub fn meet_ban<T: Tables>(tables: &T, source: &Source, now: KernelTime) -> BanMet {
     let (lengths, _) = split_host(lengths(tables, List::Bans, source), source.family);
-    // Nearly always the filter says no to all, and asking it is the least that can be done.
-    if !prefix::any_length(lengths, |length| {
-        is_hinted(tables, List::Bans, source, length)
-    }) {
-        return BanMet::default();
-    }
     prefix::longest(lengths, |length| {
         let met = tables.meet_ban_of(source, length, now);
         met.banned().then_some(met)

@@ -66,6 +66,7 @@ enum Extension {
     DestinationOptions,
     Fragment(Fragment),
     Authentication,
+    Mobility,
 }
 
 impl Packet {
@@ -238,6 +239,12 @@ impl Packet {
     #[must_use]
     pub fn authentication(self) -> Self {
         self.extension(Extension::Authentication)
+    }
+
+    /// Adds an IPv6 mobility header (RFC 6275): a binding refresh request.
+    #[must_use]
+    pub fn mobility(self) -> Self {
+        self.extension(Extension::Mobility)
     }
 
     fn extension(mut self, extension: Extension) -> Self {

@@ -17,9 +17,8 @@ use crate::prefix::Source;
 
 /// Where a packet's bytes come from: packet memory in the kernel, a slice on the host.
 pub trait Bytes {
-    /// The header of type `T` at `offset`; `None` if the packet is too short for it.
-    ///
-    /// `offset` is at most [`MAX_OFFSET`].
+    /// The header of type `T` at `offset`; `None` if the packet is too short for it, the offset
+    /// beyond [`MAX_OFFSET`], or it lies past what can be read of a frame in several buffers.
     fn header<T: Header>(&self, offset: usize) -> Option<&T>;
 
     /// The length of the whole frame in bytes, as counted by `bytes` limits.
@@ -50,6 +49,9 @@ headers!(Ipv4Hdr, Ipv6Hdr, [u8; 2], [u8; 4], [u8; 8], [u8; 14]);
 
 impl Bytes for [u8] {
     fn header<T: Header>(&self, offset: usize) -> Option<&T> {
+        if offset > MAX_OFFSET {
+            return None;
+        }
         let bytes = self.get(offset..offset.checked_add(size_of::<T>())?)?;
         // SAFETY: the slice has the size of T; `Header` allows any bytes and alignment.
         Some(unsafe { &*bytes.as_ptr().cast::<T>() })
@@ -69,7 +71,7 @@ impl Bytes for [u8] {
 const MAX_VLAN_TAGS: usize = 4;
 
 /// IPv6 extension headers that are walked. RFC 8200 (4.1) orders at most six before the
-/// upper layer; a longer chain leaves the transport unknown.
+/// upper layer, and RFC 8504 (5.3) lets a node take no more than eight; Linux takes any number.
 const MAX_EXTENSION_HEADERS: usize = 8;
 
 /// The furthest that any header is read at, in bytes from the start of the frame.
@@ -93,13 +95,15 @@ pub const TCP_ACK: u8 = 0x10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
-/// Why a frame's source cannot be found.
+/// Why a frame's source or transport cannot be found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreadable {
-    /// A header is cut short.
+    /// A header is cut short or contradicts itself: the kernel drops the frame as well.
     Malformed,
-    /// More VLAN tags than are looked through.
-    TooManyTags,
+    /// What the frame holds is hidden, and the kernel would take it: behind more VLAN tags or
+    /// IPv6 extension headers than are looked through, in a later fragment though it belongs
+    /// into the first (RFC 7112), or past that part of a jumbo frame which can be read.
+    Hidden,
 }
 
 impl From<Malformed> for Unreadable {
@@ -119,16 +123,17 @@ pub struct Network {
 }
 
 /// The transport layer, as far as it is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Transport {
-    /// IP protocol number. For an IPv6 chain longer than is walked, the number of the
-    /// extension header it stopped at.
+    /// IP protocol number; in a later fragment, what that fragment says it is.
     pub protocol: u8,
     /// TCP or UDP destination port in host order; `None` for other protocols and for
     /// fragments other than the first.
     pub port: Option<u16>,
     /// The TCP flags octet; 0 where there is none.
     pub tcp_flags: u8,
+    /// Not all of this is known, though the kernel would find it; see [`Unreadable::Hidden`].
+    pub hidden: bool,
 }
 
 impl Transport {
@@ -152,7 +157,7 @@ pub fn network<B: Bytes + ?Sized>(bytes: &B) -> Result<Option<Network>, Unreadab
         offset += VlanHdr::LEN;
     }
     if is_vlan(ether_type) {
-        return Err(Unreadable::TooManyTags);
+        return Err(Unreadable::Hidden);
     }
     let source = if ether_type == EtherType::Ipv4 as u16 {
         let header: &Ipv4Hdr = bytes.header(offset).ok_or(Malformed)?;
@@ -184,10 +189,27 @@ fn ether_type<B: Bytes + ?Sized>(bytes: &B, offset: usize) -> Result<u16, Malfor
 /// Finds the transport protocol, the destination port and the TCP flags.
 #[inline(always)]
 pub fn transport<B: Bytes + ?Sized>(bytes: &B, network: &Network) -> Result<Transport, Malformed> {
-    match network.source.family {
-        crate::prefix::Family::V4 => transport_of_ipv4(bytes, network.offset),
-        crate::prefix::Family::V6 => transport_of_ipv6(bytes, network.offset),
+    // Filled in place and not returned in a `Result`, of which LLVM would shift the parts that
+    // an error leaves undefined; the verifier refuses to read those.
+    let mut found = Transport::default();
+    let mut datagram = Datagram::new(bytes);
+    let walked = match network.source.family {
+        crate::prefix::Family::V4 => walk_ipv4(&mut datagram, network.offset, &mut found),
+        crate::prefix::Family::V6 => walk_ipv6(&mut datagram, network.offset, &mut found),
+    };
+    // Once, and not for each way that leads to it: the verifier would walk every one.
+    let walked = match walked {
+        Ok(Some(offset)) => ports(&datagram, offset, &mut found),
+        Ok(None) => Ok(()),
+        Err(unread) => Err(unread),
+    };
+    if let Err(Unread { end }) = walked {
+        if end > bytes.length() as usize {
+            return Err(Malformed);
+        }
+        found.hidden = true;
     }
+    Ok(found)
 }
 
 /// Which part of a datagram the packet carries.
@@ -210,22 +232,91 @@ impl Part {
     }
 }
 
+/// A header that was not read. It would have ended `end` bytes into the frame; a frame that is
+/// so long has it, and only hides it.
+#[derive(PartialEq, Eq)]
+struct Unread {
+    end: usize,
+}
+
+impl Unread {
+    /// It is in another fragment, or further than is walked.
+    const ELSEWHERE: Self = Self { end: 0 };
+    /// The one before it says nonsense.
+    const CONTRADICTION: Self = Self { end: usize::MAX };
+}
+
+/// A datagram whose headers are walked.
+struct Datagram<'b, B: Bytes + ?Sized> {
+    bytes: &'b B,
+    /// Where a first fragment ends: what follows in the frame is padding, what follows in the
+    /// datagram is in another fragment. Nowhere for others.
+    end: usize,
+}
+
+impl<'b, B: Bytes + ?Sized> Datagram<'b, B> {
+    const NOWHERE: usize = usize::MAX;
+
+    /// Of one whose parts are yet unknown.
+    #[inline(always)]
+    const fn new(bytes: &'b B) -> Self {
+        Self {
+            bytes,
+            end: Self::NOWHERE,
+        }
+    }
+
+    /// Goes on with `part` of the datagram, which ends at `end` by its own account.
+    #[inline(always)]
+    const fn enter(&mut self, part: Part, end: usize) {
+        if matches!(part, Part::FirstFragment) {
+            self.end = end;
+        }
+    }
+
+    /// The header of type `T` at `offset`.
+    #[inline(always)]
+    fn header<T: Header>(&self, offset: usize) -> Result<&'b T, Unread> {
+        let end = offset + size_of::<T>();
+        if end > self.end {
+            return Err(Unread::ELSEWHERE);
+        }
+        self.bytes.header(offset).ok_or(Unread { end })
+    }
+}
+
+/// The offset of the transport's header; `None` if a later fragment holds none.
 #[inline(always)]
-fn transport_of_ipv4<B: Bytes + ?Sized>(bytes: &B, offset: usize) -> Result<Transport, Malformed> {
+fn walk_ipv4<B: Bytes + ?Sized>(
+    datagram: &mut Datagram<'_, B>,
+    offset: usize,
+    found: &mut Transport,
+) -> Result<Option<usize>, Unread> {
     const MORE_FRAGMENTS: u16 = 0x2000;
     const OFFSET: u16 = 0x1fff;
-    let header: &Ipv4Hdr = bytes.header(offset).ok_or(Malformed)?;
+    let header: &Ipv4Hdr = datagram.header(offset)?;
     let header_len = usize::from(header.vihl & 0x0f) * 4;
     if header.vihl >> 4 != 4 || header_len < Ipv4Hdr::LEN {
-        return Err(Malformed);
+        return Err(Unread::CONTRADICTION);
     }
     let fragment = u16::from_be_bytes(header.frags);
     let part = Part::new(fragment & OFFSET, fragment & MORE_FRAGMENTS != 0);
-    ports(bytes, header.proto, offset + header_len, part)
+    let total_len = usize::from(u16::from_be_bytes(header.tot_len));
+    datagram.enter(part, offset + total_len);
+    found.protocol = header.proto;
+    if matches!(part, Part::LaterFragment) {
+        return Ok(None);
+    }
+    Ok(Some(offset + header_len))
 }
 
+/// The offset of the transport's header; `None` if a later fragment holds none.
 #[inline(always)]
-fn transport_of_ipv6<B: Bytes + ?Sized>(bytes: &B, offset: usize) -> Result<Transport, Malformed> {
+fn walk_ipv6<B: Bytes + ?Sized>(
+    datagram: &mut Datagram<'_, B>,
+    offset: usize,
+    found: &mut Transport,
+) -> Result<Option<usize>, Unread> {
     const HOP_BY_HOP: u8 = 0;
     const ROUTING: u8 = 43;
     const FRAGMENT: u8 = 44;
@@ -233,77 +324,67 @@ fn transport_of_ipv6<B: Bytes + ?Sized>(bytes: &B, offset: usize) -> Result<Tran
     const DESTINATION_OPTIONS: u8 = 60;
     const MOBILITY: u8 = 135;
 
-    let header: &Ipv6Hdr = bytes.header(offset).ok_or(Malformed)?;
+    let header: &Ipv6Hdr = datagram.header(offset)?;
     if header.vcf[0] >> 4 != 6 {
-        return Err(Malformed);
+        return Err(Unread::CONTRADICTION);
     }
-    let mut protocol = header.next_hdr;
+    found.protocol = header.next_hdr;
     let mut offset = offset + Ipv6Hdr::LEN;
-    let mut part = Part::Whole;
-    for _ in 0..MAX_EXTENSION_HEADERS {
-        match protocol {
+    let end = offset + usize::from(u16::from_be_bytes(header.payload_len));
+    // Once more than there are extension headers: behind the last one is the upper layer.
+    for _ in 0..=MAX_EXTENSION_HEADERS {
+        match found.protocol {
             HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | MOBILITY => {
-                let [next, length] = *bytes.header::<[u8; 2]>(offset).ok_or(Malformed)?;
-                protocol = next;
+                let [next, length] = *datagram.header::<[u8; 2]>(offset)?;
+                found.protocol = next;
                 offset += (usize::from(length) + 1) * 8;
             }
             AUTHENTICATION => {
-                let [next, length] = *bytes.header::<[u8; 2]>(offset).ok_or(Malformed)?;
-                protocol = next;
+                let [next, length] = *datagram.header::<[u8; 2]>(offset)?;
+                found.protocol = next;
                 offset += (usize::from(length) + 2) * 4;
             }
             FRAGMENT => {
-                let [next, _, high, low, ..] = *bytes.header::<[u8; 8]>(offset).ok_or(Malformed)?;
+                let [next, _, high, low, ..] = *datagram.header::<[u8; 8]>(offset)?;
                 let fragment = u16::from_be_bytes([high, low]);
-                part = Part::new(fragment & 0xfff8, fragment & 1 != 0);
-                protocol = next;
+                let part = Part::new(fragment & 0xfff8, fragment & 1 != 0);
+                datagram.enter(part, end);
+                found.protocol = next;
                 offset += 8;
                 // What follows a later fragment's header is payload, not a header.
                 if matches!(part, Part::LaterFragment) {
-                    break;
+                    return Ok(None);
                 }
             }
-            _ => return ports(bytes, protocol, offset, part),
-        }
-        if offset > MAX_OFFSET {
-            break;
+            _ => return Ok(Some(offset)),
         }
     }
-    Ok(Transport {
-        protocol,
-        port: None,
-        tcp_flags: 0,
-    })
+    Err(Unread::ELSEWHERE)
 }
 
 #[inline(always)]
 fn ports<B: Bytes + ?Sized>(
-    bytes: &B,
-    protocol: u8,
+    datagram: &Datagram<'_, B>,
     offset: usize,
-    part: Part,
-) -> Result<Transport, Malformed> {
-    let mut found = Transport {
-        protocol,
-        port: None,
-        tcp_flags: 0,
-    };
-    if matches!(part, Part::LaterFragment) || (protocol != TCP && protocol != UDP) {
-        return Ok(found);
+    found: &mut Transport,
+) -> Result<(), Unread> {
+    let has_ports = matches!(found.protocol, TCP | UDP);
+    if !has_ports {
+        return Ok(());
     }
-    let [_, _, high, low] = *bytes.header::<[u8; 4]>(offset).ok_or(Malformed)?;
+    let [_, _, high, low] = *datagram.header::<[u8; 4]>(offset)?;
     found.port = Some(u16::from_be_bytes([high, low]));
-    if protocol == TCP {
+    if found.protocol == TCP {
         // The first 14 octets of `TcpHdr`: all up to and with the flags.
         const FLAGS: usize = 13;
         const _: () = assert!(TcpHdr::LEN > FLAGS);
-        found.tcp_flags = match bytes.header::<[u8; FLAGS + 1]>(offset) {
-            Some(header) => header[FLAGS],
+        found.tcp_flags = match datagram.header::<[u8; FLAGS + 1]>(offset) {
+            Ok(header) => header[FLAGS],
             // No stack cuts a TCP header in two: whoever does hides its flags, and is
             // taken to open a connection.
-            None if matches!(part, Part::FirstFragment) => TCP_SYN,
-            None => return Err(Malformed),
+            Err(Unread::ELSEWHERE) => TCP_SYN,
+            Err(unread) => return Err(unread),
         };
     }
-    Ok(found)
+    Ok(())
 }

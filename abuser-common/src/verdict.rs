@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! parse -> not IP?                              pass
+//!       -> source hidden?                       drop
 //!       -> banned (unexpired)?                  about to drop, reason `ban`
+//!       -> transport hidden?                    about to drop
 //!       -> each limit for (protocol, port):
 //!            over it?                           about to drop, reason `limit`
 //!       -> otherwise                            pass
@@ -85,8 +87,8 @@ pub fn decide<B: Bytes + ?Sized, T: Tables>(bytes: &B, tables: &T) -> Outcome {
         Ok(Some(network)) => network,
         Ok(None) => return Outcome::NotIp,
         Err(Unreadable::Malformed) => return Outcome::Malformed,
-        Err(Unreadable::TooManyTags) if settings.observe() => return Outcome::Observed,
-        Err(Unreadable::TooManyTags) => return Outcome::DroppedTags,
+        Err(Unreadable::Hidden) if settings.observe() => return Outcome::Observed,
+        Err(Unreadable::Hidden) => return Outcome::DroppedHidden,
     };
     if !tables.lengths(List::Bans).is_empty(network.source.family) {
         let met = tables.meet_ban(&network.source);
@@ -97,6 +99,13 @@ pub fn decide<B: Bytes + ?Sized, T: Tables>(bytes: &B, tables: &T) -> Outcome {
     let Ok(transport) = packet::transport(bytes, &network) else {
         return Outcome::Malformed;
     };
+    if transport.hidden {
+        return match verdict(tables, &network.source, settings.observe()) {
+            Verdict::Drop => Outcome::DroppedHidden,
+            Verdict::Observe => Outcome::Observed,
+            Verdict::Allow => Outcome::Allowed,
+        };
+    }
     let mask = matching_limits(tables, settings, &transport);
     if mask == 0 {
         return Outcome::Passed;
@@ -134,11 +143,7 @@ fn report_ban<B: Bytes + ?Sized, T: Tables>(
         return;
     };
     // A source is banned whatever it sends; the transport only illustrates the event.
-    let transport = packet::transport(bytes, network).unwrap_or(Transport {
-        protocol: 0,
-        port: None,
-        tcp_flags: 0,
-    });
+    let transport = packet::transport(bytes, network).unwrap_or_default();
     let now = tables.now();
     let event = Event {
         reason: Reason::Ban as u8,

@@ -41,7 +41,9 @@ fn abuser(ctx: XdpContext) -> u32 {
         Outcome::Passed | Outcome::NotIp | Outcome::Allowed | Outcome::Observed => {
             xdp_action::XDP_PASS
         }
-        Outcome::DroppedLimit | Outcome::DroppedBan | Outcome::DroppedTags => xdp_action::XDP_DROP,
+        Outcome::DroppedLimit | Outcome::DroppedBan | Outcome::DroppedHidden => {
+            xdp_action::XDP_DROP
+        }
     }
 }
 

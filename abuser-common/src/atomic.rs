@@ -70,9 +70,14 @@ impl Word<'_> {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod schedule;
+
 #[cfg(not(target_arch = "bpf"))]
 impl Word<'_> {
     fn atomic(&self) -> &core::sync::atomic::AtomicU64 {
+        #[cfg(test)]
+        schedule::point();
         // SAFETY: `new` promises an aligned, live word that is only accessed atomically.
         unsafe { core::sync::atomic::AtomicU64::from_ptr(self.word) }
     }

@@ -1,62 +1,180 @@
-//! One source's bucket under one limit, and how it is charged.
+//! The bucket table: one word a source and limit, eight words a set, one cache line a set.
 //!
-//! The whole rate state of a source is one word, its theoretical arrival time, and every
-//! change of it is one compare-and-swap. Two CPUs can therefore not both spend the same
-//! token. A packet over the limit leaves the word alone.
+//! ```text
+//! word = limit's slot (6 bits) | tag (20 bits) | tat (38 bits, ticks of the limit)
+//! ```
+//!
+//! A keyed bijection maps a masked source to a set and a tag. For IPv4 slot, set and tag
+//! together are the limit and the address, exactly: no source is ever charged for
+//! another's packets. IPv6 addresses are hashed to the same 38 bits; the key is drawn when
+//! the maps are made, and no one outside can tell which addresses share a word.
+//!
+//! A word whose `tat` is not in the future is a full bucket: the same as no word. So a new
+//! source takes such a slot, and nothing is lost; if there is none, it takes the one that
+//! is due to be full first, so that sources of one packet make room for each other and
+//! heavy ones stay.
+//!
+//! Every change is one compare-and-swap of limit, source and time together. Two CPUs can
+//! neither spend one token twice nor open two buckets for one source: who opens a bucket
+//! looks at the set again, and takes its own back if there is another; who finds two
+//! charges neither.
 
 use crate::{
     atomic::{Shared, Word},
-    gate::Hits,
-    gcra::Rate,
+    gcra::{KernelTime, RING, RING_BITS, Rate, Scale},
+    prefix::{Family, Source},
 };
+
+/// Binary logarithm of the number of sets.
+pub const SET_BITS: u32 = 18;
+
+/// Words in a set.
+pub const WORDS: u32 = 8;
 
 /// How often a lost compare-and-swap is tried again before the packet counts as over.
 ///
-/// Each loss means that another CPU admitted a packet of the same source meanwhile.
+/// Each loss means that another CPU changed the same word meanwhile.
 pub const ATTEMPTS: u32 = 8;
 
-/// The value kept for one source under one limit.
+/// Bits that name a source: a set and a tag.
+const PLACE_BITS: u32 = 38;
+const PLACES: u64 = (1 << PLACE_BITS) - 1;
+const TAG_BITS: u32 = PLACE_BITS - SET_BITS;
+const SLOT_BITS: u32 = 6;
+
+const _: () = assert!(SLOT_BITS + TAG_BITS + RING_BITS == u64::BITS);
+
+/// Eight words that share a cache line.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Set {
+    /// See the module.
+    pub words: [u64; WORDS as usize],
+}
+
+const _: () = assert!(size_of::<Set>() == 64);
+
+impl<'a> Shared<'a, Set> {
+    /// Word `index` modulo [`WORDS`].
+    #[inline(always)]
+    pub fn word(&self, index: u32) -> Word<'a> {
+        let first = self.as_ptr().cast::<u64>();
+        // SAFETY: `Shared::new` promises a live, aligned set for 'a, and the masked index
+        // lies within it.
+        unsafe { Word::new(first.add((index & (WORDS - 1)) as usize)) }
+    }
+}
+
+/// What makes places unpredictable. Drawn once for a table.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Bucket {
-    /// Theoretical arrival time in ticks; 0, or any time that is past, is a full bucket.
-    pub tat: u64,
-    /// Packets over the limit, and what of them was reported.
-    pub hits: Hits,
-}
+pub struct Key(pub [u64; 4]);
 
-const _: () = assert!(size_of::<Bucket>() == 32);
+/// Where the bucket of a source under a limit lies: its 38 bits, of 64.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Place(u64);
 
-impl Bucket {
-    /// The bucket of a source that has not been seen.
-    pub const FULL: Self = Self {
-        tat: 0,
-        hits: Hits {
-            total: 0,
-            reported: 0,
-            event_ns: 0,
-        },
-    };
-}
-
-impl<'a> Shared<'a, Bucket> {
-    /// The theoretical arrival time.
+impl Place {
+    /// The place of a source, masked as the limit says, under the limit with this slot.
     #[inline(always)]
-    pub fn tat(&self) -> Word<'a> {
-        // SAFETY: `Shared::new` promises a live, aligned value for 'a.
-        unsafe { Word::new(&raw mut (*self.as_ptr()).tat) }
+    pub const fn new(key: &Key, slot: u8, source: &Source) -> Self {
+        let [first, second, third, fourth] = key.0;
+        let name = match source.family {
+            // Below every name of an IPv6 source.
+            Family::V4 => source.high >> 32,
+            Family::V6 => {
+                const NAMES: u64 = 1 << (PLACE_BITS - 1);
+                let mixed = mix(source.high ^ first, third);
+                NAMES | mix(mixed ^ source.low ^ second, fourth) & (NAMES - 1)
+            }
+        };
+        // Spread over the sets by limit, too: one source under many limits fits.
+        let name = name.wrapping_add(first.wrapping_add(GOLDEN.wrapping_mul(slot as u64)));
+        Self(permute(permute(permute(name, second), third), fourth))
     }
 
-    /// The count of packets over the limit.
+    /// The set.
     #[inline(always)]
-    pub fn hits(&self) -> Shared<'a, Hits> {
-        // SAFETY: as above; a field of a live value is not null.
-        unsafe {
-            Shared::new(core::ptr::NonNull::new_unchecked(
-                &raw mut (*self.as_ptr()).hits,
-            ))
-        }
+    #[expect(clippy::cast_possible_truncation, reason = "18 bits")]
+    pub const fn set(self) -> u32 {
+        (self.0 >> TAG_BITS) as u32
     }
+
+    /// All bits of the place.
+    #[inline(always)]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    #[inline(always)]
+    const fn tag(self) -> u64 {
+        self.0 & ((1 << TAG_BITS) - 1)
+    }
+}
+
+/// 2^64 divided by the golden ratio.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// One round of the bijection: an odd factor, then the upper half into the lower.
+#[inline(always)]
+const fn permute(name: u64, key: u64) -> u64 {
+    let name = name.wrapping_mul(key | 1) & PLACES;
+    name ^ name >> (PLACE_BITS / 2)
+}
+
+/// One round of the hash of an IPv6 address.
+#[inline(always)]
+const fn mix(word: u64, key: u64) -> u64 {
+    let word = word.wrapping_mul(GOLDEN);
+    let word = (word ^ word >> 32).wrapping_mul(key | 1);
+    word ^ word >> 29
+}
+
+/// One packet of one source under one limit, to be charged.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<'a> {
+    /// The limit's slot: its number in words.
+    pub slot: u8,
+    /// The limit's rate.
+    pub rate: &'a Rate,
+    /// Where the source's bucket lies.
+    pub place: Place,
+    /// When.
+    pub now: KernelTime,
+    /// What it costs, in the rate's units.
+    pub cost: u64,
+}
+
+impl Packet<'_> {
+    #[inline(always)]
+    const fn id(&self) -> u64 {
+        ((self.slot as u64) << TAG_BITS | self.place.tag()) << RING_BITS
+    }
+
+    /// The word of this source with a `tat` that is `ahead` of the clock.
+    #[inline(always)]
+    const fn word(&self, ahead: u64) -> u64 {
+        let now = self.rate.scale.ticks(self.now);
+        let word = self.id() | now.wrapping_add(ahead) & RING;
+        // Zero is an empty slot: rather a tick more than a bucket forgotten.
+        if word == 0 { 1 } else { word }
+    }
+}
+
+/// The limit's slot in a word that is not zero.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "6 bits")]
+pub const fn slot_of(word: u64) -> u8 {
+    (word >> (TAG_BITS + RING_BITS)) as u8
+}
+
+/// How far a word's `tat` is ahead of the clock in its limit's ticks; 0: the bucket is full.
+#[inline(always)]
+pub const fn ahead(word: u64, scale: Scale, now: KernelTime) -> u64 {
+    if word == 0 {
+        return 0;
+    }
+    scale.ahead(word & RING, scale.ticks(now))
 }
 
 /// What charging a bucket came to.
@@ -64,68 +182,133 @@ impl<'a> Shared<'a, Bucket> {
 pub enum Charge {
     /// Within the limit; the bucket paid.
     Conforms,
+    /// As `Conforms`, and another source's bucket that was not full made room.
+    Evicts,
     /// Over the limit; the bucket is unchanged.
     Over,
-    /// Lost the race [`ATTEMPTS`] times; counts as over, and is counted by itself.
+    /// Lost the race [`ATTEMPTS`] times, or two CPUs opened the bucket at once; counts as
+    /// over, and is counted by itself.
     Contended,
 }
 
-/// Charges `cost` units at `now` (in ticks) to the bucket whose word is `tat`.
+/// What a set holds of a source.
+#[derive(Clone, Copy)]
+struct Found {
+    /// Words of the source that are not full, and so count.
+    count: u32,
+    /// The last of them.
+    index: u32,
+    word: u64,
+}
+
 #[inline(always)]
-pub fn charge(tat: Word<'_>, rate: &Rate, now: u64, cost: u64) -> Charge {
+fn find(set: Shared<'_, Set>, packet: &Packet<'_>) -> Found {
+    let mut found = Found {
+        count: 0,
+        index: 0,
+        word: 0,
+    };
+    let id = packet.id();
+    for index in 0..WORDS {
+        let word = set.word(index).load();
+        if word & !RING == id && ahead(word, packet.rate.scale, packet.now) != 0 {
+            found = Found {
+                count: found.count + 1,
+                index,
+                word,
+            };
+        }
+    }
+    found
+}
+
+/// A slot to open a bucket in.
+struct Room {
+    index: u32,
+    word: u64,
+    /// How long its bucket takes to be full, in nanoseconds; 0: it is.
+    full_in: u64,
+}
+
+/// The slot that is full, or will be first.
+#[inline(always)]
+fn room(set: Shared<'_, Set>, now: KernelTime, scale: impl Fn(u8) -> Scale) -> Room {
+    let mut room = Room {
+        index: 0,
+        word: 0,
+        full_in: u64::MAX,
+    };
+    for index in 0..WORDS {
+        let word = set.word(index).load();
+        let scale = scale(slot_of(word));
+        let full_in = scale.nanoseconds(ahead(word, scale, now));
+        if full_in < room.full_in {
+            room = Room {
+                index,
+                word,
+                full_in,
+            };
+        }
+    }
+    room
+}
+
+/// Charges a packet to its source's bucket in `set`, opening one if there is none; `scale`
+/// tells the scale of the limit with a slot.
+#[inline(always)]
+pub fn charge(set: Shared<'_, Set>, packet: &Packet<'_>, scale: impl Fn(u8) -> Scale) -> Charge {
     for _ in 0..ATTEMPTS {
-        let old = tat.load();
-        let Some(new) = rate.admit(old, now, cost) else {
+        let found = find(set, packet);
+        if found.count > 1 {
+            return Charge::Contended;
+        }
+        if found.count == 1 {
+            let ahead = ahead(found.word, packet.rate.scale, packet.now);
+            let Some(ahead) = packet.rate.admit(ahead, packet.cost) else {
+                return Charge::Over;
+            };
+            let new = packet.word(ahead);
+            if set.word(found.index).compare_exchange(found.word, new) {
+                return Charge::Conforms;
+            }
+            continue;
+        }
+        // A full bucket admits anything.
+        let Some(ahead) = packet.rate.admit(0, packet.cost) else {
             return Charge::Over;
         };
-        if tat.compare_exchange(old, new) {
-            return Charge::Conforms;
+        let new = packet.word(ahead);
+        let room = room(set, packet.now, &scale);
+        let slot = set.word(room.index);
+        if !slot.compare_exchange(room.word, new) {
+            continue;
         }
+        if find(set, packet).count > 1 {
+            slot.compare_exchange(new, 0);
+            return Charge::Contended;
+        }
+        return if room.full_in == 0 {
+            Charge::Conforms
+        } else {
+            Charge::Evicts
+        };
     }
     Charge::Contended
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::gcra::TICKS_PER_NS;
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    #[test]
-    fn two_threads_on_one_bucket_admit_exactly_what_one_would() {
-        const BURST: u64 = 50_000;
-        let word = AtomicU64::new(0);
-        let rate = Rate::new(1, 1_000_000_000, BURST, 1).unwrap();
-        let now = 1_000 * TICKS_PER_NS;
-        let admitted: u64 = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..2)
-                .map(|_| {
-                    scope.spawn(|| {
-                        let mut admitted = 0;
-                        loop {
-                            // SAFETY: the atomic outlives the scope.
-                            let tat = unsafe { Word::new(word.as_ptr()) };
-                            match charge(tat, &rate, now, 1) {
-                                Charge::Conforms => admitted += 1,
-                                Charge::Over => return admitted,
-                                Charge::Contended => {}
-                            }
-                        }
-                    })
-                })
-                .collect();
-            workers.into_iter().map(|w| w.join().unwrap()).sum()
-        });
-        assert_eq!(admitted, BURST + 1);
-    }
-
-    #[test]
-    fn a_packet_over_the_limit_writes_nothing() {
-        let word = AtomicU64::new(1 << 40);
-        let rate = Rate::new(1, 1_000_000_000, 0, 1).unwrap();
-        // SAFETY: the atomic outlives the use.
-        let tat = unsafe { Word::new(word.as_ptr()) };
-        assert_eq!(charge(tat, &rate, 16, 1), Charge::Over);
-        assert_eq!(word.load(Ordering::SeqCst), 1 << 40);
+/// Whether a packet would conform; changes nothing.
+#[inline(always)]
+pub fn conforms(set: Shared<'_, Set>, packet: &Packet<'_>) -> bool {
+    let found = find(set, packet);
+    match found.count {
+        0 => true,
+        1 => {
+            let ahead = ahead(found.word, packet.rate.scale, packet.now);
+            packet.rate.admit(ahead, packet.cost).is_some()
+        }
+        _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

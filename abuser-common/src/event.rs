@@ -3,7 +3,7 @@
 use crate::prefix::PrefixKey;
 
 /// Version of [`Event`]; a record of another version is not read.
-pub const EVENT_VERSION: u8 = 1;
+pub const EVENT_VERSION: u8 = 2;
 
 /// What was done with the packet that an event reports.
 #[repr(u8)]
@@ -39,16 +39,17 @@ pub struct Event {
     pub reason: u8,
     /// IP protocol number.
     pub protocol: u8,
-    /// Destination port; meaningful only if `has_port` is 1.
+    /// Destination port; meaningful only with [`Event::HAS_PORT`].
     pub port: u16,
-    /// 1 if the destination port is known.
-    pub has_port: u8,
+    /// [`Event::HAS_PORT`] and [`Event::VERIFIED`].
+    pub flags: u8,
     /// The TCP flags octet; 0 where there is none.
     pub tcp_flags: u8,
     /// Kernel time in nanoseconds.
     pub time_ns: u64,
     /// Packets of this source dropped (or observed, or allowed) for this reason since the
-    /// last event of the same source and reason, this one included.
+    /// last event of the same source and reason, this one included. Under a limit: on the
+    /// CPU that reports, each drop in one event at most.
     pub drops: u64,
     /// [`Ban::id`](crate::layout::Ban::id), or [`Limit::id`](crate::layout::Limit::id).
     pub cause: u64,
@@ -92,6 +93,21 @@ impl core::fmt::Display for DecodeError {
 impl core::error::Error for DecodeError {}
 
 impl Event {
+    /// Flag: the destination port is known.
+    pub const HAS_PORT: u8 = 1;
+    /// Flag: the source is no forgery; it has a TCP connection to this host.
+    pub const VERIFIED: u8 = 1 << 1;
+
+    /// Whether the destination port is known.
+    pub const fn has_port(&self) -> bool {
+        self.flags & Self::HAS_PORT != 0
+    }
+
+    /// Whether the source is known to be no forgery.
+    pub const fn verified(&self) -> bool {
+        self.flags & Self::VERIFIED != 0
+    }
+
     /// Reads a record from the ring buffer.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         if bytes.len() != size_of::<Self>() {
@@ -135,7 +151,9 @@ mod tests {
         assert_eq!(Event::decode(&[]), Err(DecodeError::Size(0)));
         assert_eq!(Event::decode(&[1; 73]), Err(DecodeError::Size(73)));
         assert_eq!(Event::decode(&[9; 72]), Err(DecodeError::Version(9)));
-        let event = Event::decode(&[1; 72]).unwrap();
+        let mut record = [1; 72];
+        record[0] = EVENT_VERSION;
+        let event = Event::decode(&record).unwrap();
         assert_eq!(event.verdict(), Some(Verdict::Observe));
         assert_eq!(event.reason(), Some(Reason::Ban));
     }

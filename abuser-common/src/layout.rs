@@ -2,66 +2,107 @@
 //! on to the byte; any change of it is a new [`LAYOUT_VERSION`].
 
 use crate::atomic::{Shared, Word};
-use crate::{event::Verdict, gate::Hits, gcra::Rate, prefix::PrefixKey};
+use crate::{
+    bucket::Key,
+    event::Verdict,
+    gate::Hits,
+    gcra::{KernelTime, Rate, Scale},
+};
 
 /// Version of everything in this module, and of the folder that maps are pinned in.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// The program's name in the kernel.
 pub const PROGRAM: &str = "abuser";
+
+/// The name of the program that reads the kernel's clocks; see [`Clocks`].
+pub const CLOCKS_PROGRAM: &str = "abuser_clocks";
+
+/// The name of the program that is [`PROGRAM`] at a time that the frame tells, for tests:
+/// nanoseconds in the first eight octets, as the machine writes them.
+pub const TIMED_PROGRAM: &str = "abuser_timed";
 
 /// Names of the maps.
 pub mod maps {
     /// ARRAY of one [`Settings`](super::Settings) word.
     pub const SETTINGS: &str = "SETTINGS";
+    /// ARRAY of one [`Host`](super::Host).
+    pub const HOST: &str = "HOST";
     /// ARRAY of [`ProtocolLimits`](super::ProtocolLimits), 256 a bank.
     pub const PROTOCOLS: &str = "PROTOCOLS";
     /// ARRAY of `u64` masks of the limits that name a port, 65,536 a bank.
     pub const PORTS: &str = "PORTS";
     /// ARRAY of [`Limit`](super::Limit), [`MAX_LIMITS`](super::MAX_LIMITS) a bank.
     pub const LIMITS: &str = "LIMITS";
-    /// `LRU_HASH` of [`BucketKey`](super::BucketKey) to [`Bucket`](crate::bucket::Bucket).
+    /// ARRAY of one [`Scales`](super::Scales).
+    pub const SCALES: &str = "SCALES";
+    /// ARRAY, mapped into memory, of bucket [`Set`](crate::bucket::Set)s.
     pub const BUCKETS: &str = "BUCKETS";
+    /// ARRAY, mapped into memory, of [`Set`](crate::bucket::Set)s of verified sources.
+    pub const VERIFIED: &str = "VERIFIED";
     /// HASH of [`PrefixKey`](crate::prefix::PrefixKey) to [`Ban`](super::Ban).
     pub const BANS: &str = "BANS";
     /// HASH of [`PrefixKey`](crate::prefix::PrefixKey) to an [`AllowOrigin`](super::AllowOrigin).
     pub const ALLOWED: &str = "ALLOWED";
-    /// ARRAY of [`Lengths`](crate::prefix::Lengths), by [`List`](crate::prefix::List).
+    /// ARRAY, mapped into memory, of [`Lengths`](crate::prefix::Lengths), by
+    /// [`List`](crate::prefix::List).
     pub const LENGTHS: &str = "LENGTHS";
+    /// ARRAY, mapped into memory, of a word of lengths for each IPv4 /16, by
+    /// [`hint_index`](crate::prefix::hint_index).
+    pub const HINTS_IPV4: &str = "HINTS_IPV4";
+    /// ARRAY, mapped into memory, of [`LengthMask`](crate::prefix::LengthMask)s, by
+    /// [`hint_index`](crate::prefix::hint_index).
+    pub const HINTS_IPV6: &str = "HINTS_IPV6";
+    /// ARRAY, mapped into memory, of the words of the filter, by
+    /// [`filter_bit`](crate::prefix::filter_bit).
+    pub const FILTER: &str = "FILTER";
     /// `PERCPU_ARRAY` of [`Traffic`](super::Traffic), by [`Outcome`](super::Outcome).
     pub const OUTCOMES: &str = "OUTCOMES";
     /// `PERCPU_ARRAY` of [`LimitCounters`](super::LimitCounters), as `LIMITS`.
     pub const LIMIT_COUNTERS: &str = "LIMIT_COUNTERS";
+    /// ARRAY of the times of sources' last events; see [`gate`](crate::gate).
+    pub const EVENT_TIMES: &str = "EVENT_TIMES";
+    /// `PERCPU_ARRAY` of [`Tally`](crate::gate::Tally).
+    pub const TALLIES: &str = "TALLIES";
     /// `PERCPU_ARRAY` of one [`EventStats`](crate::gate::EventStats).
     pub const EVENT_STATS: &str = "EVENT_STATS";
+    /// `PERCPU_ARRAY` of one [`SourceStats`](crate::gate::SourceStats).
+    pub const SOURCE_STATS: &str = "SOURCE_STATS";
     /// RINGBUF of [`Event`](crate::event::Event).
     pub const EVENTS: &str = "EVENTS";
 
     /// All of them: what is pinned.
-    pub const ALL: [&str; 12] = [
+    pub const ALL: [&str; 21] = [
         SETTINGS,
+        HOST,
         PROTOCOLS,
         PORTS,
         LIMITS,
+        SCALES,
         BUCKETS,
+        VERIFIED,
         BANS,
         ALLOWED,
         LENGTHS,
+        HINTS_IPV4,
+        HINTS_IPV6,
+        FILTER,
         OUTCOMES,
         LIMIT_COUNTERS,
+        EVENT_TIMES,
+        TALLIES,
         EVENT_STATS,
+        SOURCE_STATS,
         EVENTS,
     ];
 }
 
 /// Limits at most: one bit each in a 64-bit mask.
 pub const MAX_LIMITS: u32 = 64;
-/// Bans at most, hosts and networks together.
-pub const MAX_BANS: u32 = 1 << 17;
+/// Bans at most, hosts and networks together. Memory is taken as they come.
+pub const MAX_BANS: u32 = 1 << 20;
 /// Allow entries at most.
 pub const MAX_ALLOWED: u32 = 1 << 14;
-/// Buckets at most: one a source and limit. The least recently used makes room.
-pub const MAX_BUCKETS: u32 = 1 << 18;
 /// Size of the event ring buffer in bytes.
 pub const EVENTS_BYTES: u32 = 1 << 19;
 
@@ -100,6 +141,38 @@ impl Settings {
     }
 }
 
+/// What is so on this machine: set before the program is attached, and then left alone.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Host {
+    /// What makes places in the bucket table unpredictable.
+    pub key: Key,
+    /// Nanoseconds in one of the kernel's ticks (jiffies).
+    pub jiffy_ns: u64,
+    /// Kernel time in nanoseconds when the count of ticks was zero, modulo 2^64.
+    pub jiffies_epoch_ns: u64,
+}
+
+impl Host {
+    /// The kernel time of the tick with this number. Reading it costs nothing, but it moves
+    /// in steps of 1 to 10 ms.
+    #[inline(always)]
+    pub const fn tick_time(&self, jiffies: u64) -> KernelTime {
+        let since_epoch = jiffies.wrapping_mul(self.jiffy_ns);
+        KernelTime(since_epoch.wrapping_add(self.jiffies_epoch_ns))
+    }
+}
+
+/// What the program [`CLOCKS_PROGRAM`] writes into its frame.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clocks {
+    /// The kernel's count of ticks.
+    pub jiffies: u64,
+    /// The monotonic clock in nanoseconds.
+    pub monotonic_ns: u64,
+}
+
 /// The limits that packets of one protocol may meet; bit `n` stands for limit `n`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,6 +182,37 @@ pub struct ProtocolLimits {
     pub all: u64,
     /// The part of `all` that names no ports: what applies when the port is unknown.
     pub portless: u64,
+    /// The part of `all` that counts connections.
+    pub connections: u64,
+    /// The part of `all` whose window is too short for a clock that moves in ticks.
+    pub exact: u64,
+}
+
+/// The window from which a limit's clock may move in the kernel's ticks: they are at most
+/// 10 ms, so over a second the rate is off by half a percent at the most.
+pub const TICK_WINDOW_NS: u64 = 1_000_000_000;
+
+/// The scale of each limit by its slot, that words of other limits in a set can be read.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scales(pub [Scale; MAX_LIMITS as usize]);
+
+impl Default for Scales {
+    fn default() -> Self {
+        Self([Scale::default(); MAX_LIMITS as usize])
+    }
+}
+
+impl Scales {
+    /// The scale of the limit with this slot.
+    #[inline(always)]
+    pub fn get(&self, slot: u8) -> Scale {
+        let Self(scales) = self;
+        scales
+            .get(usize::from(slot) & (MAX_LIMITS as usize - 1))
+            .copied()
+            .unwrap_or_default()
+    }
 }
 
 /// What a limit counts.
@@ -129,32 +233,23 @@ pub enum Count {
 pub struct Limit {
     /// The rate for each source.
     pub rate: Rate,
-    /// Tells limits apart in bucket keys and events, also across restarts: a limit whose
-    /// definition is unchanged keeps its id and so its buckets.
-    pub id: u32,
+    /// Tells limits apart in events, also across restarts: a limit whose definition is
+    /// unchanged keeps its id.
+    pub id: u64,
+    /// Tells limits apart in buckets: below [`MAX_LIMITS`]. A limit that keeps its id keeps
+    /// its slot, and so its buckets.
+    pub slot: u16,
     /// A [`Count`].
     pub count: u8,
     /// 1: over the limit is reported, not dropped.
     pub observe: u8,
     /// Bits of an IPv4 source that tell sources apart.
-    pub ipv4_prefix: u8,
+    pub ipv4_prefix: u16,
     /// Bits of an IPv6 source that tell sources apart.
-    pub ipv6_prefix: u8,
+    pub ipv6_prefix: u16,
 }
 
-const _: () = assert!(size_of::<Limit>() == 24);
-
-/// The key of a bucket: one source under one limit.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct BucketKey {
-    /// [`Limit::id`].
-    pub limit: u64,
-    /// The source, masked as the limit says.
-    pub source: PrefixKey,
-}
-
-const _: () = assert!(size_of::<BucketKey>() == 32);
+const _: () = assert!(size_of::<Limit>() == 40);
 
 /// Why a source is banned.
 #[repr(u64)]
@@ -317,8 +412,8 @@ pub struct Traffic {
 /// What one packet over or within a limit is counted as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitOutcome {
-    /// Within the limit.
-    Conforming,
+    /// Within this limit and all others.
+    Passed,
     /// Over it.
     Over(Verdict),
     /// Besides `Over`: the bucket could not be updated.
@@ -329,8 +424,8 @@ pub enum LimitOutcome {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LimitCounters {
-    /// Within the limit.
-    pub conforming: u64,
+    /// Within this limit and all others, and charged.
+    pub passed: u64,
     /// Over it, and dropped for it.
     pub dropped: u64,
     /// Over it, and passed because only observed.
@@ -346,7 +441,7 @@ impl LimitCounters {
     #[inline(always)]
     pub fn count(&mut self, outcome: LimitOutcome) {
         match outcome {
-            LimitOutcome::Conforming => self.conforming += 1,
+            LimitOutcome::Passed => self.passed += 1,
             LimitOutcome::Over(Verdict::Drop) => self.dropped += 1,
             LimitOutcome::Over(Verdict::Observe) => self.observed += 1,
             LimitOutcome::Over(Verdict::Allow) => self.allowed += 1,
@@ -365,7 +460,7 @@ mod pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Limit {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for super::BucketKey {}
+    unsafe impl aya::Pod for super::Host {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Ban {}
     // SAFETY: as above.
@@ -373,11 +468,11 @@ mod pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for super::LimitCounters {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for crate::bucket::Bucket {}
+    unsafe impl aya::Pod for super::Scales {}
     // SAFETY: as above.
     unsafe impl aya::Pod for crate::gate::EventStats {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for crate::prefix::PrefixKey {}
+    unsafe impl aya::Pod for crate::gate::SourceStats {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for crate::prefix::Lengths {}
+    unsafe impl aya::Pod for crate::prefix::PrefixKey {}
 }

@@ -10,8 +10,9 @@
 //! | [`packet`] | the parser: link layer, source, transport |
 //! | [`prefix`] | prefix keys and the longest-first look-up in bans and allow list |
 //! | [`gcra`] | the rate arithmetic |
-//! | [`bucket`] | one source's bucket and the compare-and-swap that charges it |
+//! | [`bucket`] | the bucket table: words, sets, and the compare-and-swap that charges them |
 //! | [`gate`] | which drops become events |
+//! | [`verified`] | which sources are known to be no forgeries |
 //! | [`verdict`] | the order of the packet path |
 //! | [`event`] | the ring-buffer record |
 //! | [`layout`] | map names, keys, values, sizes |
@@ -41,3 +42,4 @@ pub mod model;
 pub mod packet;
 pub mod prefix;
 pub mod verdict;
+pub mod verified;

@@ -3,63 +3,148 @@
 //! With these, [`decide`](crate::verdict::decide) runs on the host as it runs in the
 //! kernel: tests use it by itself, and beside the real program to see that both agree.
 
-use core::cell::{Cell, RefCell, UnsafeCell};
+use core::{
+    cell::{Cell, RefCell, UnsafeCell},
+    ptr::NonNull,
+};
 use std::{
     boxed::Box,
     collections::{HashMap, HashSet},
+    vec,
     vec::Vec,
 };
 
 use crate::{
-    atomic::Shared,
-    bucket::Bucket,
+    atomic::{Shared, Word},
+    bucket::{self, Key, Set},
     event::Event,
-    gate::{EventOutcome, EventStats},
+    gate::{EVENT_SLOTS, EventOutcome, EventStats, SourceStats, TALLY_SLOTS, Tally},
     gcra::KernelTime,
-    layout::{Ban, BucketKey, Limit, LimitCounters, LimitOutcome, ProtocolLimits, Settings},
-    prefix::{Lengths, List, PrefixKey, Source},
-    verdict::{self, BanMet, ChargeRequest, Charged, Tables},
+    layout::{Ban, Limit, LimitCounters, LimitOutcome, ProtocolLimits, Scales, Settings},
+    packet::{self, Bytes, Network, TcpTuple, Transport},
+    prefix::{self, Family, LengthMask, Lengths, List, PrefixKey, Source},
+    verdict::{
+        Kernel, Tables,
+        limits::{self, ChargeRequest, Charged},
+        prefixes::{self, BanMet},
+    },
+    verified,
 };
 
-/// All state of the packet path. Fields that tests set up are public.
+/// A clock that stands still, and connections that are.
 #[derive(Default)]
+pub struct Machine {
+    /// The clock.
+    pub now: Cell<KernelTime>,
+    /// Segments of established connections.
+    pub connections: RefCell<HashSet<TcpTuple>>,
+}
+
+impl Kernel for Machine {
+    fn now(&self) -> KernelTime {
+        self.now.get()
+    }
+
+    fn tick(&self) -> KernelTime {
+        self.now.get()
+    }
+
+    fn transport<B: Bytes + ?Sized>(&self, packet: &B, network: &Network) -> Transport {
+        packet::transport(packet, network.source.family, network.offset)
+    }
+
+    fn is_connected<B: Bytes + ?Sized>(
+        &self,
+        packet: &B,
+        network: &Network,
+        transport: Transport,
+    ) -> bool {
+        let connections = self.connections.borrow();
+        packet::tcp_tuple(packet, network.source.family, network.offset, transport)
+            .is_some_and(|segment| connections.contains(&segment))
+    }
+}
+
+/// All state of the packet path. Fields that tests set up are public.
 pub struct Model {
     /// See [`Tables::settings`].
     pub settings: Settings,
-    /// The clock.
-    pub now: Cell<KernelTime>,
+    /// See [`Tables::key`].
+    pub key: Key,
     /// See [`Tables::protocol`].
     pub protocols: HashMap<u32, ProtocolLimits>,
     /// See [`Tables::port`].
     pub ports: HashMap<u32, u64>,
-    /// See [`Tables::limit`].
-    pub limits: HashMap<u32, Limit>,
-    /// What was counted under each limit, by the same index.
+    /// See [`Tables::scales`].
+    pub scales: Scales,
+    /// What was counted under each limit, by its index.
     pub limit_counters: RefCell<HashMap<u32, LimitCounters>>,
     /// The event budget and its counters.
     pub event_stats: Cell<EventStats>,
+    /// The look-up budget and its counters.
+    pub source_stats: Cell<SourceStats>,
     /// Events that were sent.
     pub events: RefCell<Vec<Event>>,
     /// How many events the ring buffer has room for; `None`: any number.
     pub ring_room: Cell<Option<usize>>,
-    /// Buckets that can be made; `None`: any number.
-    pub bucket_room: Cell<Option<usize>>,
+    limits: HashMap<u32, Limit>,
     lengths: [Lengths; 2],
+    hints: HashMap<(List, u8, u32), LengthMask>,
+    filter: HashSet<u32>,
     allowed: HashSet<PrefixKey>,
     bans: HashMap<PrefixKey, Box<UnsafeCell<Ban>>>,
-    buckets: RefCell<HashMap<BucketKey, Box<UnsafeCell<Bucket>>>>,
+    buckets: Vec<UnsafeCell<Set>>,
+    verified: Vec<UnsafeCell<Set>>,
+    event_times: Vec<UnsafeCell<u64>>,
+    tallies: RefCell<Vec<Tally>>,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        let sets = |bits| (0..1 << bits).map(|_| UnsafeCell::default()).collect();
+        Self {
+            settings: Settings::default(),
+            key: Key([2, 3, 5, 7]),
+            protocols: HashMap::new(),
+            ports: HashMap::new(),
+            scales: Scales::default(),
+            limit_counters: RefCell::default(),
+            event_stats: Cell::default(),
+            source_stats: Cell::default(),
+            events: RefCell::default(),
+            ring_room: Cell::default(),
+            limits: HashMap::new(),
+            lengths: Default::default(),
+            hints: HashMap::new(),
+            filter: HashSet::new(),
+            allowed: HashSet::new(),
+            bans: HashMap::new(),
+            buckets: sets(bucket::SET_BITS),
+            verified: sets(verified::SET_BITS),
+            event_times: (0..EVENT_SLOTS).map(|_| UnsafeCell::default()).collect(),
+            tallies: RefCell::new(vec![Tally::default(); TALLY_SLOTS as usize]),
+        }
+    }
 }
 
 impl Model {
+    /// Puts a limit in force; `index` as for [`Tables::limit`].
+    pub fn add_limit(&mut self, index: u32, limit: Limit) {
+        if let Some(scale) = self.scales.0.get_mut(usize::from(limit.slot)) {
+            *scale = limit.rate.scale;
+        }
+        self.limits.insert(index, limit);
+    }
+
     /// Bans a prefix.
     pub fn add_ban(&mut self, prefix: PrefixKey, ban: Ban) {
-        self.note_length(List::Bans, &prefix);
+        self.hint(List::Bans, &prefix);
         self.bans.insert(prefix, Box::new(UnsafeCell::new(ban)));
     }
 
     /// Allows a prefix.
     pub fn add_allow(&mut self, prefix: PrefixKey) {
-        self.note_length(List::Allowed, &prefix);
+        self.hint(List::Allowed, &prefix);
         self.allowed.insert(prefix);
     }
 
@@ -69,21 +154,48 @@ impl Model {
         self.bans.get(prefix).map(|ban| unsafe { *ban.get() })
     }
 
-    /// How many sources have a bucket.
-    pub fn bucket_count(&self) -> usize {
-        self.buckets.borrow().len()
+    /// How many sources have a bucket that is not full.
+    pub fn bucket_count(&self, now: KernelTime) -> usize {
+        let words = self.buckets.iter().flat_map(|set| {
+            // SAFETY: as above.
+            unsafe { *set.get() }.words
+        });
+        words
+            .filter(|word| bucket::ahead(*word, self.scales.get(bucket::slot_of(*word)), now) != 0)
+            .count()
     }
 
-    fn note_length(&mut self, list: List, prefix: &PrefixKey) {
-        let (Some(family), Ok(length)) = (prefix.family(), u8::try_from(prefix.length)) else {
+    fn hint(&mut self, list: List, prefix: &PrefixKey) {
+        let (Some(source), Ok(length)) = (prefix.source(), u8::try_from(prefix.length)) else {
             return;
         };
+        self.filter
+            .insert(prefix::filter_bit(list, &source, length));
         let [bans, allowed] = &mut self.lengths;
-        match list {
-            List::Bans => bans.insert(family, length),
-            List::Allowed => allowed.insert(family, length),
+        let lengths = match list {
+            List::Bans => bans,
+            List::Allowed => allowed,
+        };
+        let word = match source.family {
+            Family::V4 => &mut lengths.ipv4,
+            Family::V6 => &mut lengths.ipv6,
+        };
+        if length < prefix::shortest_hinted(source.family) {
+            *word |= 1 << length;
+            return;
+        }
+        *word |= Lengths::LONGER;
+        let at = (list, source.family as u8, prefix::hint_index(list, &source));
+        let mask = self.hints.entry(at).or_default();
+        if let Some(word) = mask.get_mut(usize::from(length / 64)) {
+            *word |= 1 << (length % 64);
         }
     }
+}
+
+/// Element `index` of what stands for an array map.
+fn element<T>(array: &[UnsafeCell<T>], index: u32) -> Option<NonNull<T>> {
+    NonNull::new(array.get(index as usize)?.get())
 }
 
 impl Tables for Model {
@@ -91,8 +203,8 @@ impl Tables for Model {
         self.settings
     }
 
-    fn now(&self) -> KernelTime {
-        self.now.get()
+    fn key(&self) -> Key {
+        self.key
     }
 
     fn lengths(&self, list: List) -> Lengths {
@@ -103,10 +215,23 @@ impl Tables for Model {
         }
     }
 
+    fn hints(&self, list: List, source: &Source) -> LengthMask {
+        let at = (list, source.family as u8, prefix::hint_index(list, source));
+        self.hints.get(&at).copied().unwrap_or_default()
+    }
+
+    fn filter(&self, bit: u32) -> bool {
+        self.filter.contains(&bit)
+    }
+
     fn ban(&self, prefix: &PrefixKey) -> Option<Shared<'_, Ban>> {
-        let ban = self.bans.get(prefix)?;
+        let ban = NonNull::new(self.bans.get(prefix)?.get())?;
         // SAFETY: the box keeps its address and lives as long as the borrow of the model.
-        Some(unsafe { Shared::new(core::ptr::NonNull::new_unchecked(ban.get())) })
+        Some(unsafe { Shared::new(ban) })
+    }
+
+    fn is_listed(&self, prefix: &PrefixKey) -> bool {
+        self.allowed.contains(prefix)
     }
 
     fn protocol(&self, index: u32) -> ProtocolLimits {
@@ -117,25 +242,56 @@ impl Tables for Model {
         self.ports.get(&index).copied().unwrap_or(0)
     }
 
-    fn limit(&self, index: u32) -> Option<Limit> {
-        Some(self.limits.get(&index).copied().unwrap_or_default())
+    fn limit(&self, index: u32) -> Option<&Limit> {
+        self.limits.get(&index)
     }
 
-    fn bucket(&self, key: &BucketKey) -> Option<Shared<'_, Bucket>> {
-        let mut buckets = self.buckets.borrow_mut();
-        if !buckets.contains_key(key) && self.bucket_room.get() == Some(buckets.len()) {
-            return None;
-        }
-        let bucket = buckets
-            .entry(*key)
-            .or_insert_with(|| Box::new(UnsafeCell::new(Bucket::FULL)));
-        // SAFETY: boxes keep their address when the map grows, and none is ever removed.
-        Some(unsafe { Shared::new(core::ptr::NonNull::new_unchecked(bucket.get())) })
+    fn scales(&self) -> Option<&Scales> {
+        Some(&self.scales)
+    }
+
+    fn buckets(&self, set: u32) -> Option<Shared<'_, Set>> {
+        // SAFETY: the vector never grows, and lives as long as the borrow of the model.
+        Some(unsafe { Shared::new(element(&self.buckets, set)?) })
+    }
+
+    fn verified(&self, set: u32) -> Option<Shared<'_, Set>> {
+        // SAFETY: as above.
+        Some(unsafe { Shared::new(element(&self.verified, set)?) })
     }
 
     fn count_limit(&self, index: u32, outcome: LimitOutcome) {
         let mut counters = self.limit_counters.borrow_mut();
         counters.entry(index).or_default().count(outcome);
+    }
+
+    fn count_eviction(&self) {
+        let mut stats = self.source_stats.get();
+        stats.evictions += 1;
+        self.source_stats.set(stats);
+    }
+
+    fn take_lookup(&self, now: KernelTime) -> bool {
+        let mut stats = self.source_stats.get();
+        let taken = stats.take_lookup(now);
+        self.source_stats.set(stats);
+        taken
+    }
+
+    fn count_connected(&self) {
+        let mut stats = self.source_stats.get();
+        stats.connected += 1;
+        self.source_stats.set(stats);
+    }
+
+    fn event_time(&self, slot: u32) -> Option<Word<'_>> {
+        // SAFETY: as for `buckets`.
+        Some(unsafe { Word::new(element(&self.event_times, slot)?.as_ptr()) })
+    }
+
+    fn tally(&self, number: u32, change: impl FnOnce(&mut Tally) -> u64) -> u64 {
+        let mut tallies = self.tallies.borrow_mut();
+        tallies.get_mut(number as usize).map_or(0, change)
     }
 
     fn take_event_budget(&self, now: KernelTime) -> bool {
@@ -160,23 +316,27 @@ impl Tables for Model {
         true
     }
 
-    fn meet_ban(&self, source: &Source) -> BanMet {
-        verdict::meet_ban(self, source)
+    fn meet_ban(&self, source: &Source, now: KernelTime) -> BanMet {
+        prefixes::meet_ban(self, source, now)
     }
 
-    fn meet_ban_of(&self, source: &Source, length: u8) -> BanMet {
-        verdict::meet_ban_of(self, source, length)
-    }
-
-    fn allows(&self, source: &Source, length: u8) -> bool {
-        self.allowed.contains(&source.prefix(length))
+    fn meet_ban_of(&self, source: &Source, length: u8, now: KernelTime) -> BanMet {
+        prefixes::meet_ban_of(self, source, length, now)
     }
 
     fn is_allowed(&self, source: &Source) -> bool {
-        verdict::is_allowed(self, source)
+        prefixes::is_allowed(self, source)
+    }
+
+    fn allows(&self, source: &Source, length: u8) -> bool {
+        prefixes::allows(self, source, length)
     }
 
     fn charge(&self, request: &ChargeRequest) -> Charged {
-        verdict::charge(self, request)
+        limits::charge(self, request)
+    }
+
+    fn check(&self, request: &ChargeRequest) -> Charged {
+        limits::check(self, request)
     }
 }

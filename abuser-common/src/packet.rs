@@ -13,7 +13,7 @@ use network_types::{
     vlan::VlanHdr,
 };
 
-use crate::prefix::Source;
+use crate::prefix::{Family, Source};
 
 /// Where a packet's bytes come from: packet memory in the kernel, a slice on the host.
 pub trait Bytes {
@@ -45,7 +45,9 @@ macro_rules! headers {
     };
 }
 
-headers!(Ipv4Hdr, Ipv6Hdr, [u8; 2], [u8; 4], [u8; 8], [u8; 14]);
+headers!(
+    Ipv4Hdr, Ipv6Hdr, [u8; 2], [u8; 4], [u8; 8], [u8; 14], [u8; 32]
+);
 
 impl Bytes for [u8] {
     fn header<T: Header>(&self, offset: usize) -> Option<&T> {
@@ -119,29 +121,140 @@ pub struct Network {
     /// The source address.
     pub source: Source,
     /// Offset of the IP header in bytes.
-    offset: usize,
+    pub offset: usize,
 }
 
-/// The transport layer, as far as it is known.
+/// The transport layer, as far as it is known, in one word: the verifier forgets where a
+/// packet came from that a function of its own has parsed, and such a function returns no
+/// more. From the lowest bit: protocol (8 bits), TCP flags (8), destination port (16),
+/// whether there is one, whether the headers are malformed, whether they are hidden, and from
+/// bit 40 the transport header's offset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Transport {
+pub struct Transport(pub u64);
+
+#[expect(clippy::cast_possible_truncation, reason = "the parts of the word")]
+impl Transport {
+    const FLAGS_SHIFT: u32 = 8;
+    const PORT_SHIFT: u32 = 16;
+    const HAS_PORT: u64 = 1 << 32;
+    const HIDDEN: u64 = 1 << 34;
+    const OFFSET_SHIFT: u32 = 40;
+
+    /// A header is cut short or contradicts itself.
+    pub const MALFORMED: Self = Self(1 << 33);
+
+    /// Whether the headers are malformed, and nothing is known.
+    #[inline(always)]
+    pub const fn is_malformed(self) -> bool {
+        self.0 & Self::MALFORMED.0 != 0
+    }
+
+    /// Whether not all of this is known, though the kernel would find it; see
+    /// [`Unreadable::Hidden`].
+    #[inline(always)]
+    pub const fn is_hidden(self) -> bool {
+        self.0 & Self::HIDDEN != 0
+    }
+
     /// IP protocol number; in a later fragment, what that fragment says it is.
-    pub protocol: u8,
+    #[inline(always)]
+    pub const fn protocol(self) -> u8 {
+        self.0 as u8
+    }
+
+    /// The TCP flags octet; 0 where there is none.
+    #[inline(always)]
+    pub const fn tcp_flags(self) -> u8 {
+        (self.0 >> Self::FLAGS_SHIFT) as u8
+    }
+
     /// TCP or UDP destination port in host order; `None` for other protocols and for
     /// fragments other than the first.
-    pub port: Option<u16>,
-    /// The TCP flags octet; 0 where there is none.
-    pub tcp_flags: u8,
-    /// Not all of this is known, though the kernel would find it; see [`Unreadable::Hidden`].
-    pub hidden: bool,
-}
+    #[inline(always)]
+    pub const fn port(self) -> Option<u16> {
+        if self.has_port() {
+            Some(self.port_or_zero())
+        } else {
+            None
+        }
+    }
 
-impl Transport {
+    #[inline(always)]
+    pub(crate) const fn has_port(self) -> bool {
+        self.0 & Self::HAS_PORT != 0
+    }
+
+    #[inline(always)]
+    pub(crate) const fn port_or_zero(self) -> u16 {
+        (self.0 >> Self::PORT_SHIFT) as u16
+    }
+
+    /// Offset of the transport header in bytes; 0 if there is no port.
+    #[inline(always)]
+    const fn offset(self) -> usize {
+        (self.0 >> Self::OFFSET_SHIFT) as usize & MAX_OFFSET
+    }
+
     /// Whether the packet asks for a new TCP connection: SYN without ACK.
     #[inline(always)]
-    pub const fn opens_connection(&self) -> bool {
-        self.protocol == TCP && self.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN
+    pub const fn opens_connection(self) -> bool {
+        self.protocol() == TCP && self.tcp_flags() & (TCP_SYN | TCP_ACK) == TCP_SYN
     }
+
+    /// Whether the packet claims to belong to a TCP connection: ACK without SYN.
+    #[inline(always)]
+    pub const fn claims_connection(self) -> bool {
+        self.protocol() == TCP && self.tcp_flags() & (TCP_SYN | TCP_ACK) == TCP_ACK
+    }
+}
+
+/// The addresses and ports of a TCP segment, in network order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TcpTuple {
+    /// Over IPv4.
+    V4 {
+        /// Source and destination address, source and destination port.
+        octets: [u8; 12],
+    },
+    /// Over IPv6.
+    V6 {
+        /// Source and destination address, source and destination port.
+        octets: [u8; 36],
+    },
+}
+
+/// Addresses and ports of a TCP segment; `None` if the packet is none, or its ports are not
+/// known. `offset` is the IP header's, and `transport` what was found of this packet.
+#[inline(always)]
+pub fn tcp_tuple<B: Bytes + ?Sized>(
+    bytes: &B,
+    family: Family,
+    offset: usize,
+    transport: Transport,
+) -> Option<TcpTuple> {
+    if transport.protocol() != TCP || !transport.has_port() {
+        return None;
+    }
+    let ports = *bytes.header::<[u8; 4]>(transport.offset())?;
+    Some(match family {
+        Family::V4 => {
+            let header: &Ipv4Hdr = bytes.header(offset)?;
+            let [a, b, c, d] = header.src_addr;
+            let [e, f, g, h] = header.dst_addr;
+            let [i, j, k, l] = ports;
+            TcpTuple::V4 {
+                octets: [a, b, c, d, e, f, g, h, i, j, k, l],
+            }
+        }
+        Family::V6 => {
+            let addresses = offset + offset_of!(Ipv6Hdr, src_addr);
+            let mut octets = [0; 36];
+            let (both, last) = octets.split_at_mut(32);
+            both.copy_from_slice(bytes.header::<[u8; 32]>(addresses)?);
+            last.copy_from_slice(&ports);
+            TcpTuple::V6 { octets }
+        }
+    })
 }
 
 /// Finds the source; `Ok(None)` if the frame is not IP.
@@ -186,30 +299,20 @@ fn ether_type<B: Bytes + ?Sized>(bytes: &B, offset: usize) -> Result<u16, Malfor
         .ok_or(Malformed)
 }
 
-/// Finds the transport protocol, the destination port and the TCP flags.
+/// Finds the transport protocol, the destination port and the TCP flags; `offset` is the IP
+/// header's.
 #[inline(always)]
-pub fn transport<B: Bytes + ?Sized>(bytes: &B, network: &Network) -> Result<Transport, Malformed> {
-    // Filled in place and not returned in a `Result`, of which LLVM would shift the parts that
-    // an error leaves undefined; the verifier refuses to read those.
-    let mut found = Transport::default();
+pub fn transport<B: Bytes + ?Sized>(bytes: &B, family: Family, offset: usize) -> Transport {
     let mut datagram = Datagram::new(bytes);
-    let walked = match network.source.family {
-        crate::prefix::Family::V4 => walk_ipv4(&mut datagram, network.offset, &mut found),
-        crate::prefix::Family::V6 => walk_ipv6(&mut datagram, network.offset, &mut found),
+    let upper = match family {
+        Family::V4 => walk_ipv4(&mut datagram, offset),
+        Family::V6 => walk_ipv6(&mut datagram, offset),
     };
-    // Once, and not for each way that leads to it: the verifier would walk every one.
-    let walked = match walked {
-        Ok(Some(offset)) => ports(&datagram, offset, &mut found),
-        Ok(None) => Ok(()),
-        Err(unread) => Err(unread),
-    };
-    if let Err(Unread { end }) = walked {
-        if end > bytes.length() as usize {
-            return Err(Malformed);
-        }
-        found.hidden = true;
+    match upper.and_then(|upper| upper.transport(&datagram)) {
+        Ok(transport) => transport,
+        Err(Unread { end }) if end > bytes.length() as usize => Transport::MALFORMED,
+        Err(_) => Transport(Transport::HIDDEN),
     }
-    Ok(found)
 }
 
 /// Which part of a datagram the packet carries.
@@ -285,13 +388,61 @@ impl<'b, B: Bytes + ?Sized> Datagram<'b, B> {
     }
 }
 
-/// The offset of the transport's header; `None` if a later fragment holds none.
+/// What is above IP: its protocol, and where its header lies if it is there.
+struct Upper {
+    protocol: u8,
+    offset: Option<usize>,
+}
+
+impl Upper {
+    #[inline(always)]
+    const fn new(protocol: u8, offset: usize) -> Self {
+        let offset = Some(offset);
+        Self { protocol, offset }
+    }
+
+    /// In a later fragment.
+    #[inline(always)]
+    const fn without_header(protocol: u8) -> Self {
+        let offset = None;
+        Self { protocol, offset }
+    }
+
+    /// With what its header says.
+    #[inline(always)]
+    fn transport<B: Bytes + ?Sized>(self, datagram: &Datagram<'_, B>) -> Result<Transport, Unread> {
+        // The first 14 octets of `TcpHdr`: all up to and with the flags.
+        const FLAGS: usize = 13;
+        const _: () = assert!(TcpHdr::LEN > FLAGS);
+        let found = u64::from(self.protocol);
+        let Some(offset) = self.offset.filter(|_| matches!(self.protocol, TCP | UDP)) else {
+            return Ok(Transport(found));
+        };
+        let [_, _, high, low] = *datagram.header::<[u8; 4]>(offset)?;
+        let port = u64::from(u16::from_be_bytes([high, low])) << Transport::PORT_SHIFT;
+        let offset_bits = (offset as u64) << Transport::OFFSET_SHIFT;
+        let found = found | port | Transport::HAS_PORT | offset_bits;
+        if self.protocol != TCP {
+            return Ok(Transport(found));
+        }
+        let flags = match datagram.header::<[u8; FLAGS + 1]>(offset) {
+            Ok(header) => header[FLAGS],
+            // No stack cuts a TCP header in two: whoever does hides its flags, and is
+            // taken to open a connection.
+            Err(Unread::ELSEWHERE) => TCP_SYN,
+            Err(unread) => return Err(unread),
+        };
+        Ok(Transport(
+            found | u64::from(flags) << Transport::FLAGS_SHIFT,
+        ))
+    }
+}
+
 #[inline(always)]
 fn walk_ipv4<B: Bytes + ?Sized>(
     datagram: &mut Datagram<'_, B>,
     offset: usize,
-    found: &mut Transport,
-) -> Result<Option<usize>, Unread> {
+) -> Result<Upper, Unread> {
     const MORE_FRAGMENTS: u16 = 0x2000;
     const OFFSET: u16 = 0x1fff;
     let header: &Ipv4Hdr = datagram.header(offset)?;
@@ -303,20 +454,17 @@ fn walk_ipv4<B: Bytes + ?Sized>(
     let part = Part::new(fragment & OFFSET, fragment & MORE_FRAGMENTS != 0);
     let total_len = usize::from(u16::from_be_bytes(header.tot_len));
     datagram.enter(part, offset + total_len);
-    found.protocol = header.proto;
-    if matches!(part, Part::LaterFragment) {
-        return Ok(None);
-    }
-    Ok(Some(offset + header_len))
+    Ok(match part {
+        Part::LaterFragment => Upper::without_header(header.proto),
+        Part::Whole | Part::FirstFragment => Upper::new(header.proto, offset + header_len),
+    })
 }
 
-/// The offset of the transport's header; `None` if a later fragment holds none.
 #[inline(always)]
 fn walk_ipv6<B: Bytes + ?Sized>(
     datagram: &mut Datagram<'_, B>,
     offset: usize,
-    found: &mut Transport,
-) -> Result<Option<usize>, Unread> {
+) -> Result<Upper, Unread> {
     const HOP_BY_HOP: u8 = 0;
     const ROUTING: u8 = 43;
     const FRAGMENT: u8 = 44;
@@ -328,20 +476,20 @@ fn walk_ipv6<B: Bytes + ?Sized>(
     if header.vcf[0] >> 4 != 6 {
         return Err(Unread::CONTRADICTION);
     }
-    found.protocol = header.next_hdr;
+    let mut protocol = header.next_hdr;
     let mut offset = offset + Ipv6Hdr::LEN;
     let end = offset + usize::from(u16::from_be_bytes(header.payload_len));
     // Once more than there are extension headers: behind the last one is the upper layer.
     for _ in 0..=MAX_EXTENSION_HEADERS {
-        match found.protocol {
+        match protocol {
             HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | MOBILITY => {
                 let [next, length] = *datagram.header::<[u8; 2]>(offset)?;
-                found.protocol = next;
+                protocol = next;
                 offset += (usize::from(length) + 1) * 8;
             }
             AUTHENTICATION => {
                 let [next, length] = *datagram.header::<[u8; 2]>(offset)?;
-                found.protocol = next;
+                protocol = next;
                 offset += (usize::from(length) + 2) * 4;
             }
             FRAGMENT => {
@@ -349,42 +497,15 @@ fn walk_ipv6<B: Bytes + ?Sized>(
                 let fragment = u16::from_be_bytes([high, low]);
                 let part = Part::new(fragment & 0xfff8, fragment & 1 != 0);
                 datagram.enter(part, end);
-                found.protocol = next;
+                protocol = next;
                 offset += 8;
                 // What follows a later fragment's header is payload, not a header.
                 if matches!(part, Part::LaterFragment) {
-                    return Ok(None);
+                    return Ok(Upper::without_header(protocol));
                 }
             }
-            _ => return Ok(Some(offset)),
+            _ => return Ok(Upper::new(protocol, offset)),
         }
     }
     Err(Unread::ELSEWHERE)
-}
-
-#[inline(always)]
-fn ports<B: Bytes + ?Sized>(
-    datagram: &Datagram<'_, B>,
-    offset: usize,
-    found: &mut Transport,
-) -> Result<(), Unread> {
-    let has_ports = matches!(found.protocol, TCP | UDP);
-    if !has_ports {
-        return Ok(());
-    }
-    let [_, _, high, low] = *datagram.header::<[u8; 4]>(offset)?;
-    found.port = Some(u16::from_be_bytes([high, low]));
-    if found.protocol == TCP {
-        // The first 14 octets of `TcpHdr`: all up to and with the flags.
-        const FLAGS: usize = 13;
-        const _: () = assert!(TcpHdr::LEN > FLAGS);
-        found.tcp_flags = match datagram.header::<[u8; FLAGS + 1]>(offset) {
-            Ok(header) => header[FLAGS],
-            // No stack cuts a TCP header in two: whoever does hides its flags, and is
-            // taken to open a connection.
-            Err(Unread::ELSEWHERE) => TCP_SYN,
-            Err(unread) => return Err(unread),
-        };
-    }
-    Ok(())
 }

@@ -1,8 +1,16 @@
 //! Sources, prefixes, and the longest-first look-up.
 //!
-//! Bans and the allow list are hash tables keyed by (family, length, masked address).
-//! Beside each table lies a bit mask of the prefix lengths that occur in it, so a look-up
-//! asks the table once per length in use, longest first, and not at all when it is empty.
+//! Bans and the allow list are hash tables keyed by (family, length, masked address). A
+//! look-up in such a table is dear, so two hints come before it:
+//!
+//! - *lengths*: a bit mask of the prefix lengths that occur, for each IPv4 /16 and for a
+//!   hash of the first 32 bits of IPv6; the few prefixes that are shorter are in a mask for
+//!   all. Only these lengths are tried, longest first.
+//! - a *filter*: one bit for each prefix in a table of 2^25, by a hash of it. A source is
+//!   looked up under a length only if the bit is set. With a million prefixes three in a
+//!   hundred look-ups are in vain, with 100,000 three in a thousand.
+//!
+//! Hints are exact: a bit is set if and only if some entry calls for it.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -70,15 +78,25 @@ impl Source {
         }
     }
 
-    /// The key of this source masked to its first `length` bits.
+    /// This source with all but its first `length` bits zero.
     #[inline(always)]
-    pub const fn prefix(&self, length: u8) -> PrefixKey {
+    #[must_use]
+    pub const fn masked(&self, length: u8) -> Self {
         // Without branches: the verifier would follow each of them for every length.
         let within_word = leading_ones(length & 63);
         let beyond_high = all_ones_if((length >> 6 | length >> 7) & 1);
         let whole = all_ones_if(length >> 7 & 1);
-        let high = self.high & (within_word | beyond_high);
-        let low = self.low & (within_word & beyond_high | whole);
+        Self {
+            family: self.family,
+            high: self.high & (within_word | beyond_high),
+            low: self.low & (within_word & beyond_high | whole),
+        }
+    }
+
+    /// The key of this source masked to its first `length` bits.
+    #[inline(always)]
+    pub const fn prefix(&self, length: u8) -> PrefixKey {
+        let Self { high, low, .. } = self.masked(length);
         PrefixKey {
             family: self.family as u32,
             length: length as u32,
@@ -116,7 +134,7 @@ const fn all_ones_if(bit: u8) -> u64 {
 
 /// A prefix as a map key, aligned so that it is written a word at a time.
 #[repr(C, align(8))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PrefixKey {
     /// 4 or 6.
     pub family: u32,
@@ -144,6 +162,11 @@ impl PrefixKey {
         }
     }
 
+    /// The masked address as a source; `None` if the key is not one that this crate made.
+    pub fn source(&self) -> Option<Source> {
+        self.address().map(Source::from)
+    }
+
     /// The masked address; `None` if the key is not one that this crate made.
     pub fn address(&self) -> Option<IpAddr> {
         let [a, b, c, d, ..] = self.address;
@@ -156,7 +179,7 @@ impl PrefixKey {
 
 /// Which of the two prefix tables.
 #[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum List {
     /// Banned sources.
     Bans = 0,
@@ -164,54 +187,82 @@ pub enum List {
     Allowed = 1,
 }
 
-/// The prefix lengths that occur in one table: bit `n` is set if a prefix of `n` bits is
-/// in it.
+/// A set of prefix lengths: bit `n` stands for `n` bits, 64 lengths to a word. IPv4 fills
+/// only the first word.
+pub type LengthMask = [u64; 3];
+
+/// The hints that hold for a whole table: lengths of prefixes too short for the hints of a
+/// part of the address space.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lengths {
-    /// IPv4, 0 to 32.
+    /// IPv4: lengths 0 to 15.
     pub ipv4: u64,
-    /// IPv6, 0 to 128, 64 to a word.
-    pub ipv6: [u64; 3],
+    /// IPv6: lengths 0 to 31.
+    pub ipv6: u64,
 }
 
 impl Lengths {
-    /// Whether the table is empty for a family, so that it need not be asked.
-    #[inline(always)]
-    pub const fn is_empty(&self, family: Family) -> bool {
-        let [low, middle, high] = self.ipv6;
-        match family {
-            Family::V4 => self.ipv4 == 0,
-            Family::V6 => low | middle | high == 0,
-        }
-    }
+    /// Set if there are any longer prefixes of the family.
+    pub const LONGER: u64 = 1 << 63;
 
-    /// Sets the bit of a prefix of `length` bits.
-    pub fn insert(&mut self, family: Family, length: u8) {
+    /// The word of a family.
+    #[inline(always)]
+    pub const fn of(&self, family: Family) -> u64 {
         match family {
-            Family::V4 => self.ipv4 |= 1 << (length % 64),
-            Family::V6 => {
-                if let Some(word) = self.ipv6.get_mut(usize::from(length / 64)) {
-                    *word |= 1 << (length % 64);
-                }
-            }
+            Family::V4 => self.ipv4,
+            Family::V6 => self.ipv6,
         }
     }
 }
 
-/// Asks `look_up` for each prefix length of `family` in `lengths`, longest first, until it
-/// answers.
+/// The shortest prefixes that have hints of their own part of the address space.
 #[inline(always)]
-pub fn longest<R>(
-    lengths: &Lengths,
-    family: Family,
-    mut look_up: impl FnMut(u8) -> Option<R>,
-) -> Option<R> {
-    let [low, middle, high] = match family {
-        Family::V4 => [lengths.ipv4, 0, 0],
-        Family::V6 => lengths.ipv6,
+pub const fn shortest_hinted(family: Family) -> u8 {
+    match family {
+        Family::V4 => 16,
+        Family::V6 => 32,
+    }
+}
+
+/// Hints of one family in one table.
+pub const HINTS: u32 = 1 << 16;
+
+/// The hint for the part of the address space that `source` lies in: an index within a
+/// family's hints for a table.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "16 bits")]
+pub const fn hint_index(list: List, source: &Source) -> u32 {
+    let part = match source.family {
+        Family::V4 => source.high >> 48,
+        Family::V6 => (source.high >> 32).wrapping_mul(GOLDEN) >> 48,
     };
-    let (mut base, mut word) = (128, high);
+    list as u32 * HINTS + part as u32
+}
+
+/// Binary logarithm of the number of bits in the filter.
+pub const FILTER_BITS: u32 = 25;
+
+/// The filter's bit for the prefix of `length` bits whose masked address is `masked`.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "25 bits")]
+pub const fn filter_bit(list: List, masked: &Source, length: u8) -> u32 {
+    let kind = (list as u64) << 16 | (masked.family as u64) << 8 | length as u64;
+    let word = (masked.high ^ kind).wrapping_mul(GOLDEN);
+    let word = (word ^ word >> 32 ^ masked.low).wrapping_mul(GOLDEN);
+    let word = (word ^ word >> 29).wrapping_mul(GOLDEN);
+    (word >> (u64::BITS - FILTER_BITS)) as u32
+}
+
+/// 2^64 divided by the golden ratio.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Asks `look_up` for each length in `lengths`, longest first, until it answers.
+#[inline(always)]
+pub fn longest<R>(lengths: LengthMask, mut look_up: impl FnMut(u8) -> Option<R>) -> Option<R> {
+    let [low, middle, high] = lengths;
+    // Of the third word only length 128 exists.
+    let (mut base, mut word) = (128, high & 1);
     // Counted, not `while`: the verifier cannot see that the words shrink. One pass a
     // length, and one to go on to each of the two lower words.
     for _ in 0..u32::from(Family::V6.bits()) + 3 {
@@ -273,17 +324,34 @@ mod tests {
 
     #[test]
     fn lengths_are_asked_longest_first_and_only_those_in_use() {
-        let mut lengths = Lengths::default();
-        for length in [0, 48, 64, 65, 128] {
-            lengths.insert(Family::V6, length);
-        }
-        lengths.insert(Family::V4, 24);
         let mut asked = Vec::new();
-        longest::<()>(&lengths, Family::V6, |length| {
+        longest::<()>([1 | 1 << 48, 1 | 2, 1], |length| {
             asked.push(length);
             None
         });
         assert_eq!(asked, [128, 65, 64, 48, 0]);
+    }
+
+    #[test]
+    fn bits_that_are_no_length_are_not_asked() {
+        let found = longest([0, 0, !1], |_| Some(()));
+        assert_eq!(found, None);
+    }
+
+    #[test]
+    fn lists_families_and_lengths_have_filter_bits_of_their_own() {
+        let v4 = source("0.0.0.0");
+        let v6 = source("::");
+        let bits: HashSet<_> = (0..=32)
+            .flat_map(|length| {
+                [List::Bans, List::Allowed]
+                    .into_iter()
+                    .flat_map(move |list| {
+                        [filter_bit(list, &v4, length), filter_bit(list, &v6, length)]
+                    })
+            })
+            .collect();
+        assert_eq!(bits.len(), 33 * 4);
     }
 
     proptest! {
@@ -292,14 +360,14 @@ mod tests {
             prefixes in proptest::collection::vec((any::<u32>(), 0_u8..=32), 0..40),
             probe in any::<u32>(),
         ) {
-            let mut lengths = Lengths::default();
+            let mut lengths = 0;
             let mut table = HashSet::new();
             for (address, length) in &prefixes {
-                lengths.insert(Family::V4, *length);
+                lengths |= 1 << length;
                 table.insert(Source::v4(address.to_be_bytes()).prefix(*length));
             }
             let source = Source::v4(probe.to_be_bytes());
-            let found = longest(&lengths, Family::V4, |length| {
+            let found = longest([lengths, 0, 0], |length| {
                 table.contains(&source.prefix(length)).then_some(length)
             });
             let expected = prefixes

@@ -12,26 +12,78 @@
 )]
 
 mod bytes;
+mod kernel;
+mod sockets;
 mod subprograms;
 mod tables;
 
-use abuser_common::{layout::Outcome, packet::Bytes as _, verdict::decide};
-use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+use abuser_common::{
+    gcra::KernelTime,
+    layout::{Clocks, Outcome},
+    packet::Bytes as _,
+    verdict::{Kernel, decide},
+};
+use aya_ebpf::{
+    bindings::xdp_action,
+    helpers::{bpf_jiffies64, bpf_ktime_get_ns},
+    macros::xdp,
+    programs::XdpContext,
+};
 use aya_log_ebpf::debug;
 
-use crate::{bytes::Frame, tables::Maps};
+use crate::{
+    bytes::Frame,
+    kernel::{Machine, Timed},
+    tables::Maps,
+};
 
 /// The entry point. Linux 5.18: earlier kernels refuse `xdp.frags`.
 #[xdp(frags)]
 fn abuser(ctx: XdpContext) -> u32 {
+    act(&ctx, &Machine::new(&ctx))
+}
+
+/// The same at the time that the first eight octets of the frame tell, which the packet path
+/// does not read. For tests that need a clock of their own; never attached.
+#[xdp(frags)]
+fn abuser_timed(ctx: XdpContext) -> u32 {
     let frame = Frame::new(&ctx);
-    let outcome = decide(&frame, &Maps);
+    let Some(time) = frame.header::<[u8; 8]>(0) else {
+        return xdp_action::XDP_ABORTED;
+    };
+    let now = KernelTime(u64::from_ne_bytes(*time));
+    act(&ctx, &Timed::new(&ctx, now))
+}
+
+/// Writes [`Clocks`] into the frame: how the daemon learns what the kernel's ticks are in
+/// nanoseconds. Never attached.
+#[xdp]
+fn abuser_clocks(ctx: XdpContext) -> u32 {
+    let (data, end) = (ctx.data(), ctx.data_end());
+    if data + size_of::<Clocks>() > end {
+        return xdp_action::XDP_ABORTED;
+    }
+    // SAFETY: the helpers have no preconditions; the frame has room, as just checked, and
+    // begins at an aligned address.
+    unsafe {
+        *(data as *mut Clocks) = Clocks {
+            jiffies: bpf_jiffies64(),
+            monotonic_ns: bpf_ktime_get_ns(),
+        };
+    }
+    xdp_action::XDP_PASS
+}
+
+#[inline(always)]
+fn act(ctx: &XdpContext, kernel: &impl Kernel) -> u32 {
+    let frame = Frame::new(ctx);
+    let outcome = decide(&frame, &Maps, kernel);
     Maps::count(outcome, &frame);
     match outcome {
         Outcome::Malformed => {
             // Not an event: nobody is to blame for what cannot be read.
             debug!(
-                &ctx,
+                ctx,
                 "malformed frame of {} bytes on interface {}",
                 frame.length(),
                 frame.interface()

@@ -4,30 +4,43 @@ use core::ptr::NonNull;
 
 use abuser_common::{
     atomic::{Shared, Word},
-    bucket::Bucket,
+    bucket::{self, Key, Set},
     event::Event,
-    gate::{EventOutcome, EventStats},
+    gate::{EVENT_SLOTS, EventOutcome, EventStats, SourceStats, TALLY_SLOTS, Tally},
     gcra::KernelTime,
     layout::{
-        BANKS, Ban, BucketKey, EVENTS_BYTES, Limit, LimitCounters, LimitOutcome, MAX_ALLOWED,
-        MAX_BANS, MAX_BUCKETS, MAX_LIMITS, Outcome, PORTS_PER_BANK, PROTOCOLS_PER_BANK,
-        ProtocolLimits, Settings, Traffic,
+        BANKS, Ban, EVENTS_BYTES, Host, Limit, LimitCounters, LimitOutcome, MAX_ALLOWED, MAX_BANS,
+        MAX_LIMITS, Outcome, PORTS_PER_BANK, PROTOCOLS_PER_BANK, ProtocolLimits, Scales, Settings,
+        Traffic,
     },
     packet::Bytes as _,
-    prefix::{Lengths, List, PrefixKey, Source},
-    verdict::{BanMet, ChargeRequest, Charged, Tables},
+    prefix::{
+        FILTER_BITS, Family, HINTS, LengthMask, Lengths, List, PrefixKey, Source, hint_index,
+    },
+    verdict::{
+        Tables,
+        limits::{ChargeRequest, Charged},
+        prefixes::BanMet,
+    },
+    verified,
 };
 use aya_ebpf::{
-    bindings::BPF_NOEXIST,
-    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
-    helpers::bpf_ktime_get_ns,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
+    btf_maps::{Array, HashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
 
 use crate::{bytes::Frame, subprograms};
 
+/// The daemon maps the array into its memory.
+const MAPPED: usize = BPF_F_MMAPABLE as usize;
+/// Entries take memory as they come.
+const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
+
 #[btf_map]
 static SETTINGS: Array<Settings, 1> = Array::new();
+#[btf_map]
+static HOST: Array<Host, 1> = Array::new();
 #[btf_map]
 static PROTOCOLS: Array<ProtocolLimits, { (BANKS * PROTOCOLS_PER_BANK) as usize }> = Array::new();
 #[btf_map]
@@ -35,37 +48,43 @@ static PORTS: Array<u64, { (BANKS * PORTS_PER_BANK) as usize }> = Array::new();
 #[btf_map]
 static LIMITS: Array<Limit, { (BANKS * MAX_LIMITS) as usize }> = Array::new();
 #[btf_map]
-static BUCKETS: LruHashMap<BucketKey, Bucket, { MAX_BUCKETS as usize }> = LruHashMap::new();
+static SCALES: Array<Scales, 1> = Array::new();
 #[btf_map]
-static BANS: HashMap<PrefixKey, Ban, { MAX_BANS as usize }> = HashMap::new();
+static BUCKETS: Array<Set, { 1 << bucket::SET_BITS }, MAPPED> = Array::new();
 #[btf_map]
-static ALLOWED: HashMap<PrefixKey, u64, { MAX_ALLOWED as usize }> = HashMap::new();
+static VERIFIED: Array<Set, { 1 << verified::SET_BITS }, MAPPED> = Array::new();
 #[btf_map]
-static LENGTHS: Array<Lengths, 2> = Array::new();
+static BANS: HashMap<PrefixKey, Ban, { MAX_BANS as usize }, ON_DEMAND> = HashMap::new();
+#[btf_map]
+static ALLOWED: HashMap<PrefixKey, u64, { MAX_ALLOWED as usize }, ON_DEMAND> = HashMap::new();
+#[btf_map]
+static LENGTHS: Array<Lengths, 2, MAPPED> = Array::new();
+#[btf_map]
+static HINTS_IPV4: Array<u64, { (2 * HINTS) as usize }, MAPPED> = Array::new();
+#[btf_map]
+static HINTS_IPV6: Array<LengthMask, { (2 * HINTS) as usize }, MAPPED> = Array::new();
+#[btf_map]
+static FILTER: Array<u64, { 1 << (FILTER_BITS - u64::BITS.ilog2()) }, MAPPED> = Array::new();
 #[btf_map]
 static OUTCOMES: PerCpuArray<Traffic, { Outcome::ALL.len() }> = PerCpuArray::new();
 #[btf_map]
 static LIMIT_COUNTERS: PerCpuArray<LimitCounters, { (BANKS * MAX_LIMITS) as usize }> =
     PerCpuArray::new();
 #[btf_map]
+static EVENT_TIMES: Array<u64, { EVENT_SLOTS as usize }> = Array::new();
+#[btf_map]
+static TALLIES: PerCpuArray<Tally, { TALLY_SLOTS as usize }> = PerCpuArray::new();
+#[btf_map]
 static EVENT_STATS: PerCpuArray<EventStats, 1> = PerCpuArray::new();
 #[btf_map]
+static SOURCE_STATS: PerCpuArray<SourceStats, 1> = PerCpuArray::new();
+#[btf_map]
 static EVENTS: RingBuf<(), { EVENTS_BYTES as usize }> = RingBuf::new();
-
-/// A new source's bucket. In read-only data: built on the stack it would be a `memset`,
-/// which libbpf's loader takes for a global function and refuses.
-static FULL: Bucket = Bucket::FULL;
 
 /// The maps.
 pub(crate) struct Maps;
 
 impl Maps {
-    /// Whether the allow list has exactly this prefix.
-    #[inline(always)]
-    pub(crate) fn allows_prefix(prefix: &PrefixKey) -> bool {
-        ALLOWED.get_ptr(prefix).is_some()
-    }
-
     /// Counts what became of a packet.
     #[inline(always)]
     pub(crate) fn count(outcome: Outcome, frame: &Frame<'_>) {
@@ -77,6 +96,22 @@ impl Maps {
             }
         }
     }
+
+    /// The time of a tick of the kernel.
+    #[inline(always)]
+    pub(crate) fn tick_time(jiffies: u64) -> KernelTime {
+        HOST.get(0)
+            .map_or_else(KernelTime::default, |host| host.tick_time(jiffies))
+    }
+}
+
+/// Changes this CPU's own statistics.
+#[inline(always)]
+fn with_source_stats<R: Default>(change: impl FnOnce(&mut SourceStats) -> R) -> R {
+    SOURCE_STATS
+        .get_ptr_mut(0)
+        // SAFETY: the slot is this CPU's own.
+        .map_or_else(R::default, |stats| change(unsafe { &mut *stats }))
 }
 
 impl Tables for Maps {
@@ -92,9 +127,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn now(&self) -> KernelTime {
-        // SAFETY: the helper has no preconditions.
-        KernelTime(unsafe { bpf_ktime_get_ns() })
+    fn key(&self) -> Key {
+        HOST.get(0).map_or_else(Key::default, |host| host.key)
     }
 
     #[inline(always)]
@@ -103,11 +137,32 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn hints(&self, list: List, source: &Source) -> LengthMask {
+        let index = hint_index(list, source);
+        match source.family {
+            Family::V4 => [HINTS_IPV4.get(index).copied().unwrap_or_default(), 0, 0],
+            Family::V6 => HINTS_IPV6.get(index).copied().unwrap_or_default(),
+        }
+    }
+
+    #[inline(always)]
+    fn filter(&self, bit: u32) -> bool {
+        FILTER
+            .get(bit / u64::BITS)
+            .is_some_and(|word| word >> (bit % u64::BITS) & 1 != 0)
+    }
+
+    #[inline(always)]
     fn ban(&self, prefix: &PrefixKey) -> Option<Shared<'_, Ban>> {
         let ban = NonNull::new(BANS.get_ptr_mut(prefix)?)?;
-        // SAFETY: a preallocated hash map's values stay valid while the program runs; the
+        // SAFETY: the kernel frees an entry only after the program is done with it; the
         // daemon changes one only as a whole, through the map.
         Some(unsafe { Shared::new(ban) })
+    }
+
+    #[inline(always)]
+    fn is_listed(&self, prefix: &PrefixKey) -> bool {
+        ALLOWED.get_ptr(prefix).is_some()
     }
 
     #[inline(always)]
@@ -121,27 +176,25 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn limit(&self, index: u32) -> Option<Limit> {
-        LIMITS.get(index).copied()
+    fn limit(&self, index: u32) -> Option<&Limit> {
+        LIMITS.get(index)
     }
 
     #[inline(always)]
-    fn bucket(&self, key: &BucketKey) -> Option<Shared<'_, Bucket>> {
-        let bucket = if let Some(bucket) = BUCKETS.get_ptr_mut(key) {
-            bucket
-        } else {
-            // If another CPU makes the bucket first, this fails and the look-up finds the
-            // other's: there is never a second bucket to spend from.
-            #[expect(
-                clippy::needless_borrows_for_generic_args,
-                reason = "by value it would be built on the stack"
-            )]
-            let _lost_race = BUCKETS.insert(key, &FULL, u64::from(BPF_NOEXIST));
-            BUCKETS.get_ptr_mut(key)?
-        };
-        // SAFETY: an LRU hash map is preallocated, so the memory stays a bucket. If it is
-        // evicted under our hands, one packet may charge the slot's next owner.
-        Some(unsafe { Shared::new(NonNull::new(bucket)?) })
+    fn scales(&self) -> Option<&Scales> {
+        SCALES.get(0)
+    }
+
+    #[inline(always)]
+    fn buckets(&self, set: u32) -> Option<Shared<'_, Set>> {
+        // SAFETY: an array's slot lives as long as the program; all change it by words.
+        Some(unsafe { Shared::new(NonNull::new(BUCKETS.get_ptr_mut(set)?)?) })
+    }
+
+    #[inline(always)]
+    fn verified(&self, set: u32) -> Option<Shared<'_, Set>> {
+        // SAFETY: as above.
+        Some(unsafe { Shared::new(NonNull::new(VERIFIED.get_ptr_mut(set)?)?) })
     }
 
     #[inline(always)]
@@ -150,6 +203,35 @@ impl Tables for Maps {
             // SAFETY: the slot is this CPU's own.
             unsafe { (*counters).count(outcome) };
         }
+    }
+
+    #[inline(always)]
+    fn count_eviction(&self) {
+        with_source_stats(|stats| stats.evictions += 1);
+    }
+
+    #[inline(always)]
+    fn take_lookup(&self, now: KernelTime) -> bool {
+        with_source_stats(|stats| stats.take_lookup(now))
+    }
+
+    #[inline(always)]
+    fn count_connected(&self) {
+        with_source_stats(|stats| stats.connected += 1);
+    }
+
+    #[inline(always)]
+    fn event_time(&self, slot: u32) -> Option<Word<'_>> {
+        // SAFETY: an array's slot lives as long as the program, and is one word.
+        Some(unsafe { Word::new(EVENT_TIMES.get_ptr_mut(slot)?) })
+    }
+
+    #[inline(always)]
+    fn tally(&self, number: u32, change: impl FnOnce(&mut Tally) -> u64) -> u64 {
+        TALLIES
+            .get_ptr_mut(number)
+            // SAFETY: the slot is this CPU's own.
+            .map_or(0, |tally| change(unsafe { &mut *tally }))
     }
 
     #[inline(always)]
@@ -181,18 +263,13 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn meet_ban(&self, source: &Source) -> BanMet {
-        subprograms::call_meet_ban(source)
+    fn meet_ban(&self, source: &Source, now: KernelTime) -> BanMet {
+        subprograms::call_meet_ban(source, now)
     }
 
     #[inline(always)]
-    fn meet_ban_of(&self, source: &Source, length: u8) -> BanMet {
-        subprograms::call_meet_ban_of(source, length)
-    }
-
-    #[inline(always)]
-    fn allows(&self, source: &Source, length: u8) -> bool {
-        subprograms::call_allows(source, length)
+    fn meet_ban_of(&self, source: &Source, length: u8, now: KernelTime) -> BanMet {
+        subprograms::call_meet_ban_of(source, length, now)
     }
 
     #[inline(always)]
@@ -201,7 +278,17 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn allows(&self, source: &Source, length: u8) -> bool {
+        subprograms::call_allows(source, length)
+    }
+
+    #[inline(always)]
     fn charge(&self, request: &ChargeRequest) -> Charged {
         subprograms::call_charge(request)
+    }
+
+    #[inline(always)]
+    fn check(&self, request: &ChargeRequest) -> Charged {
+        subprograms::call_check(request)
     }
 }

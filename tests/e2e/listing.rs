@@ -83,7 +83,7 @@ fn limits_are_told_as_they_were_configured() {
     let (_namespace, daemon) = daemon_on_lo(LIMITS);
     let limits = daemon.json(&["limits"]);
     let counted = |limit: &Value| {
-        ["conforming", "dropped", "observed", "allowed", "contended"]
+        ["passed", "dropped", "observed", "allowed", "contended"]
             .into_iter()
             .all(|key| limit[key].is_u64())
     };
@@ -103,7 +103,7 @@ fn limits_are_told_as_they_were_configured() {
             "action",
             "ipv4_prefix",
             "ipv6_prefix",
-            "conforming",
+            "passed",
             "dropped",
             "observed",
             "allowed",

@@ -34,7 +34,7 @@ fn a_client_within_the_limit_loses_nothing() {
     assert_eq!(settled(&server, Wire::CLIENT_V4), 1600);
 
     let limits = daemon.json(&["limits"]);
-    assert_eq!(number(&limits, "/0/conforming"), 1600);
+    assert_eq!(number(&limits, "/0/passed"), 1600);
     assert_eq!(number(&limits, "/0/dropped"), 0);
 }
 
@@ -65,7 +65,7 @@ fn a_flood_is_cut_to_the_rate_and_a_client_beside_it_loses_nothing() {
     // Every packet is accounted for.
     assert_eq!(outcome(&daemon, "dropped_limit"), flooded.sent - arrived);
     let limits = daemon.json(&["limits"]);
-    assert_eq!(number(&limits, "/0/conforming"), arrived + 1500);
+    assert_eq!(number(&limits, "/0/passed"), arrived + 1500);
     assert_eq!(number(&limits, "/0/dropped"), flooded.sent - arrived);
 }
 
@@ -101,6 +101,6 @@ rate = "1/h"
     let daemon = Daemon::start(&wire.server, &config(elsewhere));
     assert_eq!(deliver(&wire, &server, Wire::CLIENT_V4, 200), 200);
     let limits = daemon.json(&["limits"]);
-    assert_eq!(number(&limits, "/0/conforming"), 0);
-    assert_eq!(number(&limits, "/1/conforming"), 0);
+    assert_eq!(number(&limits, "/0/passed"), 0);
+    assert_eq!(number(&limits, "/1/passed"), 0);
 }

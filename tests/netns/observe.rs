@@ -63,5 +63,5 @@ maxretry = 1
     assert_eq!(banned(&daemon), ["192.0.2.10/32"]);
     let limits = daemon.json(&["limits"]);
     assert_eq!(number(&limits, "/0/dropped"), 0);
-    assert_eq!(number(&limits, "/0/conforming"), 10);
+    assert_eq!(number(&limits, "/0/passed"), 10);
 }

@@ -13,11 +13,11 @@ use std::{
 
 /// Removes folders if this process dies before this is dropped.
 #[derive(Debug)]
-pub(crate) struct Janitor(Child);
+pub struct Janitor(Child);
 
 impl Janitor {
     /// `folders` are removed, with all they contain, should this process be killed.
-    pub(crate) fn hire(folders: &[&Path]) -> io::Result<Self> {
+    pub fn hire(folders: &[&Path]) -> io::Result<Self> {
         // A line means that all is well. The wait lets killed children let go first.
         let script = r#"read -r line || { sleep 0.5; rm -rf -- "$@"; }"#;
         Command::new("sh")

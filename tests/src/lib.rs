@@ -25,6 +25,7 @@ mod wire;
 pub use binary::abuser_binary;
 pub use command::CommandOutput;
 pub use daemon::Daemon;
+pub use janitor::Janitor;
 pub use link::{Interface, XdpAttachment, veth};
 pub use netns::Namespace;
 pub use packet::Packet;

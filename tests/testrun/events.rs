@@ -35,7 +35,10 @@ fn a_flood_of_one_source_is_one_event_a_second_that_stands_for_all() {
         first.source.address(),
         Some("203.0.113.7".parse().expect("an address"))
     );
-    assert_eq!((first.protocol, first.port, first.has_port), (TCP, 443, 1));
+    assert_eq!(
+        (first.protocol, first.port, first.has_port()),
+        (TCP, 443, true)
+    );
     assert_eq!(first.tcp_flags, testkit::packet::flags::SYN);
     assert_eq!((first.drops, first.prefix), (1, 32));
     assert_eq!(first.length as usize, frame.len());
@@ -138,8 +141,8 @@ fn a_ban_counts_its_hits_and_its_events_carry_its_number() {
     };
     assert_eq!(event.reason(), Some(Reason::Ban));
     assert_eq!(
-        (event.cause, event.drops, event.protocol, event.has_port),
-        (42, 1, 47, 0)
+        (event.cause, event.drops, event.protocol, event.has_port()),
+        (42, 1, 47, false)
     );
     let ban = kernel.ban_of("203.0.113.0/24").expect("the ban");
     assert_eq!(ban.hits.total, 100);

@@ -12,7 +12,7 @@ use abuser::{
 use abuser_common::{
     event::Event,
     layout::{AllowOrigin, Ban, LimitCounters, Outcome},
-    model::Model,
+    model::{Machine, Model},
     prefix::PrefixKey,
 };
 use aya::{
@@ -29,6 +29,8 @@ pub(crate) const XDP_PASS: u32 = 2;
 pub(crate) struct Kernel {
     dataplane: Option<Dataplane>,
     pub(crate) model: Model,
+    /// The host's clock and connections.
+    pub(crate) machine: Machine,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -60,6 +62,7 @@ impl Kernel {
         Self {
             dataplane: Some(dataplane.unwrap_or_else(|error| panic!("{error}"))),
             model: model(&config),
+            machine: Machine::default(),
             _runtime: runtime,
         }
     }
@@ -76,8 +79,8 @@ impl Kernel {
             id,
             ..Ban::default()
         };
-        let (table, lengths) = self.dataplane().bans();
-        table.insert(lengths, &key, ban).expect("a ban");
+        let (table, hints) = self.dataplane().bans();
+        table.insert(hints, &key, ban).expect("a ban");
         self.model.add_ban(key, ban);
     }
 
@@ -93,9 +96,9 @@ impl Kernel {
     /// Allows a prefix, in the kernel and on the host.
     pub(crate) fn allow(&mut self, prefix: &str) {
         let key = key(prefix);
-        let (table, lengths) = self.dataplane().allowed();
+        let (table, hints) = self.dataplane().allowed();
         table
-            .insert(lengths, &key, AllowOrigin::Command as u64)
+            .insert(hints, &key, AllowOrigin::Command as u64)
             .expect("an allow entry");
         self.model.add_allow(key);
     }
@@ -206,7 +209,9 @@ fn model(config: &Config) -> Model {
         ports,
     } = Compiled::new(&config.limits);
     let mut model = Model::default();
-    model.limits = (0..).zip(limits).collect();
+    for (index, limit) in (0..).zip(limits) {
+        model.add_limit(index, limit);
+    }
     model.protocols = (0..).zip(protocols).collect();
     model.ports = (0..).zip(ports).collect();
     model

@@ -1,6 +1,6 @@
-//! `cargo xtask build-ebpf`: the XDP program, from source to the committed object.
+//! `cargo xtask build-ebpf`: the XDP programs, from source to the committed objects.
 //!
-//! The object is committed so that building `abuser` takes nothing but stable Rust. That
+//! The objects are committed so that building takes nothing but stable Rust. That
 //! is only honest if anyone can rebuild it: paths of the building machine are mapped away,
 //! the tools are recorded, and `--check` compares a fresh build with the committed bytes.
 
@@ -12,9 +12,11 @@ use crate::{
     counts::Counts,
     machine::is_root,
     object_file::{self, Stripped},
+    objects::{OBJECTS, Object},
     process,
     record::{Record, sha256},
     toolchain::Toolchain,
+    verifier,
     workspace::Workspace,
 };
 
@@ -26,13 +28,13 @@ const TRIPLE: &str = "bpfel-unknown-none";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Build beside the committed object and fail unless it is the same
+    /// Build beside the committed objects and fail unless they are the same
     #[arg(long)]
     check: bool,
 }
 
-/// What a check found.
-#[derive(Debug)]
+/// What a check found, the best first.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Checked {
     /// The fresh object is the committed one, byte for byte.
     Identical,
@@ -45,14 +47,15 @@ pub(crate) enum Checked {
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     if !args.check {
         let toolchain = Toolchain::find(workspace, None)?;
-        let built = build(workspace, &toolchain)?;
-        fs::write(workspace.object(), &built.bytes)
-            .with_context(|| format!("write {}", workspace.object().display()))?;
-        Record::new(&toolchain, &built.bytes).write(&workspace.record())?;
-        println!(
-            "wrote {} and its record; commit both",
-            workspace.object().display()
-        );
+        println!("building with {toolchain}");
+        for object in &OBJECTS {
+            let built = build(workspace, object, &toolchain)?;
+            let file = object.committed(workspace);
+            fs::write(&file, &built.bytes).with_context(|| format!("write {}", file.display()))?;
+            Record::new(&toolchain, &built.bytes).write(workspace, object)?;
+            println!("wrote {} and its record; commit both", file.display());
+            print_verified(&built.bytes)?;
+        }
         return Ok(ExitCode::SUCCESS);
     }
     Ok(match check(workspace, &mut Counts::default())? {
@@ -66,38 +69,50 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     })
 }
 
-/// Rebuilds the object and holds it against the committed one.
+/// Rebuilds every object and holds it against the committed one; what is worst counts.
 pub(crate) fn check(workspace: &Workspace, counts: &mut Counts) -> Result<Checked> {
-    let record = Record::read(&workspace.record())?;
-    let committed = fs::read(workspace.object()).with_context(|| {
+    let mut worst = Checked::Identical;
+    for object in &OBJECTS {
+        worst = worst.max(check_object(workspace, object, counts)?);
+    }
+    Ok(worst)
+}
+
+fn check_object(workspace: &Workspace, object: &Object, counts: &mut Counts) -> Result<Checked> {
+    let record = Record::read(workspace, object)?;
+    let file = object.committed(workspace);
+    let committed = fs::read(&file).with_context(|| {
         format!(
             "read the committed object, {}; `cargo xtask build-ebpf` makes it",
-            workspace.object().display()
+            file.display()
         )
     })?;
     if sha256(&committed) != record.sha256 {
         bail!(
             "{} is not the object that {} describes: its SHA-256 is {}, the record says {}. Run `cargo xtask build-ebpf` and commit both",
-            workspace.object().display(),
-            workspace.record().display(),
+            file.display(),
+            object.record(workspace).display(),
             sha256(&committed),
             record.sha256
         );
     }
     let toolchain = Toolchain::find(workspace, Some(&record))?;
-    let built = build(workspace, &toolchain)?;
+    println!("building with {toolchain}");
+    let built = build(workspace, object, &toolchain)?;
     if built.bytes == committed {
         println!("the fresh object is the committed one, byte for byte");
+        print_verified(&built.bytes)?;
         return Ok(Checked::Identical);
     }
-    let fresh = workspace.ebpf_target().join("abuser.bpf.o");
+    let fresh = workspace.ebpf_target().join(object.file_name());
     fs::write(&fresh, &built.bytes).with_context(|| format!("write {}", fresh.display()))?;
     let differences = record.tool_differences(&Record::new(&toolchain, &built.bytes));
     if differences.is_empty() {
         bail!(
-            "the same tools made another object than the committed one ({} bytes, committed: {}): the sources have changed since. Run `cargo xtask build-ebpf` and commit abuser-ebpf/abuser.bpf.o with its record. The fresh object is {}",
+            "the same tools made another object than the committed one ({} bytes, committed: {}): the sources have changed since. Run `cargo xtask build-ebpf` and commit {} with its record. The fresh object is {}",
             built.bytes.len(),
             committed.len(),
+            object.path(),
             fresh.display()
         );
     }
@@ -105,20 +120,35 @@ pub(crate) fn check(workspace: &Workspace, counts: &mut Counts) -> Result<Checke
         "the committed object was made with other tools, so the bytes cannot be compared:\n  {}",
         differences.join("\n  ")
     );
+    print_verified(&built.bytes)?;
     if !is_root() {
         return Ok(Checked::OtherToolsUntested);
     }
-    println!("running the kernel tests on the fresh object instead");
-    let mut tests = process::cargo(workspace);
-    tests.args(["test", "-p", "abuser-tests", "--test", "testrun"]);
-    tests.env("ABUSER_BPF_OBJECT", &fresh);
-    process::run_tests(&mut tests, counts)?;
+    // The bench's programs have no tests: that they load is what can be said of them.
+    if object.is_main {
+        println!("running the kernel tests on the fresh object instead");
+        let mut tests = process::cargo(workspace);
+        tests.args(["test", "-p", "abuser-tests", "--test", "testrun"]);
+        tests.env("ABUSER_BPF_OBJECT", &fresh);
+        process::run_tests(&mut tests, counts)?;
+    }
     Ok(Checked::OtherToolsPassed)
 }
 
+/// Says how far an object's programs are from the verifier's limit.
+fn print_verified(object: &[u8]) -> Result<()> {
+    if !is_root() {
+        println!("not loaded, so the verifier's steps are not counted: that takes root");
+        return Ok(());
+    }
+    for verified in verifier::verify(object)? {
+        println!("{verified}");
+    }
+    Ok(())
+}
+
 /// Compiles, links and strips; says what came out.
-fn build(workspace: &Workspace, toolchain: &Toolchain) -> Result<Stripped> {
-    println!("building with {toolchain}");
+fn build(workspace: &Workspace, object: &Object, toolchain: &Toolchain) -> Result<Stripped> {
     let mut command = Command::new(&toolchain.compiler.cargo);
     clean_environment(&mut command);
     command
@@ -127,7 +157,7 @@ fn build(workspace: &Workspace, toolchain: &Toolchain) -> Result<Stripped> {
             "build",
             "--release",
             "-p",
-            "abuser-ebpf",
+            object.package,
             "-Zbuild-std=core",
             "--target",
             TRIPLE,
@@ -138,14 +168,18 @@ fn build(workspace: &Workspace, toolchain: &Toolchain) -> Result<Stripped> {
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", flags(workspace, toolchain));
     process::run(&mut command).with_context(|| {
-        format!("the XDP program was not built; the compiler's messages are above. The tools were {toolchain}")
+        format!(
+            "{} was not built; the compiler's messages are above. The tools were {toolchain}",
+            object.package
+        )
     })?;
-    let linked = workspace.ebpf_target().join(TRIPLE).join("release/abuser");
+    let linked = object.linked(&workspace.ebpf_target().join(TRIPLE).join("release"));
     let bytes = fs::read(&linked).with_context(|| format!("read {}", linked.display()))?;
     let stripped =
         object_file::strip_dwarf(&bytes).with_context(|| format!("strip {}", linked.display()))?;
     println!(
-        "abuser.bpf.o: {} bytes ({} with DWARF), {} sections, SHA-256 {}",
+        "{}: {} bytes ({} with DWARF), {} sections, SHA-256 {}",
+        object.file_name(),
         stripped.bytes.len(),
         bytes.len(),
         stripped.sections,

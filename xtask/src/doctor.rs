@@ -1,6 +1,11 @@
 //! `cargo xtask doctor`: what this machine has, what it lacks, and how to get it.
 
-use std::{path::Path, process::Command, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context as _, Result};
 
 use crate::{
     compiler::{self, Compiler},
@@ -8,7 +13,7 @@ use crate::{
     machine::{is_mounted, is_root, kernel_release, on_path},
     process,
     rustc_version::{Release, RustcVersion},
-    toolchain::Toolchain,
+    toolchain::{self, Toolchain},
     workspace::Workspace,
 };
 
@@ -45,15 +50,21 @@ enum Finding {
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> ExitCode {
-    if args.fix
-        && let Err(error) = Toolchain::ensure(workspace, None)
-    {
+    if args.fix {
         // The report still follows: it shows how far this came.
-        eprintln!("error: {error:#}\n");
+        for error in [
+            Toolchain::ensure(workspace, None).map(|_| ()).err(),
+            ensure_nftables().err(),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            eprintln!("error: {error:#}\n");
+        }
     }
     let mut findings = vec![rust(workspace), component("rustfmt"), component("clippy")];
     findings.extend(ebpf_tools(workspace));
-    findings.extend([kernel(), btf(), bpffs(), root()]);
+    findings.extend([kernel(), btf(), bpffs(), root(), nftables()]);
     let mut complete = true;
     for finding in &findings {
         match finding {
@@ -237,6 +248,33 @@ fn bpffs() -> Finding {
     Finding::Note {
         what,
         detail: format!("not mounted on {}: abuser mounts it", folder.display()),
+    }
+}
+
+/// Debian keeps `nft` where only root's `PATH` has it.
+fn nft() -> Option<PathBuf> {
+    on_path("nft").or_else(|| Some(PathBuf::from("/usr/sbin/nft")).filter(|nft| nft.is_file()))
+}
+
+fn ensure_nftables() -> Result<()> {
+    if nft().is_some() || on_path("apt-get").is_none() {
+        return Ok(());
+    }
+    toolchain::apt_install(&["nftables"]).context("install nftables")
+}
+
+fn nftables() -> Finding {
+    let what = "nft".to_owned();
+    match nft() {
+        Some(nft) => Finding::Present {
+            what,
+            detail: nft.display().to_string(),
+        },
+        None => Finding::Missing {
+            what,
+            purpose: "measure abuser against nftables (cargo xtask bench)",
+            remedy: "apt-get install nftables, or your distribution's package".to_owned(),
+        },
     }
 }
 

@@ -1,9 +1,10 @@
 //! The project's verbs, so that building, checking and trying `abuser` need no lore:
-//! `cargo xtask doctor`, `build-ebpf`, `test` and `demo`.
+//! `cargo xtask doctor`, `build-ebpf`, `test`, `demo` and `bench`.
 //!
 //! The XDP program needs a compiler and a linker that most machines lack, so every verb
 //! looks for its tools first and names the command that gets a missing one.
 
+mod bench;
 mod build_ebpf;
 mod compiler;
 mod counts;
@@ -12,11 +13,13 @@ mod doctor;
 mod linker;
 mod machine;
 mod object_file;
+mod objects;
 mod process;
 mod record;
 mod rustc_version;
 mod test;
 mod toolchain;
+mod verifier;
 mod workspace;
 
 use std::process::ExitCode;
@@ -40,12 +43,14 @@ struct Cli {
 enum Verb {
     /// Say what this machine has, what is missing and how to get it
     Doctor(doctor::Args),
-    /// Build the XDP program into abuser-ebpf/abuser.bpf.o
+    /// Build the XDP programs into the objects that are committed
     BuildEbpf(build_ebpf::Args),
     /// Run every check and test, as CI does
     Test(test::Args),
     /// Try abuser on interfaces of its own, with traffic to stop
     Demo(demo::Args),
+    /// Measure abuser against its budgets and against what it replaces
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +59,7 @@ fn main() -> ExitCode {
         Verb::Doctor(args) => Ok(doctor::run(&workspace, &args)),
         Verb::BuildEbpf(args) => build_ebpf::run(&workspace, &args),
         Verb::Test(args) => Ok(test::run(&workspace, &args)),
+        Verb::Bench(args) => bench::run(&workspace, &args),
         Verb::Demo(args) => demo::run(args).map(|()| ExitCode::SUCCESS),
     });
     match outcome {

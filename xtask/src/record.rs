@@ -3,20 +3,15 @@
 //! Two builds of one source agree byte for byte if the tools are the same, and cannot be
 //! expected to otherwise. The record tells the two cases apart.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::{build_ebpf::CPU, linker, toolchain::Toolchain};
+use crate::{build_ebpf::CPU, linker, objects::Object, toolchain::Toolchain, workspace::Workspace};
 
-const PREAMBLE: &str = "\
-# Made by `cargo xtask build-ebpf` together with abuser.bpf.o: the tools that built it.
-# `cargo xtask build-ebpf --check` rebuilds and compares.
-";
-
-/// What `abuser.bpf.toml` holds.
+/// What is written beside an object, as `abuser.bpf.toml` beside `abuser.bpf.o`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Record {
@@ -30,7 +25,7 @@ pub(crate) struct Record {
     /// The file name of the linker's LLVM.
     pub(crate) bpf_linker_llvm: String,
     pub(crate) target_cpu: String,
-    /// Of `abuser.bpf.o`.
+    /// Of the object.
     pub(crate) sha256: String,
 }
 
@@ -49,8 +44,10 @@ impl Record {
         }
     }
 
-    pub(crate) fn read(file: &Path) -> Result<Self> {
-        let text = fs::read_to_string(file).with_context(|| {
+    /// The record beside a committed object.
+    pub(crate) fn read(workspace: &Workspace, object: &Object) -> Result<Self> {
+        let file = object.record(workspace);
+        let text = fs::read_to_string(&file).with_context(|| {
             format!(
                 "read the record of the committed object, {}; `cargo xtask build-ebpf` makes both",
                 file.display()
@@ -64,10 +61,16 @@ impl Record {
         })
     }
 
-    pub(crate) fn write(&self, file: &Path) -> Result<()> {
+    /// Writes it beside the object.
+    pub(crate) fn write(&self, workspace: &Workspace, object: &Object) -> Result<()> {
+        let file = object.record(workspace);
         let text = toml::to_string(self).context("write the toolchain record as TOML")?;
-        fs::write(file, format!("{PREAMBLE}{text}"))
-            .with_context(|| format!("write {}", file.display()))
+        let preamble = format!(
+            "# Made by `cargo xtask build-ebpf` together with {}: the tools that built it.\n\
+             # `cargo xtask build-ebpf --check` rebuilds and compares.\n",
+            object.file_name()
+        );
+        fs::write(&file, preamble + &text).with_context(|| format!("write {}", file.display()))
     }
 
     /// What differs between the tools of two records; empty if they are the same.

@@ -5,6 +5,7 @@
 //! in CI it fails the run.
 
 use std::{
+    iter,
     path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
@@ -16,6 +17,7 @@ use crate::{
     build_ebpf::{self, Checked},
     counts::Counts,
     machine::{is_ci, is_root},
+    objects::OBJECTS,
     process,
     record::Record,
     toolchain::Toolchain,
@@ -40,13 +42,49 @@ struct Step {
 
 enum Action {
     Tools,
-    /// Environment and arguments.
-    Cargo(
-        &'static [(&'static str, &'static str)],
-        &'static [&'static str],
-    ),
-    Tests(&'static [&'static str]),
+    Cargo(&'static [(&'static str, &'static str)], Cargo),
+    Tests(Cargo),
     ObjectCheck,
+}
+
+/// A cargo command: `cargo VERB PACKAGES REST`.
+struct Cargo(&'static str, Packages, &'static [&'static str]);
+
+/// What a cargo command is about. Every step names the same packages where it can: cargo
+/// chooses the features of what they depend on by that, and would build it all again for
+/// another choice.
+#[derive(Clone, Copy)]
+enum Packages {
+    /// The command has its own way to say it.
+    Unnamed,
+    /// All that is built for the host.
+    Host,
+    /// All that is built for the BPF target.
+    Bpf,
+    One(&'static str),
+}
+
+impl Packages {
+    fn arguments(self) -> Vec<&'static str> {
+        let bpf = |flag| {
+            OBJECTS
+                .iter()
+                .flat_map(move |object| [flag, object.package])
+        };
+        match self {
+            Self::Unnamed => Vec::new(),
+            Self::Host => iter::once("--workspace").chain(bpf("--exclude")).collect(),
+            Self::Bpf => bpf("-p").collect(),
+            Self::One(package) => vec!["-p", package],
+        }
+    }
+}
+
+impl Cargo {
+    fn arguments(&self) -> Vec<&'static str> {
+        let Self(verb, packages, rest) = self;
+        [&[*verb][..], &packages.arguments(), rest].concat()
+    }
 }
 
 enum Outcome {
@@ -58,8 +96,6 @@ const NO_ENV: &[(&str, &str)] = &[];
 
 const NEEDS_ROOT: &str = "it takes root to load XDP programs and make namespaces";
 
-/// Every step names the same packages where it can: cargo chooses the features of what
-/// they depend on by that, and would build it all again for another choice.
 const STEPS: &[Step] = &[
     Step {
         name: "tools",
@@ -71,7 +107,10 @@ const STEPS: &[Step] = &[
         name: "format",
         quick: true,
         needs_root: false,
-        action: Action::Cargo(NO_ENV, &["fmt", "--all", "--check"]),
+        action: Action::Cargo(
+            NO_ENV,
+            Cargo("fmt", Packages::Unnamed, &["--all", "--check"]),
+        ),
     },
     Step {
         name: "lints",
@@ -79,27 +118,22 @@ const STEPS: &[Step] = &[
         needs_root: false,
         action: Action::Cargo(
             NO_ENV,
-            &[
+            Cargo(
                 "clippy",
-                "--workspace",
-                "--exclude",
-                "abuser-ebpf",
-                "--all-targets",
-                "--",
-                "-D",
-                "warnings",
-            ],
+                Packages::Host,
+                &["--all-targets", "--", "-D", "warnings"],
+            ),
         ),
     },
-    // On its own: together with a crate that uses std it would be a second panic handler.
+    // On their own: together with a crate that uses std they would be a second panic handler.
     // For the host, whose core cannot unwind without std either.
     Step {
-        name: "lints of the XDP program",
+        name: "lints of the XDP programs",
         quick: true,
         needs_root: false,
         action: Action::Cargo(
             &[("CARGO_PROFILE_DEV_PANIC", "abort")],
-            &["clippy", "-p", "abuser-ebpf", "--", "-D", "warnings"],
+            Cargo("clippy", Packages::Bpf, &["--", "-D", "warnings"]),
         ),
     },
     Step {
@@ -108,36 +142,23 @@ const STEPS: &[Step] = &[
         needs_root: false,
         action: Action::Cargo(
             &[("RUSTDOCFLAGS", "-D warnings")],
-            &[
-                "doc",
-                "--no-deps",
-                "--workspace",
-                "--exclude",
-                "abuser-ebpf",
-            ],
+            Cargo("doc", Packages::Host, &["--no-deps"]),
         ),
     },
     Step {
         name: "host tests",
         quick: true,
         needs_root: false,
-        action: Action::Tests(&[
-            "test",
-            "--workspace",
-            "--exclude",
-            "abuser-ebpf",
-            "--lib",
-            "--bins",
-        ]),
+        action: Action::Tests(Cargo("test", Packages::Host, &["--lib", "--bins"])),
     },
     Step {
         name: "documentation's examples",
         quick: true,
         needs_root: false,
-        action: Action::Tests(&["test", "--workspace", "--exclude", "abuser-ebpf", "--doc"]),
+        action: Action::Tests(Cargo("test", Packages::Host, &["--doc"])),
     },
     Step {
-        name: "committed object",
+        name: "committed objects",
         quick: false,
         needs_root: false,
         action: Action::ObjectCheck,
@@ -146,46 +167,28 @@ const STEPS: &[Step] = &[
         name: "release build",
         quick: false,
         needs_root: false,
-        action: Action::Cargo(NO_ENV, &["build", "--release", "-p", "abuser-userspace"]),
+        action: Action::Cargo(
+            NO_ENV,
+            Cargo("build", Packages::One("abuser-userspace"), &["--release"]),
+        ),
     },
     Step {
         name: "kernel tests",
         quick: false,
         needs_root: true,
-        action: Action::Tests(&[
-            "test",
-            "--workspace",
-            "--exclude",
-            "abuser-ebpf",
-            "--test",
-            "testrun",
-        ]),
+        action: Action::Tests(Cargo("test", Packages::Host, &["--test", "testrun"])),
     },
     Step {
         name: "namespace tests",
         quick: false,
         needs_root: true,
-        action: Action::Tests(&[
-            "test",
-            "--workspace",
-            "--exclude",
-            "abuser-ebpf",
-            "--test",
-            "netns",
-        ]),
+        action: Action::Tests(Cargo("test", Packages::Host, &["--test", "netns"])),
     },
     Step {
         name: "end-to-end tests",
         quick: false,
         needs_root: true,
-        action: Action::Tests(&[
-            "test",
-            "--workspace",
-            "--exclude",
-            "abuser-ebpf",
-            "--test",
-            "e2e",
-        ]),
+        action: Action::Tests(Cargo("test", Packages::Host, &["--test", "e2e"])),
     },
 ];
 
@@ -250,17 +253,18 @@ impl Action {
     fn run(&self, workspace: &Workspace, needs_root: bool, counts: &mut Counts) -> Result<Outcome> {
         match self {
             Self::Tools => {
-                let record = Record::read(&workspace.record()).ok();
+                let main = OBJECTS.iter().find(|object| object.is_main);
+                let record = main.and_then(|object| Record::read(workspace, object).ok());
                 let toolchain = Toolchain::ensure(workspace, record.as_ref())?;
                 println!("{toolchain}");
             }
-            Self::Cargo(env, arguments) => {
+            Self::Cargo(env, cargo) => {
                 let mut command = process::cargo(workspace);
-                process::run(command.args(*arguments).envs(env.iter().copied()))?;
+                process::run(command.args(cargo.arguments()).envs(env.iter().copied()))?;
             }
-            Self::Tests(arguments) => {
+            Self::Tests(cargo) => {
                 let mut command = process::cargo(workspace);
-                command.args(*arguments);
+                command.args(cargo.arguments());
                 if needs_root {
                     command.env("ABUSER_BIN", binary(workspace));
                 }
@@ -285,20 +289,19 @@ impl Step {
         match &self.action {
             Action::Tools => "cargo xtask doctor --fix".to_owned(),
             Action::ObjectCheck => "cargo xtask build-ebpf --check".to_owned(),
-            Action::Tests(arguments) if self.needs_root => {
+            Action::Tests(cargo) if self.needs_root => {
                 format!(
                     "ABUSER_BIN={} cargo {}",
                     binary(workspace).display(),
-                    arguments.join(" ")
+                    cargo.arguments().join(" ")
                 )
             }
-            Action::Cargo(env, arguments) => {
-                let env = env.iter().map(|(name, value)| format!("{name}='{value}'"));
-                let arguments = arguments.iter().map(ToString::to_string);
-                let words: Vec<_> = env.chain(["cargo".to_owned()]).chain(arguments).collect();
-                words.join(" ")
+            Action::Cargo(env, cargo) => {
+                let env = env.iter().map(|(name, value)| format!("{name}='{value}' "));
+                let env: String = env.collect();
+                format!("{env}cargo {}", cargo.arguments().join(" "))
             }
-            Action::Tests(arguments) => format!("cargo {}", arguments.join(" ")),
+            Action::Tests(cargo) => format!("cargo {}", cargo.arguments().join(" ")),
         }
     }
 }

@@ -74,18 +74,27 @@ fn ensure_compiler(workspace: &Workspace, record: Option<&Record>) -> Result<Com
     if on_path("apt-get").is_none() {
         return Err(error);
     }
-    if !is_root() {
-        bail!("{error:#}\nInstalling needs root; this is not");
-    }
     println!("{error:#}");
-    process::run(apt().arg("update")).context("fetch the lists of packages")?;
-    process::run(
-        apt().args(["install", "--yes", "--no-install-recommends", "rustc-web", "rust-web-src"]),
-    )
-    .context("install a compiler with its library's source. Where these packages do not exist: rustup toolchain install nightly --profile minimal --component rust-src")?;
+    apt_install(&["rustc-web", "rust-web-src"]).context("install a compiler with its library's source. Where these packages do not exist: rustup toolchain install nightly --profile minimal --component rust-src")?;
     let compilers = Compiler::find_all();
     compiler::choose(&compilers, workspace.rust_version, record).cloned().context(
         "Debian's packages are installed and do not fit. Instead: rustup toolchain install nightly --profile minimal --component rust-src",
+    )
+}
+
+/// Installs Debian packages.
+pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
+    if !is_root() {
+        bail!(
+            "installing {} needs root; this is not",
+            packages.join(" and ")
+        );
+    }
+    process::run(apt().arg("update")).context("fetch the lists of packages")?;
+    process::run(
+        apt()
+            .args(["install", "--yes", "--no-install-recommends"])
+            .args(packages),
     )
 }
 

@@ -1,5 +1,4 @@
-//! Where things are: the repository, its target directory, and the files that are
-//! committed beside the XDP program.
+//! Where things are: the repository and its target directory.
 
 use std::{
     env, fs,
@@ -38,16 +37,6 @@ impl Workspace {
             target,
             rust_version,
         })
-    }
-
-    /// The object that is committed.
-    pub(crate) fn object(&self) -> PathBuf {
-        self.root.join("abuser-ebpf/abuser.bpf.o")
-    }
-
-    /// The record of the tools that built [`Self::object`].
-    pub(crate) fn record(&self) -> PathBuf {
-        self.root.join("abuser-ebpf/abuser.bpf.toml")
     }
 
     /// The target directory of the BPF build: its own, so that neither build waits for

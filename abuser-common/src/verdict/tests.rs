@@ -4,9 +4,9 @@ use super::*;
 use crate::{
     gate::INTERVAL_NS,
     gcra::Rate,
-    layout::Ban,
-    model::Model,
-    packet::{TCP, UDP},
+    layout::{Count, LimitCounters},
+    model::{Machine, Model},
+    packet::{TCP, TCP_ACK, TCP_SYN, TcpTuple, UDP},
 };
 
 const START: KernelTime = KernelTime(1_000_000_000_000);
@@ -21,168 +21,288 @@ fn udp(source: [u8; 4]) -> Vec<u8> {
     frame
 }
 
-/// A model with limits on every protocol and port: packets a second and burst of each.
-fn model(limits: &[(u64, u64, u8)]) -> Model {
-    let mut model = Model::default();
-    model.now.set(START);
-    let mask = (1 << limits.len()) - 1;
-    for protocol in [TCP, UDP] {
-        let all = ProtocolLimits {
-            all: mask,
-            portless: mask,
-        };
-        model.protocols.insert(u32::from(protocol), all);
-    }
-    for (index, (rate, burst, observe)) in (0..).zip(limits) {
-        let limit = Limit {
-            rate: Rate::new(*rate, SECOND, *burst, 1).unwrap(),
-            id: 100 + index,
-            count: Count::Packets as u8,
-            observe: *observe,
-            ipv4_prefix: 32,
-            ipv6_prefix: 64,
-        };
-        model.limits.insert(index, limit);
-    }
-    model
+/// A model on a machine with a clock that stands still.
+struct Host {
+    model: Model,
+    machine: Machine,
 }
 
-fn decide_many(model: &Model, frame: &[u8], count: usize) -> Vec<Outcome> {
-    (0..count).map(|_| decide(frame, model)).collect()
+impl Host {
+    fn decide(&self, frame: &[u8]) -> Outcome {
+        decide(frame, &self.model, &self.machine)
+    }
+
+    fn decide_many(&self, frame: &[u8], count: usize) -> Vec<Outcome> {
+        (0..count).map(|_| self.decide(frame)).collect()
+    }
+
+    fn counters(&self, index: u32) -> LimitCounters {
+        let counters = self.model.limit_counters.borrow();
+        counters.get(&index).copied().unwrap_or_default()
+    }
+}
+
+fn limit(index: u32, rate: u64, burst: u64, observe: u8) -> Limit {
+    Limit {
+        rate: Rate::new(rate, SECOND, burst, 1).unwrap(),
+        id: u64::from(100 + index),
+        slot: u16::try_from(index).unwrap(),
+        count: Count::Packets as u8,
+        observe,
+        ipv4_prefix: 32,
+        ipv6_prefix: 64,
+    }
+}
+
+/// A host with limits on TCP and UDP, whatever the port: packets a second, burst, and
+/// whether each only observes.
+fn host(limits: &[(u64, u64, u8)]) -> Host {
+    let limits: Vec<_> = (0..)
+        .zip(limits)
+        .map(|(index, (rate, burst, observe))| limit(index, *rate, *burst, *observe))
+        .collect();
+    host_with(&limits)
+}
+
+fn host_with(limits: &[Limit]) -> Host {
+    let mut model = Model::default();
+    let mask = (1 << limits.len()) - 1;
+    let connections = (0..)
+        .zip(limits)
+        .filter(|(_, limit)| limit.count == Count::Connections as u8)
+        .fold(0, |mask, (number, _): (u32, _)| mask | 1 << number);
+    for protocol in [TCP, UDP] {
+        let masks = ProtocolLimits {
+            all: mask,
+            portless: mask,
+            connections,
+            exact: 0,
+        };
+        model.protocols.insert(u32::from(protocol), masks);
+    }
+    for (index, limit) in (0..).zip(limits) {
+        model.add_limit(index, *limit);
+    }
+    let machine = Machine::default();
+    machine.now.set(START);
+    Host { model, machine }
+}
+
+/// A TCP segment over IPv4 from port 40000 to port 443.
+fn tcp(source: [u8; 4], flags: u8) -> Vec<u8> {
+    let mut frame = vec![0; 12];
+    frame.extend([0x08, 0x00, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, TCP, 0, 0]);
+    frame.extend(source);
+    frame.extend([192, 0, 2, 1, 0x9c, 0x40, 0x01, 0xbb]);
+    frame.extend([0, 0, 0, 0, 0, 0, 0, 0, 0x50, flags, 0, 0, 0, 0, 0, 0]);
+    frame
+}
+
+/// Makes the connection that [`tcp`] segments of this source belong to.
+fn connect(host: &Host, source: [u8; 4]) {
+    let [a, b, c, d] = source;
+    let octets = [a, b, c, d, 192, 0, 2, 1, 0x9c, 0x40, 0x01, 0xbb];
+    let mut connections = host.machine.connections.borrow_mut();
+    connections.insert(TcpTuple::V4 { octets });
 }
 
 #[test]
-fn all_limits_are_charged_and_the_first_that_drops_gives_the_reason() {
-    let model = model(&[(10, 4, 1), (10, 2, 0), (10, 0, 0)]);
-    let outcomes = decide_many(&model, &udp([203, 0, 113, 7]), 10);
+fn a_packet_over_one_limit_is_charged_to_none_and_the_first_that_drops_gives_the_reason() {
+    let host = host(&[(10, 4, 1), (10, 2, 0), (10, 0, 0)]);
+    let outcomes = host.decide_many(&udp([203, 0, 113, 7]), 10);
     assert_eq!(outcomes[0], Outcome::Passed);
     assert!(outcomes[1..].iter().all(|o| *o == Outcome::DroppedLimit));
-    let counters = model.limit_counters.borrow();
-    assert_eq!(counters[&0].conforming, 5);
+    // The third limit holds all but one back: the others were charged only for that.
+    for index in 0..3 {
+        assert_eq!(host.counters(index).passed, 1, "limit {index}");
+    }
+    assert_eq!(host.counters(2).dropped, 9);
     assert_eq!(
-        counters[&0].observed, 5,
-        "an observed limit never says it dropped"
+        (host.counters(0).observed, host.counters(1).dropped),
+        (0, 0)
     );
-    assert_eq!((counters[&1].conforming, counters[&1].dropped), (3, 7));
-    assert_eq!((counters[&2].conforming, counters[&2].dropped), (1, 9));
-    let events = model.events.borrow();
+    assert_eq!(host.model.events.borrow()[0].cause, 102);
+}
+
+#[test]
+fn what_one_host_is_refused_its_neighbours_keep() {
+    // Two packets for each host, five for its /24.
+    let network = Limit {
+        ipv4_prefix: 24,
+        ..limit(1, 1, 4, 0)
+    };
+    let host = host_with(&[limit(0, 1, 1, 0), network]);
+    let flood = host.decide_many(&udp([203, 0, 113, 7]), 100);
+    assert_eq!(flood.iter().filter(|o| **o == Outcome::Passed).count(), 2);
+    for neighbour in 8..11 {
+        let outcome = host.decide(&udp([203, 0, 113, neighbour]));
+        assert_eq!(outcome, Outcome::Passed, "{neighbour}");
+    }
+    let outcome = host.decide(&udp([203, 0, 113, 11]));
     assert_eq!(
-        events[0].cause, 102,
-        "only the third was exceeded at the second packet"
+        outcome,
+        Outcome::DroppedLimit,
+        "the network has used its five"
     );
+    assert_eq!((host.counters(0).passed, host.counters(1).passed), (5, 5));
+}
+
+#[test]
+fn a_limit_that_observes_keeps_nobody_from_being_charged() {
+    let host = host(&[(1, 0, 1), (1, 2, 0)]);
+    let outcomes = host.decide_many(&udp([203, 0, 113, 7]), 4);
     assert_eq!(
-        events[1].cause, 101,
-        "then the second, which comes first, was, too"
+        outcomes,
+        [
+            Outcome::Passed,
+            Outcome::Observed,
+            Outcome::Observed,
+            Outcome::DroppedLimit
+        ]
     );
+    assert_eq!((host.counters(0).passed, host.counters(0).observed), (1, 3));
+    assert_eq!((host.counters(1).passed, host.counters(1).dropped), (3, 1));
+    let events = host.model.events.borrow();
+    assert_eq!((events[0].cause, events[1].cause), (100, 101));
+}
+
+#[test]
+fn a_packet_limit_s_offence_is_verified_by_the_packet_s_own_connection() {
+    let host = host(&[(1, 0, 0)]);
+    let client = [203, 0, 113, 7];
+    host.decide_many(&tcp(client, TCP_ACK), 2);
+    connect(&host, client);
+    host.machine.now.set(KernelTime(START.0 + INTERVAL_NS));
+    host.decide_many(&tcp(client, TCP_ACK), 2);
+    host.machine.now.set(KernelTime(START.0 + 2 * INTERVAL_NS));
+    host.decide_many(&tcp(client, TCP_SYN), 2);
+    let events = host.model.events.borrow();
+    let verified: Vec<_> = events.iter().map(Event::verified).collect();
+    // A SYN is no part of the connection that it shares its ports with.
+    assert_eq!(verified, [false, true, false]);
+}
+
+#[test]
+fn a_connection_limit_s_offence_is_verified_if_the_source_has_spoken() {
+    let connections = Limit {
+        count: Count::Connections as u8,
+        ..limit(0, 1, 0, 0)
+    };
+    let host = host_with(&[connections]);
+    let (client, forged) = ([203, 0, 113, 7], [203, 0, 113, 8]);
+    connect(&host, client);
+    for source in [client, forged] {
+        assert_eq!(host.decide(&tcp(source, TCP_ACK)), Outcome::Passed);
+        host.decide_many(&tcp(source, TCP_SYN), 2);
+    }
+    let verified: Vec<_> = {
+        let events = host.model.events.borrow();
+        events.iter().map(Event::verified).collect()
+    };
+    assert_eq!(verified, [true, false]);
+    let stats = host.model.source_stats.get();
+    assert_eq!((stats.lookups, stats.connected), (2, 1));
+    host.decide_many(&tcp(client, TCP_ACK), 100);
+    assert_eq!(host.model.source_stats.get().lookups, 2, "once a minute");
+    assert_eq!(host.counters(0).passed, 2, "only SYNs are charged");
 }
 
 #[test]
 fn one_source_s_flood_takes_nothing_from_another() {
-    let model = model(&[(1, 0, 0)]);
-    decide_many(&model, &udp([203, 0, 113, 7]), 100);
-    assert_eq!(decide(&udp([203, 0, 113, 8])[..], &model), Outcome::Passed);
-    assert_eq!(model.bucket_count(), 2);
-}
-
-#[test]
-fn a_source_without_a_bucket_is_over_and_counted_as_contended() {
-    let model = model(&[(1000, 1000, 0)]);
-    model.bucket_room.set(Some(0));
-    assert_eq!(
-        decide(&udp([203, 0, 113, 7])[..], &model),
-        Outcome::DroppedLimit
-    );
-    let counters = model.limit_counters.borrow()[&0];
-    assert_eq!((counters.dropped, counters.contended), (1, 1));
+    let host = host(&[(1, 0, 0)]);
+    host.decide_many(&udp([203, 0, 113, 7]), 100);
+    assert_eq!(host.decide(&udp([203, 0, 113, 8])), Outcome::Passed);
+    assert_eq!(host.model.bucket_count(START), 2);
 }
 
 #[test]
 fn events_tell_of_every_drop_but_come_once_a_second() {
-    let model = model(&[(1, 0, 0)]);
+    let host = host(&[(1, 0, 0)]);
     let frame = udp([203, 0, 113, 7]);
-    decide_many(&model, &frame, 42);
-    model.now.set(KernelTime(START.0 + INTERVAL_NS));
-    decide_many(&model, &frame, 2);
-    let events = model.events.borrow();
+    host.decide_many(&frame, 42);
+    host.machine.now.set(KernelTime(START.0 + INTERVAL_NS));
+    host.decide_many(&frame, 2);
+    let events = host.model.events.borrow();
     let drops: Vec<_> = events.iter().map(|event| event.drops).collect();
     // The first packet of each second conforms.
     assert_eq!(drops, [1, 41]);
-    let stats = model.event_stats.get();
+    let stats = host.model.event_stats.get();
     assert_eq!((stats.sent, stats.suppressed, stats.lost), (2, 40, 0));
 }
 
 #[test]
 fn a_full_ring_loses_the_event_but_not_its_count() {
-    let model = model(&[(1, 0, 0)]);
+    let host = host(&[(1, 0, 0)]);
     let frame = udp([203, 0, 113, 7]);
-    model.ring_room.set(Some(0));
-    decide_many(&model, &frame, 11);
-    assert_eq!(model.event_stats.get().lost, 1);
-    model.ring_room.set(None);
-    model.now.set(KernelTime(START.0 + INTERVAL_NS));
-    decide_many(&model, &frame, 2);
-    assert_eq!(model.events.borrow()[0].drops, 11);
+    host.model.ring_room.set(Some(0));
+    host.decide_many(&frame, 11);
+    assert_eq!(host.model.event_stats.get().lost, 1);
+    host.model.ring_room.set(None);
+    host.machine.now.set(KernelTime(START.0 + INTERVAL_NS));
+    host.decide_many(&frame, 2);
+    assert_eq!(host.model.events.borrow()[0].drops, 11);
 }
 
 #[test]
 fn an_expired_ban_lets_a_wider_one_that_holds_decide() {
-    let mut model = model(&[]);
+    let mut host = host(&[]);
     let source = Source::v4([203, 0, 113, 7]);
     let expired = Ban {
         expires_ns: START.0,
         id: 1,
         ..Ban::default()
     };
-    model.add_ban(source.host(), expired);
+    host.model.add_ban(source.host(), expired);
     let frame = udp([203, 0, 113, 7]);
-    assert_eq!(decide(&frame[..], &model), Outcome::Passed);
+    assert_eq!(host.decide(&frame), Outcome::Passed);
     let permanent = Ban {
         id: 2,
         ..Ban::default()
     };
-    model.add_ban(source.prefix(24), permanent);
-    assert_eq!(decide(&frame[..], &model), Outcome::DroppedBan);
-    assert_eq!(model.events.borrow()[0].cause, 2);
-    assert_eq!(model.ban_of(&source.host()).unwrap().hits.total, 0);
-    let met = model.ban_of(&source.prefix(24)).unwrap();
+    host.model.add_ban(source.prefix(24), permanent);
+    assert_eq!(host.decide(&frame), Outcome::DroppedBan);
+    assert_eq!(host.model.events.borrow()[0].cause, 2);
+    assert_eq!(host.model.ban_of(&source.host()).unwrap().hits.total, 0);
+    let met = host.model.ban_of(&source.prefix(24)).unwrap();
     assert_eq!((met.hits.total, met.last_hit_ns), (1, START.0));
 }
 
 #[test]
 fn the_allow_list_beats_bans_limits_and_observation() {
-    let mut model = model(&[(1, 0, 0)]);
+    let mut host = host(&[(1, 0, 0)]);
     let source = Source::v4([203, 0, 113, 7]);
-    model.add_allow(source.prefix(24));
+    host.model.add_allow(source.prefix(24));
     let frame = udp([203, 0, 113, 7]);
-    let outcomes = decide_many(&model, &frame, 3);
+    let outcomes = host.decide_many(&frame, 3);
     assert_eq!(
         outcomes,
         [Outcome::Passed, Outcome::Allowed, Outcome::Allowed]
     );
-    model.settings = Settings::new(0, true);
-    assert_eq!(decide(&frame[..], &model), Outcome::Allowed);
-    model.add_ban(source.host(), Ban::default());
-    assert_eq!(decide(&frame[..], &model), Outcome::Allowed);
-    assert_eq!(model.limit_counters.borrow()[&0].allowed, 3);
+    host.model.settings = Settings::new(0, true);
+    assert_eq!(host.decide(&frame), Outcome::Allowed);
+    host.model.add_ban(source.host(), Ban::default());
+    assert_eq!(host.decide(&frame), Outcome::Allowed);
+    assert_eq!(host.counters(0).allowed, 3);
 }
 
 #[test]
 fn observing_drops_nothing_and_counts_everything() {
-    let mut model = model(&[(1, 0, 0)]);
-    model.settings = Settings::new(0, true);
+    let mut host = host(&[(1, 0, 0)]);
+    host.model.settings = Settings::new(0, true);
     let frame = udp([203, 0, 113, 7]);
-    assert_eq!(decide_many(&model, &frame, 2)[1], Outcome::Observed);
-    model.add_ban(Source::v4([203, 0, 113, 7]).host(), Ban::default());
-    assert_eq!(decide(&frame[..], &model), Outcome::Observed);
-    assert_eq!(model.limit_counters.borrow()[&0].observed, 1);
+    assert_eq!(host.decide_many(&frame, 2)[1], Outcome::Observed);
+    host.model
+        .add_ban(Source::v4([203, 0, 113, 7]).host(), Ban::default());
+    assert_eq!(host.decide(&frame), Outcome::Observed);
+    assert_eq!(host.counters(0).observed, 1);
 }
 
 #[test]
 fn no_frame_of_any_length_panics() {
-    let model = model(&[(1, 0, 0)]);
+    let host = host(&[(1, 0, 0)]);
     let frame = udp([203, 0, 113, 7]);
     for length in 0..frame.len() {
-        let outcome = decide(&frame[..length], &model);
+        let outcome = host.decide(&frame[..length]);
         let readable = length >= 38;
         assert_eq!(
             outcome == Outcome::Malformed,

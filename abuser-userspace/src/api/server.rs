@@ -205,6 +205,7 @@ pub fn missed(count: u64) -> EventRecord {
         limit: None,
         ban: None,
         drops: Some(count),
+        verified: None,
         bytes: None,
         expires: None,
         reason: Some("this reader was too slow".to_owned()),

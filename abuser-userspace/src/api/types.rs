@@ -29,6 +29,12 @@ pub struct Status {
     pub outcomes: BTreeMap<String, TrafficCount>,
     /// What became of drop events.
     pub events: EventCounts,
+    /// The bucket table.
+    pub buckets: BucketCounts,
+    /// Socket look-ups that tell which sources are no forgeries.
+    pub lookups: LookupCounts,
+    /// What there is room for.
+    pub capacity: Capacity,
     /// Limits in force.
     pub limits: usize,
     /// Bans in force.
@@ -70,6 +76,37 @@ pub struct EventCounts {
     pub lost: u64,
 }
 
+/// The bucket table: one bucket a source and limit.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct BucketCounts {
+    /// Buckets that there is room for.
+    pub capacity: usize,
+    /// Buckets that are not full: sources that were charged and have not paid yet.
+    pub active: usize,
+    /// Such buckets that made room for others, and were forgotten.
+    pub evictions: u64,
+}
+
+/// Socket look-ups, summed over CPUs.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct LookupCounts {
+    /// All.
+    pub total: u64,
+    /// Those that found an established connection.
+    pub connected: u64,
+}
+
+/// How many of each there is room for.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Capacity {
+    /// Limits.
+    pub limits: u32,
+    /// Bans.
+    pub bans: u32,
+    /// Entries of the allow list.
+    pub allow: u32,
+}
+
 /// One limit and what was counted under it, in packets.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LimitStatus {
@@ -91,8 +128,8 @@ pub struct LimitStatus {
     pub ipv4_prefix: u8,
     /// Bits of an IPv6 source that tell sources apart.
     pub ipv6_prefix: u8,
-    /// Packets within the limit.
-    pub conforming: u64,
+    /// Packets within this limit and all others, and charged to it.
+    pub passed: u64,
     /// Packets over it that were dropped.
     pub dropped: u64,
     /// Packets over it that were only observed.
@@ -101,6 +138,8 @@ pub struct LimitStatus {
     pub allowed: u64,
     /// Part of the three above: counted as over because the bucket could not be updated.
     pub contended: u64,
+    /// Sources whose bucket is not full now.
+    pub sources: usize,
 }
 
 /// One ban.
@@ -265,6 +304,8 @@ pub struct EventRecord {
     pub ban: Option<u64>,
     /// Packets of this source and cause since its last event, this one included.
     pub drops: Option<u64>,
+    /// Whether the source is known to be no forgery; for drops over a limit.
+    pub verified: Option<bool>,
     /// The frame's length in bytes.
     pub bytes: Option<u32>,
     /// For `ban`: when it ends; `null`: never.
@@ -335,6 +376,7 @@ mod tests {
             limit: limit.map(str::to_owned),
             ban: None,
             drops: None,
+            verified: None,
             bytes: None,
             expires: None,
             reason: None,

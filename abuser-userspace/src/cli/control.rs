@@ -49,6 +49,12 @@ pub(super) async fn status(socket: &Path, args: &JsonArgs) -> Result<(), CliErro
         counted(status.allow, "allow entry", "allow entries")
     ))?;
     output::line(&format!(
+        "buckets: {} of {} in use, {} evicted",
+        grouped(status.buckets.active as u64),
+        grouped(status.buckets.capacity as u64),
+        grouped(status.buckets.evictions)
+    ))?;
+    output::line(&format!(
         "events: {} sent, {} suppressed, {} lost",
         grouped(status.events.sent),
         grouped(status.events.suppressed),
@@ -90,28 +96,21 @@ pub(super) async fn limits(socket: &Path, args: &JsonArgs) -> Result<(), CliErro
                 format!("{} {}", limit.rate, limit.count),
                 limit.burst.to_string(),
                 limit.action,
-                grouped(limit.conforming),
+                grouped(limit.passed),
                 grouped(limit.dropped),
                 grouped(limit.observed),
                 grouped(limit.allowed),
+                grouped(limit.sources as u64),
             ]
         })
         .collect();
     Ok(output::table(
         &[
-            "LIMIT",
-            "PROTOCOL",
-            "PORTS",
-            "RATE",
-            "BURST",
-            "ACTION",
-            "CONFORMING",
-            "DROPPED",
-            "OBSERVED",
-            "ALLOWED",
+            "LIMIT", "PROTOCOL", "PORTS", "RATE", "BURST", "ACTION", "PASSED", "DROPPED",
+            "OBSERVED", "ALLOWED", "SOURCES",
         ],
         rows,
-        &[4, 6, 7, 8, 9],
+        &[4, 6, 7, 8, 9, 10],
     )?)
 }
 

@@ -66,6 +66,7 @@ pub(super) fn text(event: &EventRecord) -> String {
         limit,
         ban,
         drops,
+        verified,
         bytes: _,
         expires,
         reason,
@@ -86,13 +87,19 @@ pub(super) fn text(event: &EventRecord) -> String {
             };
             write!(
                 line,
-                "  {:<8}  {source:<15}  {transport:<9}  {cause:<14}  {} {}",
+                "  {:<8}  {source:<15}  {transport:<9}  {cause:<14}  {} {}{}",
                 interface.as_deref().unwrap_or("?"),
                 drops.unwrap_or_default(),
                 if *drops == Some(1) {
                     "packet"
                 } else {
                     "packets"
+                },
+                // Why no ban follows.
+                if *verified == Some(false) {
+                    ", unverified"
+                } else {
+                    ""
                 },
             )
         }

@@ -58,6 +58,9 @@ pub(super) fn read(
         policy.maxtime = Some(longest);
         places.maxtime = Some(item.place);
     }
+    if let Some(item) = section.get("require_verified") {
+        policy.require_verified = item.boolean()?;
+    }
     if let Some(item) = section.get("rndtime") {
         policy.rndtime = limited(&item, "write the most to add at random, such as \"5m\"")?;
     }

@@ -69,6 +69,7 @@ pub(super) const BAN: Schema = Schema {
         "multipliers",
         "maxtime",
         "rndtime",
+        "require_verified",
     ],
 };
 

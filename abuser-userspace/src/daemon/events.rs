@@ -66,7 +66,7 @@ impl EventReader {
 #[derive(Debug, Default)]
 pub(super) struct Names {
     /// Limits by id.
-    pub(super) limits: HashMap<u32, String>,
+    pub(super) limits: HashMap<u64, String>,
     /// Interfaces by index.
     pub(super) interfaces: HashMap<u32, String>,
 }
@@ -75,7 +75,7 @@ impl Names {
     /// The limit that an event is about, if it is about one that is still in force.
     pub(super) fn limit(&self, event: &Event) -> Option<&String> {
         match event.reason()? {
-            Reason::Limit => self.limits.get(&u32::try_from(event.cause).ok()?),
+            Reason::Limit => self.limits.get(&event.cause),
             Reason::Ban => None,
         }
     }
@@ -93,10 +93,11 @@ impl Names {
             interface: self.interfaces.get(&event.interface).cloned(),
             source: Some(event.source.address()?.to_string()),
             protocol: Some(protocol(event.protocol)),
-            port: (event.has_port == 1).then_some(event.port),
+            port: event.has_port().then_some(event.port),
             limit: self.limit(event).cloned(),
             ban: (event.reason()? == Reason::Ban).then_some(event.cause),
             drops: Some(event.drops),
+            verified: (event.reason()? == Reason::Limit).then_some(event.verified()),
             bytes: Some(event.length),
             expires: None,
             reason: None,

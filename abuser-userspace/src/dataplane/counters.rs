@@ -1,7 +1,7 @@
 //! The program's counters, summed over CPUs.
 
 use abuser_common::{
-    gate::EventStats,
+    gate::{EventStats, SourceStats},
     layout::{LimitCounters, Outcome, Traffic, maps},
 };
 use aya::{
@@ -15,6 +15,7 @@ use super::{error::DataplaneError, program::take_map};
 pub struct Counters {
     outcomes: PerCpuArray<MapData, Traffic>,
     events: PerCpuArray<MapData, EventStats>,
+    sources: PerCpuArray<MapData, SourceStats>,
 }
 
 impl Counters {
@@ -22,6 +23,7 @@ impl Counters {
         Ok(Self {
             outcomes: take_map(program, maps::OUTCOMES)?,
             events: take_map(program, maps::EVENT_STATS)?,
+            sources: take_map(program, maps::SOURCE_STATS)?,
         })
     }
 
@@ -64,20 +66,41 @@ impl Counters {
         }
         Ok(sum)
     }
+
+    /// Socket look-ups and evictions; `budget_tat` as for [`Counters::events`].
+    pub fn sources(&self) -> Result<SourceStats, DataplaneError> {
+        let values = self
+            .sources
+            .get(&0, 0)
+            .map_err(|error| DataplaneError::map(maps::SOURCE_STATS, error))?;
+        let mut sum = SourceStats::default();
+        for SourceStats {
+            budget_tat: _,
+            lookups,
+            connected,
+            evictions,
+        } in values.iter()
+        {
+            sum.lookups += lookups;
+            sum.connected += connected;
+            sum.evictions += evictions;
+        }
+        Ok(sum)
+    }
 }
 
 /// One limit's counters, summed over CPUs.
 pub(super) fn sum_limit_counters(values: &PerCpuValues<LimitCounters>) -> LimitCounters {
     let mut sum = LimitCounters::default();
     for LimitCounters {
-        conforming,
+        passed,
         dropped,
         observed,
         allowed,
         contended,
     } in values.iter()
     {
-        sum.conforming += conforming;
+        sum.passed += passed;
         sum.dropped += dropped;
         sum.observed += observed;
         sum.allowed += allowed;

@@ -7,7 +7,7 @@
 
 use abuser_common::layout::{
     BANKS, Count, Limit, LimitCounters, MAX_LIMITS, PORTS_PER_BANK, PROTOCOLS_PER_BANK,
-    ProtocolLimits, Settings, maps,
+    ProtocolLimits, Scales, Settings, TICK_WINDOW_NS, maps,
 };
 use abuser_common::packet::{ICMP, ICMPV6, TCP, UDP};
 use aya::{
@@ -15,7 +15,9 @@ use aya::{
     maps::{Array, MapData, PerCpuArray},
 };
 
-use super::{counters::sum_limit_counters, error::DataplaneError, program::take_map};
+use super::{
+    buckets::Buckets, counters::sum_limit_counters, error::DataplaneError, program::take_map,
+};
 use crate::config::{Action, LimitConfig, Protocol};
 
 /// A limit as it is in force.
@@ -23,8 +25,10 @@ use crate::config::{Action, LimitConfig, Protocol};
 pub struct LoadedLimit {
     /// What it was made from.
     pub config: LimitConfig,
-    /// Its id in bucket keys and events.
-    pub id: u32,
+    /// Its id in events.
+    pub id: u64,
+    /// Its number in buckets.
+    pub slot: u16,
 }
 
 /// The maps that hold limits.
@@ -33,6 +37,7 @@ pub struct LimitTables {
     protocols: Array<MapData, ProtocolLimits>,
     ports: Array<MapData, u64>,
     limits: Array<MapData, Limit>,
+    scales: Array<MapData, Scales>,
     counters: PerCpuArray<MapData, LimitCounters>,
     loaded: Vec<LoadedLimit>,
     bank: u32,
@@ -45,6 +50,7 @@ impl LimitTables {
             protocols: take_map(program, maps::PROTOCOLS)?,
             ports: take_map(program, maps::PORTS)?,
             limits: take_map(program, maps::LIMITS)?,
+            scales: take_map(program, maps::SCALES)?,
             counters: take_map(program, maps::LIMIT_COUNTERS)?,
             loaded: Vec::new(),
             bank: 0,
@@ -70,10 +76,26 @@ impl LimitTables {
         &mut self,
         limits: &[LimitConfig],
         observe: bool,
+        buckets: &Buckets,
     ) -> Result<(), DataplaneError> {
         let in_use = get(&self.settings, maps::SETTINGS, 0)?.bank();
         let bank = (in_use + 1) % BANKS;
-        let compiled = Compiled::new(limits);
+        let (old, new) = (in_use * MAX_LIMITS, bank * MAX_LIMITS);
+        let before = (old..old + MAX_LIMITS)
+            .map(|index| get(&self.limits, maps::LIMITS, index))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut compiled = Compiled::new(limits);
+        let fresh = compiled.assign_slots(&before);
+        // While both sets are in use, so are the scales of both.
+        let scales = compiled.scales();
+        let mut both = get(&self.scales, maps::SCALES, 0)?;
+        for (both, own) in both.0.iter_mut().zip(scales.0) {
+            if own.is_used() {
+                *both = own;
+            }
+        }
+        buckets.clear(&fresh);
+        set(&mut self.scales, maps::SCALES, 0, both)?;
         for (index, masks) in (bank * PROTOCOLS_PER_BANK..).zip(compiled.protocols) {
             set(&mut self.protocols, maps::PROTOCOLS, index, masks)?;
         }
@@ -83,10 +105,9 @@ impl LimitTables {
                 set(&mut self.ports, maps::PORTS, index, mask)?;
             }
         }
-        let (old, new) = (in_use * MAX_LIMITS, bank * MAX_LIMITS);
         for (index, limit) in (new..).zip(&compiled.limits) {
             set(&mut self.limits, maps::LIMITS, index, *limit)?;
-            let counted = self.counted_before(old, limit.id)?;
+            let counted = self.counted_before(old, &before, limit.id)?;
             self.set_counters(index, counted)?;
         }
         // An index beyond the limits must not find an id of long ago.
@@ -99,6 +120,9 @@ impl LimitTables {
             0,
             Settings::new(bank, observe),
         )?;
+        // What the old set wrote into slots that changed hands meanwhile.
+        buckets.clear(&fresh);
+        set(&mut self.scales, maps::SCALES, 0, scales)?;
         self.bank = bank;
         self.loaded = limits
             .iter()
@@ -106,19 +130,29 @@ impl LimitTables {
             .map(|(config, limit)| LoadedLimit {
                 config: config.clone(),
                 id: limit.id,
+                slot: limit.slot,
             })
             .collect();
         Ok(())
     }
 
-    /// What the limit with this id had counted in the bank that starts at `first`.
-    fn counted_before(&self, first: u32, id: u32) -> Result<LimitCounters, DataplaneError> {
-        for index in first..first + MAX_LIMITS {
-            if get(&self.limits, maps::LIMITS, index)?.id == id {
-                return counters_at(&self.counters, index);
-            }
+    /// What the limit with this id had counted in the bank that starts at `first` and has
+    /// the limits `before`.
+    fn counted_before(
+        &self,
+        first: u32,
+        before: &[Limit],
+        id: u64,
+    ) -> Result<LimitCounters, DataplaneError> {
+        match (first..).zip(before).find(|(_, limit)| limit.id == id) {
+            Some((index, _)) => counters_at(&self.counters, index),
+            None => Ok(LimitCounters::default()),
         }
-        Ok(LimitCounters::default())
+    }
+
+    /// The scales of the limits in force.
+    pub fn scales(&self) -> Result<Scales, DataplaneError> {
+        get(&self.scales, maps::SCALES, 0)
     }
 
     /// Sets a limit's counters on one CPU, and the other CPUs' to zero.
@@ -181,11 +215,18 @@ impl Compiled {
         };
         for (number, config) in configs.iter().enumerate().take(MAX_LIMITS as usize) {
             let bit = 1 << number;
+            let exact = config.rate().window_ns() < TICK_WINDOW_NS;
             for protocol in protocols(config) {
                 if let Some(masks) = compiled.protocols.get_mut(usize::from(protocol)) {
                     masks.all |= bit;
                     if config.ports.is_empty() {
                         masks.portless |= bit;
+                    }
+                    if config.count == Count::Connections {
+                        masks.connections |= bit;
+                    }
+                    if exact {
+                        masks.exact |= bit;
                     }
                 }
             }
@@ -198,18 +239,65 @@ impl Compiled {
             compiled.limits.push(Limit {
                 rate: config.rate(),
                 id,
+                slot: u16::try_from(number).unwrap_or_default(),
                 count: config.count as u8,
                 observe: u8::from(config.action == Action::Observe),
-                ipv4_prefix: config.ipv4_prefix,
-                ipv6_prefix: config.ipv6_prefix,
+                ipv4_prefix: config.ipv4_prefix.into(),
+                ipv6_prefix: config.ipv6_prefix.into(),
             });
         }
         compiled
     }
 
+    /// Gives every limit a slot: the one it had if it was among those `before`, else one that
+    /// none of them had, as long as there are any. Returns the slots that are new to their
+    /// limit.
+    fn assign_slots(&mut self, before: &[Limit]) -> Vec<u16> {
+        let before: Vec<_> = before.iter().filter(|limit| limit.id != 0).collect();
+        let kept = |id| {
+            before
+                .iter()
+                .find(|limit| limit.id == id)
+                .map(|limit| limit.slot)
+        };
+        let mut taken: Vec<_> = self
+            .limits
+            .iter()
+            .filter_map(|limit| kept(limit.id))
+            .collect();
+        let mut fresh = Vec::new();
+        for limit in &mut self.limits {
+            if let Some(slot) = kept(limit.id) {
+                limit.slot = slot;
+                continue;
+            }
+            let was_used = |slot: &u16| before.iter().any(|limit| limit.slot == *slot);
+            let mut free = (0..64).filter(|slot| !taken.contains(slot));
+            let slot = free
+                .clone()
+                .find(|slot| !was_used(slot))
+                .or_else(|| free.next());
+            limit.slot = slot.unwrap_or_default();
+            taken.push(limit.slot);
+            fresh.push(limit.slot);
+        }
+        fresh
+    }
+
+    /// The scale of each limit, by its slot.
+    fn scales(&self) -> Scales {
+        let mut scales = Scales::default();
+        for limit in &self.limits {
+            if let Some(scale) = scales.0.get_mut(usize::from(limit.slot)) {
+                *scale = limit.rate.scale;
+            }
+        }
+        scales
+    }
+
     /// An id that the definition alone decides, but for the case that two share it.
-    fn unused_id(&self, config: &LimitConfig) -> u32 {
-        let mut id = crc32fast::hash(format!("{config:?}").as_bytes());
+    fn unused_id(&self, config: &LimitConfig) -> u64 {
+        let mut id = u64::from(crc32fast::hash(format!("{config:?}").as_bytes()));
         while id == 0 || self.limits.iter().any(|limit| limit.id == id) {
             id = id.wrapping_add(1);
         }
@@ -270,6 +358,39 @@ mod tests {
             let expected = u64::from(protocol == usize::from(TCP) || protocol == usize::from(UDP));
             assert_eq!(masks.all, expected, "protocol {protocol}");
         }
+    }
+
+    #[test]
+    fn windows_shorter_than_a_second_need_an_exact_clock() {
+        let compiled = compiled(
+            "[[limit]]\nname = \"short\"\nrate = \"1000/s\"\nburst = 999\n\
+             [[limit]]\nname = \"long\"\nrate = \"1000/s\"\nburst = 1000\ncount = \"connections\"",
+        );
+        let masks = compiled.protocols[usize::from(TCP)];
+        assert_eq!((masks.exact, masks.connections), (0b01, 0b10));
+    }
+
+    #[test]
+    fn a_limit_keeps_its_slot_and_a_new_one_takes_none_that_was_used() {
+        let many = |names: std::ops::Range<u32>| {
+            names
+                .map(|n| format!("[[limit]]\nname = \"n{n}\"\nrate = \"10/s\"\n"))
+                .collect::<String>()
+        };
+        let mut first = compiled(&many(0..40));
+        assert_eq!(first.assign_slots(&[]).len(), 40);
+        let mut second = compiled(&many(30..60));
+        let fresh = second.assign_slots(&first.limits);
+        assert_eq!(fresh.len(), 20);
+        for (kept, before) in second.limits.iter().zip(&first.limits[30..]) {
+            assert_eq!((kept.id, kept.slot), (before.id, before.slot));
+        }
+        let mut slots: Vec<_> = second.limits.iter().map(|limit| limit.slot).collect();
+        slots.sort_unstable();
+        slots.dedup();
+        assert_eq!(slots.len(), 30, "no two limits share a slot");
+        let unused = |slot: &&u16| first.limits.iter().all(|limit| limit.slot != **slot);
+        assert_eq!(fresh.iter().filter(unused).count(), 20);
     }
 
     #[test]

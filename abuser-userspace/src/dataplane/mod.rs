@@ -7,6 +7,11 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
+//! | `batch` | many map entries with one system call |
+//! | [`buckets`] | the bucket table: who is in it, and sweeping it |
+//! | [`hints`] | what the program reads before it looks a prefix up |
+//! | `host` | the kernel's ticks, and the key of the bucket table |
+//! | `memory` | array maps as memory |
 //! | [`attach`] | interfaces: foreign programs, modes, links |
 //! | [`interfaces`] | what the kernel says of interfaces (netlink) |
 //! | [`limits`] | limits from the configuration to the maps |
@@ -15,10 +20,15 @@
 //! | [`program`] | loading; who may, and which kernels can |
 
 pub mod attach;
+mod batch;
+pub mod buckets;
 pub mod counters;
 pub mod error;
+pub mod hints;
+mod host;
 pub mod interfaces;
 pub mod limits;
+mod memory;
 pub mod pins;
 pub mod prefixes;
 pub mod program;
@@ -26,6 +36,7 @@ pub mod program;
 use std::{
     collections::BTreeMap,
     path::Path,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -42,11 +53,13 @@ use aya::{
 pub use self::error::DataplaneError;
 use self::{
     attach::Attachment,
+    buckets::Buckets,
     counters::Counters,
+    hints::Hints,
     interfaces::{Interface, Netlink},
     limits::LimitTables,
     pins::PinDir,
-    prefixes::{Lengths, PrefixTable},
+    prefixes::PrefixTable,
 };
 use crate::config::{LimitConfig, Mode};
 
@@ -56,13 +69,31 @@ pub struct Dataplane {
     pins: PinDir,
     netlink: Netlink,
     attachments: Vec<Attachment>,
-    lengths: Lengths,
+    tables: Tables,
+    /// Whether the maps were found pinned, with what an earlier daemon left in them.
+    adopted: bool,
+}
+
+/// The program's maps.
+struct Tables {
+    hints: Hints,
     bans: PrefixTable<Ban>,
     allowed: PrefixTable<u64>,
     limits: LimitTables,
+    buckets: Arc<Buckets>,
     counters: Counters,
-    /// Whether the maps were found pinned, with what an earlier daemon left in them.
-    adopted: bool,
+}
+
+impl Tables {
+    /// Makes the hints exact for what the prefix tables hold.
+    fn rebuild_hints(&mut self) -> Result<(), DataplaneError> {
+        let bans = self.bans.entries()?;
+        let allowed = self.allowed.entries()?;
+        let bans = bans.iter().map(|(key, _)| (List::Bans, key));
+        let allowed = allowed.iter().map(|(key, _)| (List::Allowed, key));
+        self.hints.rebuild(bans.chain(allowed));
+        Ok(())
+    }
 }
 
 impl Dataplane {
@@ -100,26 +131,28 @@ impl Dataplane {
     ) -> Result<Self, (PinDir, DataplaneError)> {
         let opened = (|| {
             let mut program = program::load(object, &pins, log_level)?;
-            let mut lengths = Lengths::open(&mut program)?;
-            let bans = PrefixTable::open(&mut program, maps::BANS, List::Bans, &mut lengths)?;
-            let allowed =
-                PrefixTable::open(&mut program, maps::ALLOWED, List::Allowed, &mut lengths)?;
-            let limits = LimitTables::open(&mut program)?;
-            let counters = Counters::open(&mut program)?;
+            host::prepare(&mut program)?;
+            let hints = Hints::open(&mut program)?;
+            let buckets = Arc::new(Buckets::open(&mut program)?);
+            let mut tables = Tables {
+                hints,
+                bans: PrefixTable::open(&mut program, maps::BANS, List::Bans)?,
+                allowed: PrefixTable::open(&mut program, maps::ALLOWED, List::Allowed)?,
+                limits: LimitTables::open(&mut program)?,
+                buckets,
+                counters: Counters::open(&mut program)?,
+            };
+            tables.rebuild_hints()?;
             let netlink = Netlink::connect()?;
-            Ok((program, lengths, bans, allowed, limits, counters, netlink))
+            Ok((program, tables, netlink))
         })();
         match opened {
-            Ok((program, lengths, bans, allowed, limits, counters, netlink)) => Ok(Self {
+            Ok((program, tables, netlink)) => Ok(Self {
                 program,
                 pins,
                 netlink,
                 attachments: Vec::new(),
-                lengths,
-                bans,
-                allowed,
-                limits,
-                counters,
+                tables,
                 adopted,
             }),
             Err(error) => Err((pins, error)),
@@ -172,7 +205,12 @@ impl Dataplane {
         limits: &[LimitConfig],
         observe: bool,
     ) -> Result<(), DataplaneError> {
-        self.limits.apply(limits, observe)?;
+        let Tables {
+            limits: tables,
+            buckets,
+            ..
+        } = &mut self.tables;
+        tables.apply(limits, observe, buckets)?;
         attach::forget_stale_links(&self.pins, &self.attachments);
         Ok(())
     }
@@ -212,23 +250,28 @@ impl Dataplane {
     }
 
     /// The ban table with what it needs to be changed.
-    pub fn bans(&mut self) -> (&mut PrefixTable<Ban>, &mut Lengths) {
-        (&mut self.bans, &mut self.lengths)
+    pub fn bans(&mut self) -> (&mut PrefixTable<Ban>, &mut Hints) {
+        (&mut self.tables.bans, &mut self.tables.hints)
     }
 
     /// The allow table with what it needs to be changed.
-    pub fn allowed(&mut self) -> (&mut PrefixTable<u64>, &mut Lengths) {
-        (&mut self.allowed, &mut self.lengths)
+    pub fn allowed(&mut self) -> (&mut PrefixTable<u64>, &mut Hints) {
+        (&mut self.tables.allowed, &mut self.tables.hints)
     }
 
     /// The counters.
     pub fn counters(&self) -> &Counters {
-        &self.counters
+        &self.tables.counters
     }
 
     /// The limits that are in force.
     pub fn limits(&self) -> &LimitTables {
-        &self.limits
+        &self.tables.limits
+    }
+
+    /// The bucket table.
+    pub fn buckets(&self) -> &Arc<Buckets> {
+        &self.tables.buckets
     }
 }
 

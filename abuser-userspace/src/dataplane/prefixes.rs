@@ -1,71 +1,64 @@
-//! The ban and allow tables: hash maps keyed by prefix, and beside them the mask of prefix
-//! lengths in use, which the program reads to know what to look up.
+//! The ban and allow tables: hash maps keyed by prefix, with their hints kept exact.
 
-use std::collections::BTreeMap;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use abuser_common::{
-    layout::maps,
-    prefix::{self, Family, List, PrefixKey},
+    layout::{MAX_ALLOWED, MAX_BANS},
+    prefix::{List, PrefixKey},
 };
 use aya::{
     Ebpf, Pod,
-    maps::{Array, HashMap, MapData, MapError},
+    maps::{HashMap, Map, MapData, MapError},
 };
+use nix::errno::Errno;
 
-use super::{error::DataplaneError, program::take_map};
-
-/// The `LENGTHS` map.
-pub struct Lengths(Array<MapData, prefix::Lengths>);
-
-impl Lengths {
-    pub(super) fn open(program: &mut Ebpf) -> Result<Self, DataplaneError> {
-        take_map(program, maps::LENGTHS).map(Self)
-    }
-
-    fn set(&mut self, list: List, lengths: prefix::Lengths) -> Result<(), DataplaneError> {
-        self.0
-            .set(list as u32, lengths, 0)
-            .map_err(|error| DataplaneError::map(maps::LENGTHS, error))
-    }
-}
+use super::{batch, error::DataplaneError, hints::Hints, program::take_map};
 
 /// One of the two tables.
 pub struct PrefixTable<V: Pod> {
     map: HashMap<MapData, PrefixKey, V>,
+    /// The same map, for what aya does not do.
+    fd: OwnedFd,
     name: &'static str,
     list: List,
-    /// How many entries there are of each length.
-    counts: BTreeMap<(u32, u32), u32>,
 }
 
-impl<V: Pod> PrefixTable<V> {
-    /// Takes the map out of the program, and sets the mask to what the map holds.
+/// The kernel's flags of an update.
+const NOEXIST: u64 = 1;
+
+impl<V: Pod + Default> PrefixTable<V> {
+    /// Takes the map out of the program.
     pub(super) fn open(
         program: &mut Ebpf,
         name: &'static str,
         list: List,
-        lengths: &mut Lengths,
     ) -> Result<Self, DataplaneError> {
-        let map = take_map(program, name)?;
-        let mut table = Self {
-            map,
+        let missing = || DataplaneError::Map {
+            map: name.to_owned(),
+            message: "the object does not have it as a hash map".to_owned(),
+        };
+        let Some(Map::HashMap(data)) = program.map(name) else {
+            return Err(missing());
+        };
+        let fd = data.fd().as_fd().try_clone_to_owned();
+        let fd = fd.map_err(|source| DataplaneError::Map {
+            map: name.to_owned(),
+            message: format!("cannot duplicate its descriptor: {source}"),
+        })?;
+        Ok(Self {
+            map: take_map(program, name)?,
+            fd,
             name,
             list,
-            counts: BTreeMap::new(),
-        };
-        for (key, _) in table.entries()? {
-            *table.counts.entry((key.family, key.length)).or_default() += 1;
-        }
-        lengths.set(list, table.lengths())?;
-        Ok(table)
+        })
     }
 
     /// Every entry.
     pub fn entries(&self) -> Result<Vec<(PrefixKey, V)>, DataplaneError> {
-        self.map
-            .iter()
-            .collect::<Result<_, _>>()
-            .map_err(|error| DataplaneError::map(self.name, error))
+        batch::entries(self.fd.as_fd()).map_err(|source| DataplaneError::Map {
+            map: self.name.to_owned(),
+            message: format!("cannot read its entries: {source}"),
+        })
     }
 
     /// The entry of exactly this prefix.
@@ -80,83 +73,85 @@ impl<V: Pod> PrefixTable<V> {
     /// Writes an entry, new or not. It holds from the next packet on.
     pub fn insert(
         &mut self,
-        lengths: &mut Lengths,
+        hints: &mut Hints,
         key: &PrefixKey,
         value: V,
     ) -> Result<(), DataplaneError> {
-        let is_new = self.get(key)?.is_none();
-        if is_new {
-            // The mask first: a length too many costs a look-up, one too few a ban.
-            *self.counts.entry((key.family, key.length)).or_default() += 1;
-            lengths.set(self.list, self.lengths())?;
+        match self.map.insert(key, value, NOEXIST) {
+            Ok(()) => {
+                hints.insert(self.list, key);
+                Ok(())
+            }
+            Err(error) if errno(&error) == Some(Errno::EEXIST) => self
+                .map
+                .insert(key, value, 0)
+                .map_err(|error| self.insert_error(error)),
+            Err(error) => Err(self.insert_error(error)),
         }
-        self.map.insert(key, value, 0).map_err(|error| match error {
-            MapError::SyscallError(error) if is_full(&error.io_error) => DataplaneError::Full {
-                table: self.title(),
-                capacity: self.capacity(),
-            },
-            error => DataplaneError::map(self.name, error),
-        })
+    }
+
+    /// [`PrefixTable::insert`] for many entries, with a system call for thousands of them.
+    /// If one fails, those before it are in force.
+    pub fn insert_all(
+        &mut self,
+        hints: &mut Hints,
+        entries: &[(PrefixKey, V)],
+    ) -> Result<(), DataplaneError> {
+        let (keys, values): (Vec<_>, Vec<_>) = entries.iter().copied().unzip();
+        let mut start = 0;
+        while let (Some(keys), Some(values)) = (keys.get(start..), values.get(start..))
+            && !keys.is_empty()
+        {
+            let result = batch::insert_new(self.fd.as_fd(), keys, values);
+            let done = result
+                .as_ref()
+                .map_or_else(|stopped| stopped.done, |()| keys.len());
+            for key in keys.iter().take(done) {
+                hints.insert(self.list, key);
+            }
+            start += done;
+            let Err(stopped) = result else {
+                return Ok(());
+            };
+            let (Some(key), Some(value)) = (keys.get(done), values.get(done)) else {
+                return Ok(());
+            };
+            // The batch ends at an entry that is there already, and at one that does not fit.
+            tracing::trace!(errno = %stopped.errno, "batch stopped");
+            self.insert(hints, key, *value)?;
+            start += 1;
+        }
+        Ok(())
     }
 
     /// Removes an entry; `false` if there was none.
-    pub fn remove(
-        &mut self,
-        lengths: &mut Lengths,
-        key: &PrefixKey,
-    ) -> Result<bool, DataplaneError> {
+    pub fn remove(&mut self, hints: &mut Hints, key: &PrefixKey) -> Result<bool, DataplaneError> {
         match self.map.remove(key) {
-            Ok(()) => {}
-            Err(MapError::KeyNotFound) => return Ok(false),
-            Err(MapError::SyscallError(error))
-                if error.io_error.kind() == std::io::ErrorKind::NotFound =>
-            {
-                return Ok(false);
+            Ok(()) => {
+                hints.remove(self.list, key);
+                Ok(true)
             }
-            Err(error) => return Err(DataplaneError::map(self.name, error)),
-        }
-        if let Some(count) = self.counts.get_mut(&(key.family, key.length)) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.counts.remove(&(key.family, key.length));
-                lengths.set(self.list, self.lengths())?;
-            }
-        }
-        Ok(true)
-    }
-
-    fn lengths(&self) -> prefix::Lengths {
-        let mut lengths = prefix::Lengths::default();
-        for (family, length) in self.counts.keys() {
-            let family = if *family == Family::V4 as u32 {
-                Family::V4
-            } else {
-                Family::V6
-            };
-            lengths.insert(family, u8::try_from(*length).unwrap_or(u8::MAX));
-        }
-        lengths
-    }
-
-    fn title(&self) -> &'static str {
-        match self.list {
-            List::Bans => "ban table",
-            List::Allowed => "allow list",
+            Err(MapError::KeyNotFound) => Ok(false),
+            Err(error) if errno(&error) == Some(Errno::ENOENT) => Ok(false),
+            Err(error) => Err(DataplaneError::map(self.name, error)),
         }
     }
 
-    fn capacity(&self) -> u32 {
-        match self.list {
-            List::Bans => abuser_common::layout::MAX_BANS,
-            List::Allowed => abuser_common::layout::MAX_ALLOWED,
+    fn insert_error(&self, error: MapError) -> DataplaneError {
+        let (table, capacity) = match self.list {
+            List::Bans => ("ban table", MAX_BANS),
+            List::Allowed => ("allow list", MAX_ALLOWED),
+        };
+        match errno(&error) {
+            Some(Errno::E2BIG) => DataplaneError::Full { table, capacity },
+            _ => DataplaneError::map(self.name, error),
         }
     }
 }
 
-/// A hash map says `E2BIG` when it is full, or `ENOMEM` when its free list is empty.
-fn is_full(error: &std::io::Error) -> bool {
-    matches!(
-        error.raw_os_error().map(nix::errno::Errno::from_raw),
-        Some(nix::errno::Errno::E2BIG | nix::errno::Errno::ENOMEM)
-    )
+fn errno(error: &MapError) -> Option<Errno> {
+    match error {
+        MapError::SyscallError(error) => error.io_error.raw_os_error().map(Errno::from_raw),
+        _ => None,
+    }
 }

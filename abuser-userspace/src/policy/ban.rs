@@ -41,6 +41,8 @@ pub struct BanPolicy {
     pub maxtime: Option<Duration>,
     /// Up to so much is added to every ban at random, so that nobody can tell when it ends.
     pub rndtime: Duration,
+    /// Whether only a source that is known to be no forgery can commit an offence.
+    pub require_verified: bool,
 }
 
 impl Default for BanPolicy {
@@ -55,6 +57,7 @@ impl Default for BanPolicy {
             multipliers: Vec::new(),
             maxtime: None,
             rndtime: Duration::ZERO,
+            require_verified: true,
         }
     }
 }

@@ -134,7 +134,8 @@ fn rates_from_one_a_day_to_ten_million_a_second_can_be_kept() {
 fn all_of_ban_is_read_in_fail2bans_syntax() {
     let config = good(
         "[ban]\nmaxretry = 3\nfindtime = 3600\nbantime = \"1d 12h\"\nincrement = true\n\
-         factor = 2\nmultipliers = \"1 2  4.5\"\nmaxtime = \"1mo\"\nrndtime = \"90s\"",
+         factor = 2\nmultipliers = \"1 2  4.5\"\nmaxtime = \"1mo\"\nrndtime = \"90s\"\n\
+         require_verified = false",
     );
     assert_eq!(
         config.ban,
@@ -147,6 +148,7 @@ fn all_of_ban_is_read_in_fail2bans_syntax() {
             multipliers: vec![1.0, 2.0, 4.5],
             maxtime: Some(Duration::from_secs(2_629_800)),
             rndtime: Duration::from_secs(90),
+            require_verified: false,
         }
     );
     for permanent in ["-1", "\"-1\"", "\"permanent\""] {

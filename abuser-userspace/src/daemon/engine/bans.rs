@@ -378,6 +378,7 @@ fn ban_event(kind: EventKind, info: &BanInfo, reason: Option<String>) -> EventRe
         limit: info.limit.clone(),
         ban: Some(info.id),
         drops: (kind == EventKind::Unban).then_some(info.hits),
+        verified: None,
         bytes: None,
         expires: if kind == EventKind::Ban {
             info.expires.clone()

@@ -47,7 +47,9 @@ use crate::{
         LimitStatus, RemoveRequest, Status,
     },
     config::{Config, parse_prefix},
-    dataplane::{Dataplane, DataplaneError, interfaces::Interface, kernel_now},
+    dataplane::{
+        Dataplane, DataplaneError, buckets::sweep_interval, interfaces::Interface, kernel_now,
+    },
     policy::{BanPolicy, Offenders},
 };
 
@@ -201,6 +203,9 @@ impl Engine {
         let mut reader = EventReader::new(ring)?;
         let mut sweep = tokio::time::interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let scales = self.dataplane.limits().scales()?;
+        let mut sweep_buckets = tokio::time::interval(sweep_interval(&scales));
+        sweep_buckets.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tokio::pin!(stop);
         loop {
             tokio::select! {
@@ -219,6 +224,11 @@ impl Engine {
                     }
                 }
                 _ = sweep.tick() => self.sweep(),
+                _ = sweep_buckets.tick() => {
+                    let buckets = Arc::clone(self.dataplane.buckets());
+                    // Bans do not wait for it.
+                    tokio::task::spawn_blocking(move || buckets.sweep(&scales, kernel_now()));
+                }
             }
         }
     }
@@ -263,8 +273,11 @@ impl Engine {
     }
 
     /// An over-limit drop is an offence of whoever the limit counts: the source, or the
-    /// prefix it lies in.
+    /// prefix it lies in. Unless anyone may have sent it in the source's name.
     fn count_offence(&mut self, event: &Event) {
+        if self.policy.require_verified && !event.verified() {
+            return;
+        }
         let (Some(limit), Some(address)) = (self.names.limit(event), event.source.address()) else {
             return;
         };

@@ -1,19 +1,24 @@
 //! Status and limits, as the API tells them.
 
-use abuser_common::layout::{Count, LimitCounters};
+use abuser_common::layout::{Count, LimitCounters, MAX_ALLOWED, MAX_BANS, MAX_LIMITS};
 
 use super::{Engine, EngineError};
 use crate::{
-    api::types::{EventCounts, InterfaceStatus, LimitStatus, Status, TrafficCount},
+    api::types::{
+        BucketCounts, Capacity, EventCounts, InterfaceStatus, LimitStatus, LookupCounts, Status,
+        TrafficCount,
+    },
     config::LimitConfig,
     daemon::clock,
-    dataplane::{attach::mode_name, kernel_now},
+    dataplane::{attach::mode_name, buckets, kernel_now},
 };
 
 impl Engine {
     pub(super) fn status(&self) -> Result<Status, EngineError> {
         let events = self.dataplane.counters().events()?;
         let outcomes = self.dataplane.counters().outcomes()?;
+        let sources = self.dataplane.counters().sources()?;
+        let active = self.active_buckets()?;
         let (started, since) = self.started;
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -47,6 +52,20 @@ impl Engine {
                 suppressed: events.suppressed,
                 lost: events.lost,
             },
+            buckets: BucketCounts {
+                capacity: buckets::CAPACITY,
+                active: active.iter().sum(),
+                evictions: sources.evictions,
+            },
+            lookups: LookupCounts {
+                total: sources.lookups,
+                connected: sources.connected,
+            },
+            capacity: Capacity {
+                limits: MAX_LIMITS,
+                bans: MAX_BANS,
+                allow: MAX_ALLOWED,
+            },
             limits: self.dataplane.limits().loaded().len(),
             bans: self.bans.count(kernel_now().0),
             allow: self.allowed.len(),
@@ -55,16 +74,26 @@ impl Engine {
 
     pub(super) fn limits(&self) -> Result<Vec<LimitStatus>, EngineError> {
         let limits = self.dataplane.limits();
+        let active = self.active_buckets()?;
         Ok(limits
             .loaded()
             .iter()
             .zip(limits.counted()?)
-            .map(|(limit, counted)| limit_status(&limit.config, &counted))
+            .map(|(limit, counted)| {
+                let sources = active.get(usize::from(limit.slot)).copied();
+                limit_status(&limit.config, &counted, sources.unwrap_or_default())
+            })
             .collect())
+    }
+
+    /// Buckets that are not full, by the slot of their limit.
+    fn active_buckets(&self) -> Result<[usize; MAX_LIMITS as usize], EngineError> {
+        let scales = self.dataplane.limits().scales()?;
+        Ok(self.dataplane.buckets().active(&scales, kernel_now()))
     }
 }
 
-fn limit_status(config: &LimitConfig, counted: &LimitCounters) -> LimitStatus {
+fn limit_status(config: &LimitConfig, counted: &LimitCounters, sources: usize) -> LimitStatus {
     LimitStatus {
         name: config.name.clone(),
         protocol: config.protocol.to_string(),
@@ -90,10 +119,11 @@ fn limit_status(config: &LimitConfig, counted: &LimitCounters) -> LimitStatus {
         action: config.action.to_string(),
         ipv4_prefix: config.ipv4_prefix,
         ipv6_prefix: config.ipv6_prefix,
-        conforming: counted.conforming,
+        passed: counted.passed,
         dropped: counted.dropped,
         observed: counted.observed,
         allowed: counted.allowed,
         contended: counted.contended,
+        sources,
     }
 }

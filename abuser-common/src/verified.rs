@@ -1,0 +1,225 @@
+//! Which sources are known to be no forgeries.
+//!
+//! Whoever can forge a source address must not be able to get its owner banned. A source
+//! that has a TCP connection to this host has answered to what was sent to it, and so is
+//! where it says. A SYN belongs to no connection yet; for limits that count connections the
+//! source must have spoken shortly before. So segments that claim to belong to a connection
+//! are looked up in the kernel's sockets, and what came of it is noted in a table of sets,
+//! as buckets are:
+//!
+//! ```text
+//! word = tag (22 bits) | verified (1 bit) | time of the look-up (41 bits, 2^20 ns)
+//! ```
+//!
+//! A source that was found is looked up again after a minute, one that was not after a
+//! second (its first segments may come before the kernel has made the connection), and all
+//! look-ups have a budget on each CPU. A source that is not verified never takes the place
+//! of one that is: who forges can fill the table with nothing.
+
+use crate::{
+    atomic::Shared,
+    bucket::{Key, Place, Set, WORDS},
+    gcra::KernelTime,
+    prefix::Source,
+};
+
+/// Binary logarithm of the number of sets.
+pub const SET_BITS: u32 = 16;
+
+/// How long a source stays verified without another look-up: it is looked up each minute
+/// while it speaks, and this is twice that.
+const VALID: u64 = 120_000_000_000 >> TIME_SHIFT;
+/// How often a verified source is looked up.
+const RECHECK: u64 = 60_000_000_000 >> TIME_SHIFT;
+/// How often any other source is.
+const RETRY: u64 = 1_000_000_000 >> TIME_SHIFT;
+
+const PLACE_BITS: u32 = 38;
+const TAG_BITS: u32 = PLACE_BITS - SET_BITS;
+const TIME_BITS: u32 = u64::BITS - TAG_BITS - 1;
+const TIMES: u64 = (1 << TIME_BITS) - 1;
+const TIME_SHIFT: u32 = 20;
+const VERIFIED: u64 = 1 << TIME_BITS;
+const STATE: u64 = VERIFIED | TIMES;
+
+/// The slot that no limit has.
+const SLOT: u8 = u8::MAX;
+
+/// Where a source is noted.
+#[derive(Clone, Copy, Debug)]
+pub struct Note {
+    place: u64,
+}
+
+impl Note {
+    /// Where `source`, as a whole address, is noted.
+    #[inline(always)]
+    pub const fn new(key: &Key, source: &Source) -> Self {
+        Self {
+            place: Place::new(key, SLOT, source).bits(),
+        }
+    }
+
+    /// The set.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "16 bits")]
+    pub const fn set(self) -> u32 {
+        (self.place >> TAG_BITS) as u32
+    }
+
+    #[inline(always)]
+    const fn tag(self) -> u64 {
+        self.place << (u64::BITS - TAG_BITS)
+    }
+
+    /// What is noted of the source in its set; 0: nothing.
+    #[inline(always)]
+    fn find(self, set: Shared<'_, Set>) -> u64 {
+        let mut found = 0;
+        for index in 0..WORDS {
+            let word = set.word(index).load();
+            if word & !STATE == self.tag() && word & STATE != 0 {
+                found = word;
+            }
+        }
+        found
+    }
+
+    /// Whether the source is known to be no forgery.
+    #[inline(always)]
+    pub fn is_verified(self, set: Shared<'_, Set>, now: KernelTime) -> bool {
+        let word = self.find(set);
+        word & VERIFIED != 0 && age(word, now) < VALID
+    }
+
+    /// Whether the source is to be looked up.
+    #[inline(always)]
+    pub fn is_due(self, set: Shared<'_, Set>, now: KernelTime) -> bool {
+        let word = self.find(set);
+        let interval = if word & VERIFIED == 0 { RETRY } else { RECHECK };
+        word == 0 || age(word, now) >= interval
+    }
+
+    /// Notes what a look-up found.
+    #[inline(always)]
+    pub fn write(self, set: Shared<'_, Set>, now: KernelTime, verified: bool) {
+        let mut room = (0, 0, u64::MAX);
+        for index in 0..WORDS {
+            let word = set.word(index).load();
+            let worth = if word & !STATE == self.tag() {
+                0
+            } else if word & VERIFIED != 0 && age(word, now) >= VALID {
+                1
+            } else {
+                word & STATE
+            };
+            if worth < room.2 {
+                room = (index, word, worth);
+            }
+        }
+        let (index, old, worth) = room;
+        let own = old & !STATE == self.tag();
+        // A look-up that failed says nothing against one that did not.
+        let still_verified = own && old & VERIFIED != 0 && age(old, now) < VALID;
+        let displaces = worth & VERIFIED != 0;
+        if !verified && (still_verified || displaces) {
+            return;
+        }
+        let state = if verified { VERIFIED } else { 0 };
+        // Whoever was faster noted something as true.
+        set.word(index)
+            .compare_exchange(old, self.tag() | state | time(now));
+    }
+}
+
+/// When a look-up is said to have been; never 0.
+#[inline(always)]
+const fn time(now: KernelTime) -> u64 {
+    (now.0 >> TIME_SHIFT & TIMES) | 1
+}
+
+#[inline(always)]
+const fn age(word: u64, now: KernelTime) -> u64 {
+    let age = time(now).wrapping_sub(word) & TIMES;
+    // Another CPU's clock may be ahead.
+    if age > TIMES / 2 { 0 } else { age }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::ptr::NonNull;
+
+    const KEY: Key = Key([3, 5, 7, 11]);
+    const NOW: KernelTime = KernelTime(5_000_000_000_000);
+
+    fn after(seconds: u64) -> KernelTime {
+        KernelTime(NOW.0 + seconds * 1_000_000_000)
+    }
+
+    fn note(n: u8) -> Note {
+        Note::new(&KEY, &Source::v4([203, 0, 113, n]))
+    }
+
+    /// Works on one set, whichever notes belong there.
+    fn with_set(test: impl FnOnce(Shared<'_, Set>)) {
+        let mut set = Set::default();
+        // SAFETY: the set outlives the test and nobody else touches it.
+        test(unsafe { Shared::new(NonNull::from(&mut set)) });
+    }
+
+    #[test]
+    fn a_source_that_was_found_is_verified_for_two_minutes_and_due_after_one() {
+        with_set(|set| {
+            assert!(note(1).is_due(set, NOW));
+            assert!(!note(1).is_verified(set, NOW));
+            note(1).write(set, NOW, true);
+            assert!(!note(1).is_due(set, after(59)));
+            assert!(note(1).is_due(set, after(61)));
+            assert!(note(1).is_verified(set, after(119)));
+            assert!(!note(1).is_verified(set, after(121)));
+            assert!(!note(2).is_verified(set, NOW), "another source is not");
+        });
+    }
+
+    #[test]
+    fn a_source_that_was_not_found_is_due_after_a_second() {
+        with_set(|set| {
+            note(1).write(set, NOW, false);
+            assert!(!note(1).is_due(set, NOW));
+            assert!(note(1).is_due(set, after(2)));
+            assert!(!note(1).is_verified(set, NOW));
+        });
+    }
+
+    #[test]
+    fn a_failed_look_up_does_not_undo_a_good_one() {
+        with_set(|set| {
+            note(1).write(set, NOW, true);
+            note(1).write(set, after(61), false);
+            assert!(note(1).is_verified(set, after(62)));
+            note(1).write(set, after(200), false);
+            assert!(!note(1).is_verified(set, after(200)));
+        });
+    }
+
+    #[test]
+    fn forgeries_never_displace_verified_sources_but_expired_ones() {
+        with_set(|set| {
+            for n in 0..8 {
+                note(n).write(set, NOW, true);
+            }
+            for n in 8..100 {
+                note(n).write(set, after(1), false);
+            }
+            assert!((0..8).all(|n| note(n).is_verified(set, after(1))));
+            note(100).write(set, after(2), true);
+            assert!(
+                note(100).is_verified(set, after(2)),
+                "a verified source does"
+            );
+            note(101).write(set, after(130), false);
+            assert!(!note(101).is_due(set, after(130)));
+        });
+    }
+}

@@ -1,0 +1,106 @@
+//! Many entries of a hash map with one system call (Linux 5.6). aya has no such thing.
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd},
+};
+
+use aya::Pod;
+use aya_obj::generated::{bpf_attr, bpf_cmd};
+use nix::errno::Errno;
+
+/// Entries in one call: a few hundred kilobytes of them.
+const CHUNK: usize = 8192;
+
+/// Why a batch stopped, and how many entries were dealt with before.
+#[derive(Debug)]
+pub(super) struct Stopped {
+    pub(super) done: usize,
+    pub(super) errno: Errno,
+}
+
+/// Adds entries that are not in the map yet, in their order.
+pub(super) fn insert_new<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    keys: &[K],
+    values: &[V],
+) -> Result<(), Stopped> {
+    const NOEXIST: u64 = 1;
+    let mut done = 0;
+    for (keys, values) in keys.chunks(CHUNK).zip(values.chunks(CHUNK)) {
+        let mut attributes = attributes(map);
+        attributes.batch.keys = keys.as_ptr() as u64;
+        attributes.batch.values = values.as_ptr() as u64;
+        attributes.batch.count = u32::try_from(keys.len().min(values.len())).unwrap_or(0);
+        attributes.batch.elem_flags = NOEXIST;
+        let result = call(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attributes);
+        // SAFETY: the kernel writes the count whatever the outcome.
+        done += unsafe { attributes.batch.count } as usize;
+        if let Err(errno) = result {
+            return Err(Stopped { done, errno });
+        }
+    }
+    Ok(())
+}
+
+/// Every entry of a map.
+pub(super) fn entries<K: Pod + Default, V: Pod + Default>(
+    map: BorrowedFd<'_>,
+) -> io::Result<Vec<(K, V)>> {
+    let mut entries = Vec::new();
+    // As many as one of the kernel's own buckets can hold, at the least.
+    let mut size = CHUNK;
+    let mut position: Option<u32> = None;
+    loop {
+        let (mut keys, mut values) = (vec![K::default(); size], vec![V::default(); size]);
+        let mut next = 0_u32;
+        let mut attributes = attributes(map);
+        attributes.batch.in_batch = position
+            .as_ref()
+            .map_or(0, |position| std::ptr::from_ref(position) as u64);
+        attributes.batch.out_batch = std::ptr::from_mut(&mut next) as u64;
+        attributes.batch.keys = keys.as_mut_ptr() as u64;
+        attributes.batch.values = values.as_mut_ptr() as u64;
+        attributes.batch.count = u32::try_from(size).unwrap_or(u32::MAX);
+        let result = call(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attributes);
+        // SAFETY: the kernel writes the count whatever the outcome.
+        let count = unsafe { attributes.batch.count } as usize;
+        match result {
+            Ok(()) => {}
+            // The last part.
+            Err(Errno::ENOENT) => {
+                entries.extend(keys.into_iter().zip(values).take(count));
+                return Ok(entries);
+            }
+            // One bucket has more entries than there is room for.
+            Err(Errno::ENOSPC) if size < 1 << 24 => {
+                size *= 2;
+                continue;
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+        entries.extend(keys.into_iter().zip(values).take(count));
+        position = Some(next);
+    }
+}
+
+fn attributes(map: BorrowedFd<'_>) -> bpf_attr {
+    // SAFETY: all zeros is a value of this union of integers.
+    let mut attributes: bpf_attr = unsafe { std::mem::zeroed() };
+    attributes.batch.map_fd = u32::try_from(map.as_raw_fd()).unwrap_or(u32::MAX);
+    attributes
+}
+
+fn call(command: bpf_cmd, attributes: &mut bpf_attr) -> Result<(), Errno> {
+    // SAFETY: the attributes are as long as said, and point at live memory of the sizes
+    // that the map's keys and values have, `count` of each.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command as libc::c_long,
+            std::ptr::from_mut(attributes),
+            size_of::<bpf_attr>(),
+        )
+    };
+    Errno::result(result).map(drop)
+}

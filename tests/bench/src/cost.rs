@@ -1,0 +1,164 @@
+//! What one packet costs: programs run on a frame, millions of times, in the kernel's test
+//! harness (`BPF_PROG_TEST_RUN`).
+//!
+//! The harness has a cost of its own, so every figure is net of a bare `XDP_DROP` that ran
+//! just before, in the same harness. What is compared takes turns, so that whatever else
+//! the machine does meets all of them; the median of the differences is what counts.
+
+use abuser_common::layout::Outcome;
+use anyhow::{Result, ensure};
+use testkit::Packet;
+
+use crate::{
+    prefixes::{self, CLEAN_SOURCE, Prefix},
+    programs::{self, Name, Programs},
+    scenario::Measured,
+    statistics::median,
+    subject::{self, Abuser},
+};
+
+/// How often each program takes its turn.
+const REPEATS: usize = 11;
+/// Runs in a turn: a fixed cost of the harness, some 40 ms, is not in the kernel's figure,
+/// and a turn should be long beside it.
+const RUNS: u32 = 2_000_000;
+/// Runs before measuring with random sources: five in six of the 16 million have been seen.
+const WARM_UP: u32 = 30_000_000;
+
+/// The share of packets that must come to the outcome a scenario is about.
+const NEARLY_ALL: f64 = 0.999;
+
+/// Bans and allow prefixes of `clean-loaded`.
+const LOADED_BANS: usize = 100_000;
+const LOADED_ALLOWED: usize = 10_000;
+/// Bans of `random-bans`.
+const MANY_BANS: usize = 1_000_000;
+
+/// A UDP datagram in a frame of the smallest size.
+fn frame() -> Vec<u8> {
+    Packet::eth()
+        .ipv4(CLEAN_SOURCE)
+        .udp(7)
+        .payload_len(18)
+        .build()
+}
+
+/// `clean`: no limit matches, no bans.
+pub(crate) fn clean() -> Result<Measured> {
+    one_source(Abuser::load(subject::NO_MATCH)?, Outcome::Passed)
+}
+
+/// `clean-loaded`: the same with many bans and allow prefixes of others.
+pub(crate) fn clean_loaded() -> Result<Measured> {
+    let mut abuser = Abuser::load(subject::NO_MATCH)?;
+    abuser.ban(&prefixes::blocklist(LOADED_BANS, 1))?;
+    abuser.allow(&prefixes::blocklist(LOADED_ALLOWED, 2))?;
+    one_source(abuser, Outcome::Passed)
+}
+
+/// `banned`: one host, and nothing else in the tables.
+pub(crate) fn banned() -> Result<Measured> {
+    let mut abuser = Abuser::load(subject::NO_MATCH)?;
+    abuser.ban(&[Prefix::around(CLEAN_SOURCE, 32)])?;
+    one_source(abuser, Outcome::DroppedBan)
+}
+
+/// `conforming`: within a limit.
+pub(crate) fn conforming() -> Result<Measured> {
+    one_source(Abuser::load(subject::WIDE)?, Outcome::Passed)
+}
+
+/// `over`: over a limit.
+pub(crate) fn over() -> Result<Measured> {
+    one_source(Abuser::load(subject::NARROW)?, Outcome::DroppedLimit)
+}
+
+/// The same frame again and again, straight into the program.
+fn one_source(mut abuser: Abuser, expected: Outcome) -> Result<Measured> {
+    let frame = frame();
+    let programs = Programs::load(&[Name::BareDrop], 0)?;
+    let bare = programs.get(Name::BareDrop)?;
+    let mut net = Vec::new();
+    for _ in 0..REPEATS {
+        let floor = programs::time(bare, &frame, RUNS)?;
+        net.push(programs::time(abuser.program()?, &frame, RUNS)? - floor);
+    }
+    let share = abuser.share(expected)?;
+    ensure!(
+        share >= NEARLY_ALL,
+        "only {:.1}% of the packets came to the outcome {}, which the scenario is about",
+        share * 100.0,
+        expected.name()
+    );
+    Ok(Measured {
+        value: median(&net),
+        ..Measured::default()
+    })
+}
+
+/// `random-limit`: every packet from one of 16 million sources.
+pub(crate) fn random_limit() -> Result<Measured> {
+    let abuser = Abuser::load(subject::PER_SOURCE)?;
+    let programs = Programs::load(&[Name::BareDrop, Name::RandomSource, Name::LruBucket], 0)?;
+    let (measured, passed) = random_sources(abuser, programs, Name::LruBucket)?;
+    ensure!(
+        passed >= NEARLY_ALL,
+        "only {:.1}% of the packets were within the limit, which all are",
+        passed * 100.0
+    );
+    Ok(measured)
+}
+
+/// `random-bans`: every packet from one of 16 million sources, against a long blocklist.
+pub(crate) fn random_bans() -> Result<Measured> {
+    let mut abuser = Abuser::load(subject::NO_MATCH)?;
+    let mut programs =
+        Programs::load(&[Name::BareDrop, Name::RandomSource, Name::LpmBlocklist], 0)?;
+    let list = prefixes::blocklist(MANY_BANS, 3);
+    abuser.ban(&list)?;
+    programs.block(&list)?;
+    let (measured, passed) = random_sources(abuser, programs, Name::LpmBlocklist)?;
+    // The list covers a quarter of the address space.
+    ensure!(
+        (0.6..0.9).contains(&passed),
+        "{:.1}% of the packets were not banned, about 75% should be",
+        passed * 100.0
+    );
+    Ok(measured)
+}
+
+/// `abuser`, the reference and the floor take turns behind the program that draws sources;
+/// also the share of packets that `abuser` passed.
+fn random_sources(
+    mut abuser: Abuser,
+    mut programs: Programs,
+    reference: Name,
+) -> Result<(Measured, f64)> {
+    let frame = frame();
+    let floor = programs.fd(Name::BareDrop)?;
+    let candidates = [
+        programs::descriptor(abuser.program()?)?,
+        programs.fd(reference)?,
+    ];
+    for candidate in &candidates {
+        programs.set_candidate(candidate)?;
+        programs::time(programs.get(Name::RandomSource)?, &frame, WARM_UP)?;
+    }
+    let mut net = [Vec::new(), Vec::new()];
+    for _ in 0..REPEATS {
+        programs.set_candidate(&floor)?;
+        let bare = programs::time(programs.get(Name::RandomSource)?, &frame, RUNS)?;
+        for (candidate, net) in candidates.iter().zip(&mut net) {
+            programs.set_candidate(candidate)?;
+            let taken = programs::time(programs.get(Name::RandomSource)?, &frame, RUNS)?;
+            net.push(taken - bare);
+        }
+    }
+    let [value, reference] = net.each_ref().map(|net| median(net));
+    let measured = Measured {
+        value,
+        reference: Some(reference),
+        ..Measured::default()
+    };
+    Ok((measured, abuser.share(Outcome::Passed)?))
+}

@@ -1,0 +1,102 @@
+//! What a packet costs with `abuser`, and what it costs with what `abuser` replaces.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`scenario`] | what is measured, and the budgets |
+//! | [`cost`] | the scenarios that run a program on a frame over and over |
+//! | [`flood`] | throughput over a veth pair, against nftables |
+//! | [`latency`] | from an offence to its enforced ban, under that flood |
+//! | [`subject`] | all that knows `abuser`'s tables and configuration |
+//! | [`programs`] | the bench's own XDP programs |
+//! | [`prefixes`] | blocklists like those that are published |
+//! | [`statistics`] | medians and percentiles |
+//! | [`report`] | the table and the JSON |
+//!
+//! docs/PERFORMANCE.md says how to read the result.
+
+mod cost;
+mod flood;
+mod latency;
+mod prefixes;
+mod programs;
+mod report;
+mod scenario;
+mod statistics;
+mod subject;
+mod wire;
+
+use std::{process::ExitCode, time::Instant};
+
+use anyhow::bail;
+use clap::{Parser, ValueEnum as _};
+
+use crate::{
+    report::{Report, Row},
+    scenario::Scenario,
+};
+
+/// Measure abuser against its budgets and against what it replaces
+///
+/// Needs root and `nft`. Touches no interface of the machine: programs run in the kernel's
+/// test harness, or in network namespaces of their own. The exit status is 0 if every
+/// scenario is within its budget, 1 if one is not or could not be measured.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
+struct Args {
+    /// Measure only these
+    #[arg(value_name = "SCENARIO")]
+    scenarios: Vec<Scenario>,
+
+    /// Print one JSON object a line instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures what was asked for; whether all of it is within its budget.
+fn run(args: &Args) -> anyhow::Result<bool> {
+    if let Some(reason) = testkit::privilege::missing() {
+        bail!("the bench loads XDP programs and makes network namespaces: {reason}");
+    }
+    let chosen = if args.scenarios.is_empty() {
+        Scenario::value_variants()
+    } else {
+        &args.scenarios
+    };
+    let mut report = Report::new(args.json);
+    let started = Instant::now();
+    for scenario in chosen {
+        let since = Instant::now();
+        eprint!("{:<16} ", scenario.name());
+        let row = Row::new(*scenario, measure(*scenario));
+        eprintln!("{:5.1} s  {row}", since.elapsed().as_secs_f64());
+        report.add(row)?;
+    }
+    eprintln!("measured in {:.0} s", started.elapsed().as_secs_f64());
+    report.finish()
+}
+
+fn measure(scenario: Scenario) -> anyhow::Result<scenario::Measured> {
+    match scenario {
+        Scenario::Flood => flood::measure(),
+        Scenario::Latency => latency::measure(),
+        Scenario::Clean => cost::clean(),
+        Scenario::CleanLoaded => cost::clean_loaded(),
+        Scenario::Banned => cost::banned(),
+        Scenario::Conforming => cost::conforming(),
+        Scenario::Over => cost::over(),
+        Scenario::RandomLimit => cost::random_limit(),
+        Scenario::RandomBans => cost::random_bans(),
+    }
+}

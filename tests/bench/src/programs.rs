@@ -1,0 +1,157 @@
+//! The bench's own XDP programs, loaded.
+
+use anyhow::{Context as _, Result, ensure};
+use aya::{
+    Ebpf, EbpfLoader, VerifierLogLevel,
+    maps::{LpmTrie, ProgramArray, lpm_trie::Key},
+    programs::{ProgramFd, TestRun as _, TestRunAttrs, TestRunOptions, Xdp},
+};
+
+use crate::prefixes::Prefix;
+
+/// The object that `cargo xtask build-ebpf` makes and the repository holds.
+static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/ebpf/bench.bpf.o"));
+
+/// Frames that the kernel sends at a time, in a flood: as many as a driver polls.
+const BATCH: u32 = 64;
+
+/// The name of a program in the object.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Name {
+    /// Nothing but a drop: what every other is measured above.
+    BareDrop,
+    /// Nothing but a pass.
+    BarePass,
+    /// The reference for limits.
+    LruBucket,
+    /// The reference for bans.
+    LpmBlocklist,
+    /// Gives the frame a random source, then runs the candidate.
+    RandomSource,
+    /// Gives the frame a random source, then sends it out.
+    Flood,
+}
+
+impl Name {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::BareDrop => "bare_drop",
+            Self::BarePass => "bare_pass",
+            Self::LruBucket => "lru_bucket",
+            Self::LpmBlocklist => "lpm_blocklist",
+            Self::RandomSource => "random_source",
+            Self::Flood => "flood",
+        }
+    }
+}
+
+/// The programs and their maps.
+#[derive(Debug)]
+pub(crate) struct Programs(Ebpf);
+
+impl Programs {
+    /// Loads these programs; `flood_interface` is where [`Name::Flood`] sends to.
+    pub(crate) fn load(names: &[Name], flood_interface: u32) -> Result<Self> {
+        let loaded = EbpfLoader::new()
+            .verifier_log_level(VerifierLogLevel::DISABLE)
+            .override_global("FLOOD_INTERFACE", &flood_interface, true)
+            .load(OBJECT)
+            .context("load the maps of the bench's programs into the kernel")?;
+        let mut programs = Self(loaded);
+        for name in names {
+            programs
+                .get_mut(*name)?
+                .load()
+                .with_context(|| format!("load the bench's program {}", name.text()))?;
+        }
+        Ok(programs)
+    }
+
+    /// One of the programs.
+    pub(crate) fn get(&self, name: Name) -> Result<&Xdp> {
+        let program = self.0.program(name.text());
+        let program = program.with_context(|| no_program(name))?;
+        program.try_into().with_context(|| no_program(name))
+    }
+
+    /// One of the programs, to load or attach it.
+    pub(crate) fn get_mut(&mut self, name: Name) -> Result<&mut Xdp> {
+        let program = self.0.program_mut(name.text());
+        let program = program.with_context(|| no_program(name))?;
+        program.try_into().with_context(|| no_program(name))
+    }
+
+    /// The file descriptor of a loaded program, as a candidate.
+    pub(crate) fn fd(&self, name: Name) -> Result<ProgramFd> {
+        descriptor(self.get(name)?)
+    }
+
+    /// Makes [`Name::RandomSource`] go on with this program.
+    pub(crate) fn set_candidate(&mut self, candidate: &ProgramFd) -> Result<()> {
+        let map = self.0.map_mut("CANDIDATE");
+        let map = map.context("the bench's object has no map CANDIDATE")?;
+        let mut slots: ProgramArray<_> = map.try_into().context("use CANDIDATE")?;
+        slots
+            .set(0, candidate, 0)
+            .context("put a candidate into the program array (does it take fragments?)")
+    }
+
+    /// Fills the blocklist of [`Name::LpmBlocklist`].
+    pub(crate) fn block(&mut self, prefixes: &[Prefix]) -> Result<()> {
+        let map = self.0.map_mut("BLOCKLIST");
+        let map = map.context("the bench's object has no map BLOCKLIST")?;
+        let mut blocklist: LpmTrie<_, [u8; 4], u32> = map.try_into().context("use BLOCKLIST")?;
+        for Prefix { address, length } in prefixes {
+            let key = Key::new(u32::from(*length), address.octets());
+            blocklist
+                .insert(&key, 1, 0)
+                .with_context(|| format!("block {address}/{length} in the LPM trie"))?;
+        }
+        Ok(())
+    }
+}
+
+fn no_program(name: Name) -> String {
+    format!(
+        "the bench's object has no XDP program {}; `cargo xtask build-ebpf` makes it anew",
+        name.text()
+    )
+}
+
+/// The file descriptor of a loaded program.
+pub(crate) fn descriptor(program: &Xdp) -> Result<ProgramFd> {
+    let fd = program.fd().context("the program is not loaded")?;
+    fd.try_clone().context("copy the program's file descriptor")
+}
+
+/// Runs a program on a frame so many times; nanoseconds a run.
+pub(crate) fn time(program: &Xdp, frame: &[u8], runs: u32) -> Result<f64> {
+    let options = TestRunOptions {
+        data_in: Some(frame),
+        repeat: runs,
+        ..TestRunOptions::default()
+    };
+    let result = program
+        .test_run(options)
+        .context("run a program on a frame (BPF_PROG_TEST_RUN)")?;
+    // `XDP_ABORTED`: the candidate was not reached.
+    ensure!(result.return_value != 0, "the program under test aborted");
+    Ok(result.duration.as_secs_f64() * 1e9)
+}
+
+/// Sends a frame so many times from within the program; nanoseconds a frame.
+///
+/// The calling thread must be in the namespace of the interface that is sent to.
+pub(crate) fn send(program: &Xdp, frame: &[u8], frames: u32) -> Result<f64> {
+    let options = TestRunOptions {
+        data_in: Some(frame),
+        repeat: frames,
+        attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
+        ..TestRunOptions::default()
+    };
+    let result = program
+        .test_run(options)
+        .context("send frames (BPF_PROG_TEST_RUN with live frames, Linux 5.18)")?;
+    Ok(result.duration.as_secs_f64() * 1e9)
+}

@@ -1,0 +1,178 @@
+//! `abuser` under test: all that knows its tables and its configuration.
+
+use std::path::{Path, PathBuf};
+
+use abuser::{
+    config,
+    dataplane::{Dataplane, program},
+};
+use abuser_common::{
+    layout::{AllowOrigin, Ban, Outcome},
+    prefix::PrefixKey,
+};
+use anyhow::{Context as _, Result, ensure};
+use aya::programs::Xdp;
+use testkit::Janitor;
+
+use crate::prefixes::Prefix;
+
+/// A limit that the bench's UDP packets do not match.
+pub(crate) const NO_MATCH: &str = r#"
+[[limit]]
+name = "other"
+protocol = "tcp"
+ports = [443]
+rate = "1k/s"
+burst = 1000
+"#;
+
+/// A limit that one source cannot exceed, however fast the machine.
+pub(crate) const WIDE: &str = r#"
+[[limit]]
+name = "wide"
+protocol = "udp"
+rate = "100M/s"
+burst = 1000000
+"#;
+
+/// A limit that one source exceeds with its second packet.
+pub(crate) const NARROW: &str = r#"
+[[limit]]
+name = "narrow"
+protocol = "udp"
+rate = "1/d"
+"#;
+
+/// The limit of the random scenarios; the references have the same.
+pub(crate) const PER_SOURCE: &str = r#"
+[[limit]]
+name = "source"
+protocol = "udp"
+rate = "1k/s"
+burst = 1000
+"#;
+
+/// The port whose limit an offender exceeds with its second packet.
+pub(crate) const OFFENCE_PORT: u16 = 9;
+
+/// The daemon's configuration for the flood and for offenders in it.
+pub(crate) fn daemon_config(interface: &str) -> String {
+    format!(
+        r#"
+interfaces = ["{interface}"]
+[xdp]
+mode = "driver"
+{PER_SOURCE}
+[[limit]]
+name = "offence"
+protocol = "udp"
+ports = [{OFFENCE_PORT}]
+rate = "1/s"
+[ban]
+maxretry = 1
+findtime = "10m"
+bantime = "10m"
+"#
+    )
+}
+
+/// The program in the kernel, not attached, with pins of its own that vanish with it.
+pub(crate) struct Abuser {
+    dataplane: Option<Dataplane>,
+    _runtime: tokio::runtime::Runtime,
+    // Dropped last: it removes the pins if this process is killed.
+    _janitor: Janitor,
+}
+
+impl Abuser {
+    /// Loads the program with limits as a configuration file has them.
+    pub(crate) fn load(limits: &str) -> Result<Self> {
+        let config = config::parse(limits, Path::new("limits"))
+            .context("read the limits of a scenario as abuser's configuration")?;
+        let pin_dir = PathBuf::from(format!("/sys/fs/bpf/abuser-bench-{}", std::process::id()));
+        let janitor = Janitor::hire(&[&pin_dir]).context("start the shell that removes pins")?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("start a runtime")?;
+        let dataplane = {
+            let _entered = runtime.enter();
+            Dataplane::load(&pin_dir, 0).context("load abuser's program")?
+        };
+        let mut abuser = Self {
+            dataplane: Some(dataplane),
+            _runtime: runtime,
+            _janitor: janitor,
+        };
+        abuser
+            .dataplane()?
+            .take_over(&config.limits, false)
+            .context("put the limits of a scenario in force")?;
+        Ok(abuser)
+    }
+
+    /// Bans prefixes for good.
+    pub(crate) fn ban(&mut self, prefixes: &[Prefix]) -> Result<()> {
+        let (table, lengths) = self.dataplane()?.bans();
+        for (id, prefix) in (1..).zip(prefixes) {
+            let ban = Ban {
+                id,
+                ..Ban::default()
+            };
+            table
+                .insert(lengths, &key(*prefix)?, ban)
+                .with_context(|| format!("ban prefix {id} of {}", prefixes.len()))?;
+        }
+        Ok(())
+    }
+
+    /// Allows prefixes.
+    pub(crate) fn allow(&mut self, prefixes: &[Prefix]) -> Result<()> {
+        let (table, lengths) = self.dataplane()?.allowed();
+        for (number, prefix) in (1..).zip(prefixes) {
+            table
+                .insert(lengths, &key(*prefix)?, AllowOrigin::Command as u64)
+                .with_context(|| format!("allow prefix {number} of {}", prefixes.len()))?;
+        }
+        Ok(())
+    }
+
+    /// The loaded program.
+    pub(crate) fn program(&mut self) -> Result<&Xdp> {
+        let program = program::xdp(self.dataplane()?.program_mut());
+        Ok(program.context("find abuser's program")?)
+    }
+
+    /// The share of packets that came to this outcome, of all since the program was loaded.
+    pub(crate) fn share(&mut self, wanted: Outcome) -> Result<f64> {
+        let outcomes = self.dataplane()?.counters().outcomes();
+        let (mut of_wanted, mut of_all) = (0, 0);
+        for (outcome, traffic) in outcomes.context("read abuser's counters")? {
+            of_all += traffic.packets;
+            if outcome == wanted {
+                of_wanted += traffic.packets;
+            }
+        }
+        ensure!(of_all > 0, "abuser's program saw no packet");
+        #[expect(clippy::cast_precision_loss, reason = "counts here are below 2^52")]
+        Ok(of_wanted as f64 / of_all as f64)
+    }
+
+    fn dataplane(&mut self) -> Result<&mut Dataplane> {
+        self.dataplane.as_mut().context("the data plane is gone")
+    }
+}
+
+impl Drop for Abuser {
+    fn drop(&mut self) {
+        if let Some(dataplane) = self.dataplane.take() {
+            dataplane.shut_down();
+        }
+    }
+}
+
+fn key(prefix: Prefix) -> Result<PrefixKey> {
+    let Prefix { address, length } = prefix;
+    PrefixKey::new(address.into(), length)
+        .with_context(|| format!("{address}/{length} is not a prefix to abuser"))
+}

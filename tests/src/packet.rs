@@ -6,6 +6,8 @@
 
 mod encode;
 #[cfg(test)]
+mod parsed;
+#[cfg(test)]
 mod tests;
 mod transport;
 

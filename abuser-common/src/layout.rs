@@ -357,8 +357,8 @@ pub enum Outcome {
     DroppedLimit = 5,
     /// Dropped: from a banned source.
     DroppedBan = 6,
-    /// Dropped: more VLAN tags than are looked through, and so nobody's.
-    DroppedTags = 7,
+    /// Dropped: source or transport are [hidden](crate::packet::Unreadable::Hidden).
+    DroppedHidden = 7,
 }
 
 impl Outcome {
@@ -371,7 +371,7 @@ impl Outcome {
         Self::Observed,
         Self::DroppedLimit,
         Self::DroppedBan,
-        Self::DroppedTags,
+        Self::DroppedHidden,
     ];
 
     /// The name used in JSON and in tables.
@@ -384,7 +384,7 @@ impl Outcome {
             Self::Observed => "observed",
             Self::DroppedLimit => "dropped_limit",
             Self::DroppedBan => "dropped_ban",
-            Self::DroppedTags => "dropped_tags",
+            Self::DroppedHidden => "dropped_hidden",
         }
     }
 
@@ -392,7 +392,7 @@ impl Outcome {
     pub const fn dropped(self) -> bool {
         matches!(
             self,
-            Self::DroppedLimit | Self::DroppedBan | Self::DroppedTags
+            Self::DroppedLimit | Self::DroppedBan | Self::DroppedHidden
         )
     }
 }

@@ -17,9 +17,8 @@ use crate::prefix::{Family, Source};
 
 /// Where a packet's bytes come from: packet memory in the kernel, a slice on the host.
 pub trait Bytes {
-    /// The header of type `T` at `offset`; `None` if the packet is too short for it.
-    ///
-    /// `offset` is at most [`MAX_OFFSET`].
+    /// The header of type `T` at `offset`; `None` if the packet is too short for it, the offset
+    /// beyond [`MAX_OFFSET`], or it lies past what can be read of a frame in several buffers.
     fn header<T: Header>(&self, offset: usize) -> Option<&T>;
 
     /// How many bytes can be read: in a frame of several buffers only the first's.
@@ -56,6 +55,9 @@ headers!(
 
 impl Bytes for [u8] {
     fn header<T: Header>(&self, offset: usize) -> Option<&T> {
+        if offset > MAX_OFFSET {
+            return None;
+        }
         let bytes = self.get(offset..offset.checked_add(size_of::<T>())?)?;
         // SAFETY: the slice has the size of T; `Header` allows any bytes and alignment.
         Some(unsafe { &*bytes.as_ptr().cast::<T>() })
@@ -79,7 +81,7 @@ impl Bytes for [u8] {
 const MAX_VLAN_TAGS: usize = 4;
 
 /// IPv6 extension headers that are walked. RFC 8200 (4.1) orders at most six before the
-/// upper layer; a longer chain leaves the transport unknown.
+/// upper layer, and RFC 8504 (5.3) lets a node take no more than eight; Linux takes any number.
 const MAX_EXTENSION_HEADERS: usize = 8;
 
 /// The furthest that any header is read at, in bytes from the start of the frame.
@@ -103,13 +105,15 @@ pub const TCP_ACK: u8 = 0x10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
-/// Why a frame's source cannot be found.
+/// Why a frame's source or transport cannot be found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreadable {
-    /// A header is cut short.
+    /// A header is cut short or contradicts itself: the kernel drops the frame as well.
     Malformed,
-    /// More VLAN tags than are looked through.
-    TooManyTags,
+    /// What the frame holds is hidden, and the kernel would take it: behind more VLAN tags or
+    /// IPv6 extension headers than are looked through, in a later fragment though it belongs
+    /// into the first (RFC 7112), or past that part of a jumbo frame which can be read.
+    Hidden,
 }
 
 impl From<Malformed> for Unreadable {
@@ -147,8 +151,8 @@ impl Network {
 /// The transport layer, as far as it is known, in one word: the verifier forgets where a
 /// packet came from that a function of its own has parsed, and such a function returns no
 /// more. From the lowest bit: protocol (8 bits), TCP flags (8), destination port (16),
-/// whether there is one, whether the headers are malformed, and from bit 40 the transport
-/// header's offset.
+/// whether there is one, whether the headers are malformed, whether they are hidden, and from
+/// bit 40 the transport header's offset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Transport(pub u64);
 
@@ -157,6 +161,7 @@ impl Transport {
     const FLAGS_SHIFT: u32 = 8;
     const PORT_SHIFT: u32 = 16;
     const HAS_PORT: u64 = 1 << 32;
+    const HIDDEN: u64 = 1 << 34;
     const OFFSET_SHIFT: u32 = 40;
 
     /// A header is cut short or contradicts itself.
@@ -168,8 +173,14 @@ impl Transport {
         self.0 & Self::MALFORMED.0 != 0
     }
 
-    /// IP protocol number. For an IPv6 chain longer than is walked, the number of the
-    /// extension header it stopped at.
+    /// Whether not all of this is known, though the kernel would find it; see
+    /// [`Unreadable::Hidden`].
+    #[inline(always)]
+    pub const fn is_hidden(self) -> bool {
+        self.0 & Self::HIDDEN != 0
+    }
+
+    /// IP protocol number; in a later fragment, what that fragment says it is.
     #[inline(always)]
     pub const fn protocol(self) -> u8 {
         self.0 as u8
@@ -293,7 +304,7 @@ pub fn network<B: Bytes + ?Sized>(bytes: &B) -> Result<Option<Network>, Unreadab
         offset += VlanHdr::LEN;
     }
     if is_vlan(ether_type) {
-        return Err(Unreadable::TooManyTags);
+        return Err(Unreadable::Hidden);
     }
     let (source, length) = if ether_type == EtherType::Ipv4 as u16 {
         let header: &Ipv4Hdr = bytes.header(offset).ok_or(Malformed)?;
@@ -345,6 +356,22 @@ pub fn transport<B: Bytes + ?Sized>(bytes: &B, family: Family, offset: usize) ->
     }
 }
 
+/// [`transport`] of an IPv4 packet.
+#[inline(always)]
+pub fn transport_of_ipv4<B: Bytes + ?Sized>(bytes: &B, offset: usize) -> Transport {
+    let mut datagram = Datagram::new(bytes);
+    let upper = walk_ipv4(&mut datagram, offset);
+    datagram.finish(upper)
+}
+
+/// [`transport`] of an IPv6 packet.
+#[inline(always)]
+pub fn transport_of_ipv6<B: Bytes + ?Sized>(bytes: &B, offset: usize) -> Transport {
+    let mut datagram = Datagram::new(bytes);
+    let upper = walk_ipv6(&mut datagram, offset);
+    datagram.finish(upper)
+}
+
 /// Which part of a datagram the packet carries.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
@@ -365,34 +392,146 @@ impl Part {
     }
 }
 
-/// [`transport`] of an IPv4 packet.
-#[inline(always)]
-pub fn transport_of_ipv4<B: Bytes + ?Sized>(bytes: &B, offset: usize) -> Transport {
-    read_ipv4(bytes, offset).unwrap_or(Transport::MALFORMED)
+/// A header that was not read. It would have ended `end` bytes into the frame; a frame that is
+/// so long has it, and only hides it.
+#[derive(PartialEq, Eq)]
+struct Unread {
+    end: usize,
 }
 
-/// [`transport`] of an IPv6 packet.
-#[inline(always)]
-pub fn transport_of_ipv6<B: Bytes + ?Sized>(bytes: &B, offset: usize) -> Transport {
-    read_ipv6(bytes, offset).unwrap_or(Transport::MALFORMED)
+impl Unread {
+    /// It is in another fragment, or further than is walked.
+    const ELSEWHERE: Self = Self { end: 0 };
+    /// The one before it says nonsense.
+    const CONTRADICTION: Self = Self { end: usize::MAX };
+}
+
+/// A datagram whose headers are walked.
+struct Datagram<'b, B: Bytes + ?Sized> {
+    bytes: &'b B,
+    /// Where a first fragment ends: what follows in the frame is padding, what follows in the
+    /// datagram is in another fragment. Nowhere for others.
+    end: usize,
+}
+
+impl<'b, B: Bytes + ?Sized> Datagram<'b, B> {
+    const NOWHERE: usize = usize::MAX;
+
+    /// Of one whose parts are yet unknown.
+    #[inline(always)]
+    const fn new(bytes: &'b B) -> Self {
+        Self {
+            bytes,
+            end: Self::NOWHERE,
+        }
+    }
+
+    /// Goes on with `part` of the datagram, which ends at `end` by its own account.
+    #[inline(always)]
+    const fn enter(&mut self, part: Part, end: usize) {
+        if matches!(part, Part::FirstFragment) {
+            self.end = end;
+        }
+    }
+
+    /// What was found, or why not.
+    #[inline(always)]
+    fn finish(&self, upper: Result<Upper, Unread>) -> Transport {
+        match upper.and_then(|upper| upper.transport(self)) {
+            Ok(transport) => transport,
+            Err(Unread { end }) if end > self.bytes.length() as usize => Transport::MALFORMED,
+            Err(_) => Transport(Transport::HIDDEN),
+        }
+    }
+
+    /// The header of type `T` at `offset`.
+    #[inline(always)]
+    fn header<T: Header>(&self, offset: usize) -> Result<&'b T, Unread> {
+        let end = offset + size_of::<T>();
+        if end > self.end {
+            return Err(Unread::ELSEWHERE);
+        }
+        self.bytes.header(offset).ok_or(Unread { end })
+    }
+}
+
+/// What is above IP: its protocol, and where its header lies if it is there.
+struct Upper {
+    protocol: u8,
+    offset: Option<usize>,
+}
+
+impl Upper {
+    #[inline(always)]
+    const fn new(protocol: u8, offset: usize) -> Self {
+        let offset = Some(offset);
+        Self { protocol, offset }
+    }
+
+    /// In a later fragment.
+    #[inline(always)]
+    const fn without_header(protocol: u8) -> Self {
+        let offset = None;
+        Self { protocol, offset }
+    }
+
+    /// With what its header says.
+    #[inline(always)]
+    fn transport<B: Bytes + ?Sized>(self, datagram: &Datagram<'_, B>) -> Result<Transport, Unread> {
+        // The first 14 octets of `TcpHdr`: all up to and with the flags.
+        const FLAGS: usize = 13;
+        const _: () = assert!(TcpHdr::LEN > FLAGS);
+        let found = u64::from(self.protocol);
+        let Some(offset) = self.offset.filter(|_| matches!(self.protocol, TCP | UDP)) else {
+            return Ok(Transport(found));
+        };
+        let [_, _, high, low] = *datagram.header::<[u8; 4]>(offset)?;
+        let port = u64::from(u16::from_be_bytes([high, low])) << Transport::PORT_SHIFT;
+        let offset_bits = (offset as u64) << Transport::OFFSET_SHIFT;
+        let found = found | port | Transport::HAS_PORT | offset_bits;
+        if self.protocol != TCP {
+            return Ok(Transport(found));
+        }
+        let flags = match datagram.header::<[u8; FLAGS + 1]>(offset) {
+            Ok(header) => header[FLAGS],
+            // No stack cuts a TCP header in two: whoever does hides its flags, and is
+            // taken to open a connection.
+            Err(Unread::ELSEWHERE) => TCP_SYN,
+            Err(unread) => return Err(unread),
+        };
+        Ok(Transport(
+            found | u64::from(flags) << Transport::FLAGS_SHIFT,
+        ))
+    }
 }
 
 #[inline(always)]
-fn read_ipv4<B: Bytes + ?Sized>(bytes: &B, offset: usize) -> Result<Transport, Malformed> {
+fn walk_ipv4<B: Bytes + ?Sized>(
+    datagram: &mut Datagram<'_, B>,
+    offset: usize,
+) -> Result<Upper, Unread> {
     const MORE_FRAGMENTS: u16 = 0x2000;
     const OFFSET: u16 = 0x1fff;
-    let header: &Ipv4Hdr = bytes.header(offset).ok_or(Malformed)?;
+    let header: &Ipv4Hdr = datagram.header(offset)?;
     let header_len = usize::from(header.vihl & 0x0f) * 4;
     if header.vihl >> 4 != 4 || header_len < Ipv4Hdr::LEN {
-        return Err(Malformed);
+        return Err(Unread::CONTRADICTION);
     }
     let fragment = u16::from_be_bytes(header.frags);
     let part = Part::new(fragment & OFFSET, fragment & MORE_FRAGMENTS != 0);
-    ports(bytes, header.proto, offset + header_len, part)
+    let total_len = usize::from(u16::from_be_bytes(header.tot_len));
+    datagram.enter(part, offset + total_len);
+    Ok(match part {
+        Part::LaterFragment => Upper::without_header(header.proto),
+        Part::Whole | Part::FirstFragment => Upper::new(header.proto, offset + header_len),
+    })
 }
 
 #[inline(always)]
-fn read_ipv6<B: Bytes + ?Sized>(bytes: &B, offset: usize) -> Result<Transport, Malformed> {
+fn walk_ipv6<B: Bytes + ?Sized>(
+    datagram: &mut Datagram<'_, B>,
+    offset: usize,
+) -> Result<Upper, Unread> {
     const HOP_BY_HOP: u8 = 0;
     const ROUTING: u8 = 43;
     const FRAGMENT: u8 = 44;
@@ -400,74 +539,40 @@ fn read_ipv6<B: Bytes + ?Sized>(bytes: &B, offset: usize) -> Result<Transport, M
     const DESTINATION_OPTIONS: u8 = 60;
     const MOBILITY: u8 = 135;
 
-    let header: &Ipv6Hdr = bytes.header(offset).ok_or(Malformed)?;
+    let header: &Ipv6Hdr = datagram.header(offset)?;
     if header.vcf[0] >> 4 != 6 {
-        return Err(Malformed);
+        return Err(Unread::CONTRADICTION);
     }
     let mut protocol = header.next_hdr;
     let mut offset = offset + Ipv6Hdr::LEN;
-    let mut part = Part::Whole;
-    for _ in 0..MAX_EXTENSION_HEADERS {
+    let end = offset + usize::from(u16::from_be_bytes(header.payload_len));
+    // Once more than there are extension headers: behind the last one is the upper layer.
+    for _ in 0..=MAX_EXTENSION_HEADERS {
         match protocol {
             HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | MOBILITY => {
-                let [next, length] = *bytes.header::<[u8; 2]>(offset).ok_or(Malformed)?;
+                let [next, length] = *datagram.header::<[u8; 2]>(offset)?;
                 protocol = next;
                 offset += (usize::from(length) + 1) * 8;
             }
             AUTHENTICATION => {
-                let [next, length] = *bytes.header::<[u8; 2]>(offset).ok_or(Malformed)?;
+                let [next, length] = *datagram.header::<[u8; 2]>(offset)?;
                 protocol = next;
                 offset += (usize::from(length) + 2) * 4;
             }
             FRAGMENT => {
-                let [next, _, high, low, ..] = *bytes.header::<[u8; 8]>(offset).ok_or(Malformed)?;
+                let [next, _, high, low, ..] = *datagram.header::<[u8; 8]>(offset)?;
                 let fragment = u16::from_be_bytes([high, low]);
-                part = Part::new(fragment & 0xfff8, fragment & 1 != 0);
+                let part = Part::new(fragment & 0xfff8, fragment & 1 != 0);
+                datagram.enter(part, end);
                 protocol = next;
                 offset += 8;
                 // What follows a later fragment's header is payload, not a header.
                 if matches!(part, Part::LaterFragment) {
-                    break;
+                    return Ok(Upper::without_header(protocol));
                 }
             }
-            _ => return ports(bytes, protocol, offset, part),
-        }
-        if offset > MAX_OFFSET {
-            break;
+            _ => return Ok(Upper::new(protocol, offset)),
         }
     }
-    Ok(Transport(u64::from(protocol)))
-}
-
-#[inline(always)]
-fn ports<B: Bytes + ?Sized>(
-    bytes: &B,
-    protocol: u8,
-    offset: usize,
-    part: Part,
-) -> Result<Transport, Malformed> {
-    // The first 14 octets of `TcpHdr`: all up to and with the flags.
-    const FLAGS: usize = 13;
-    const _: () = assert!(TcpHdr::LEN > FLAGS);
-    let found = u64::from(protocol);
-    if matches!(part, Part::LaterFragment) || (protocol != TCP && protocol != UDP) {
-        return Ok(Transport(found));
-    }
-    let [_, _, high, low] = *bytes.header::<[u8; 4]>(offset).ok_or(Malformed)?;
-    let port_bits = u64::from(u16::from_be_bytes([high, low])) << Transport::PORT_SHIFT;
-    let offset_bits = (offset as u64) << Transport::OFFSET_SHIFT;
-    let found = found | port_bits | Transport::HAS_PORT | offset_bits;
-    if protocol != TCP {
-        return Ok(Transport(found));
-    }
-    let flags = match bytes.header::<[u8; FLAGS + 1]>(offset) {
-        Some(header) => header[FLAGS],
-        // No stack cuts a TCP header in two: whoever does hides its flags, and is
-        // taken to open a connection.
-        None if matches!(part, Part::FirstFragment) => TCP_SYN,
-        None => return Err(Malformed),
-    };
-    Ok(Transport(
-        found | u64::from(flags) << Transport::FLAGS_SHIFT,
-    ))
+    Err(Unread::ELSEWHERE)
 }

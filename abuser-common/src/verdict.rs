@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! parse -> not IP?                              pass
+//!       -> source hidden?                       drop
 //!       -> banned (unexpired)?                  about to drop, reason `ban`
+//!       -> transport hidden?                    about to drop
 //!       -> each limit for (protocol, port):
 //!            over it?                           about to drop, reason `limit`
 //!       -> otherwise                            pass
@@ -233,8 +235,8 @@ pub fn decide<B: Bytes + ?Sized, T: Tables, K: Kernel>(
         }
         Ok(None) => Outcome::NotIp,
         Err(Unreadable::Malformed) => Outcome::Malformed,
-        Err(Unreadable::TooManyTags) if settings.observe() => Outcome::Observed,
-        Err(Unreadable::TooManyTags) => Outcome::DroppedTags,
+        Err(Unreadable::Hidden) if settings.observe() => Outcome::Observed,
+        Err(Unreadable::Hidden) => Outcome::DroppedHidden,
     };
     Decision {
         outcome,
@@ -258,6 +260,14 @@ fn decide_ip<B: Bytes + ?Sized, T: Tables, K: Kernel>(
     let transport = kernel.transport(at);
     if transport.is_malformed() {
         return Outcome::Malformed;
+    }
+    if transport.is_hidden() {
+        // Limits could apply to it, had it not hidden what it is.
+        return match verdict(tables, source, at.packet.settings.observe()) {
+            Verdict::Drop => Outcome::DroppedHidden,
+            Verdict::Observe => Outcome::Observed,
+            Verdict::Allow => Outcome::Allowed,
+        };
     }
     limits::apply(at, tables, kernel, transport)
 }

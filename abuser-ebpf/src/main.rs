@@ -89,7 +89,9 @@ fn act(ctx: &XdpContext, told: Option<KernelTime>) -> u32 {
         Outcome::Passed | Outcome::NotIp | Outcome::Allowed | Outcome::Observed => {
             xdp_action::XDP_PASS
         }
-        Outcome::DroppedLimit | Outcome::DroppedBan | Outcome::DroppedTags => xdp_action::XDP_DROP,
+        Outcome::DroppedLimit | Outcome::DroppedBan | Outcome::DroppedHidden => {
+            xdp_action::XDP_DROP
+        }
     }
 }
 

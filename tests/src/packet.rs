@@ -6,6 +6,8 @@
 
 mod encode;
 #[cfg(test)]
+mod parsed;
+#[cfg(test)]
 mod tests;
 mod transport;
 
@@ -66,6 +68,7 @@ enum Extension {
     DestinationOptions,
     Fragment(Fragment),
     Authentication,
+    Mobility,
 }
 
 impl Packet {
@@ -238,6 +241,12 @@ impl Packet {
     #[must_use]
     pub fn authentication(self) -> Self {
         self.extension(Extension::Authentication)
+    }
+
+    /// Adds an IPv6 mobility header (RFC 6275): a binding refresh request.
+    #[must_use]
+    pub fn mobility(self) -> Self {
+        self.extension(Extension::Mobility)
     }
 
     fn extension(mut self, extension: Extension) -> Self {

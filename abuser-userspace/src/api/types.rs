@@ -25,7 +25,7 @@ pub struct Status {
     /// Interfaces that are protected, and those that should be.
     pub interfaces: Vec<InterfaceStatus>,
     /// Packets and bytes by what became of them; the keys are `passed`, `not_ip`,
-    /// `malformed`, `allowed`, `observed`, `dropped_limit`, `dropped_ban`, `dropped_tags`.
+    /// `malformed`, `allowed`, `observed`, `dropped_limit`, `dropped_ban`, `dropped_hidden`.
     pub outcomes: BTreeMap<String, TrafficCount>,
     /// What became of drop events.
     pub events: EventCounts,

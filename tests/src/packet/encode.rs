@@ -157,6 +157,7 @@ impl Extension {
             Self::Fragment(_) => 44,
             Self::Authentication => 51,
             Self::DestinationOptions => 60,
+            Self::Mobility => 135,
         }
     }
 
@@ -182,6 +183,8 @@ impl Extension {
                 bytes.extend([0xaa; 12]);
                 bytes
             }
+            // Eight bytes: type 0, and a checksum that nobody looks at here.
+            Self::Mobility => vec![next, 0, 0, 0, 0, 0, 0, 0],
         }
     }
 }

@@ -66,6 +66,7 @@ fn extension_headers_stand_in_the_order_called() {
         .routing()
         .destination_options()
         .authentication()
+        .mobility()
         .first_fragment()
         .tcp(80)
         .build();
@@ -75,16 +76,17 @@ fn extension_headers_stand_in_the_order_called() {
         (54, 43),
         (62, 60),
         (86, 51),
-        (94, 44),
-        (118, 6),
-        (126, 0x9c),
+        (94, 135),
+        (118, 44),
+        (126, 6),
+        (134, 0x9c),
     ];
     for (at, next) in chain {
         assert_eq!(frame[at], next, "at {at}");
     }
-    assert_eq!(frame[118..122], [6, 0, 0x00, 0x01]);
-    assert_eq!(frame[18..20], [0, 92], "the length covers the extensions");
-    assert_eq!(frame.len(), 54 + 92);
+    assert_eq!(frame[126..130], [6, 0, 0x00, 0x01]);
+    assert_eq!(frame[18..20], [0, 100], "the length covers the extensions");
+    assert_eq!(frame.len(), 54 + 100);
 }
 
 #[test]

@@ -29,11 +29,9 @@ thread_local! {
 pub fn packet(frame: &[u8]) {
     let whole = parse(frame);
     // Plainly read, without regard to lengths.
-    let tags = frame
-        .get(12..)
-        .unwrap_or_default()
-        .chunks_exact(4)
-        .take_while(|tag| matches!(tag[..2], [0x81, 0x00] | [0x88, 0xa8]))
+    let tags = (12..)
+        .step_by(4)
+        .take_while(|at| matches!(frame.get(*at..at + 2), Some([0x81, 0x00] | [0x88, 0xa8])))
         .count();
     let ip = 14 + 4 * tags;
     let ether_type = frame.get(ip - 2..ip);

@@ -19,11 +19,16 @@ use crate::{
 
 /// How often each program takes its turn.
 const REPEATS: usize = 11;
-/// Runs in a turn: a fixed cost of the harness, some 40 ms, is not in the kernel's figure,
-/// and a turn should be long beside it.
+/// Runs in a turn with one source: the harness's fixed cost, some 40 ms, is not in the
+/// kernel's figure, and a turn should be long beside it.
 const RUNS: u32 = 2_000_000;
-/// Runs before measuring with random sources: five in six of the 16 million have been seen.
-const WARM_UP: u32 = 30_000_000;
+/// Runs in a turn with random sources, which take longer.
+const RANDOM_RUNS: u32 = 1_000_000;
+/// Runs of `abuser` before measuring with random sources: it has seen two in three of the 16
+/// million then.
+const WARM_UP: u32 = 20_000_000;
+/// Runs of a reference: it has room for a million sources, and is full then.
+const WARM_UP_REFERENCE: u32 = 3_000_000;
 
 /// The share of packets that must come to the outcome a scenario is about.
 const NEARLY_ALL: f64 = 0.999;
@@ -140,17 +145,17 @@ fn random_sources(
         programs::descriptor(abuser.program()?)?,
         programs.fd(reference)?,
     ];
-    for candidate in &candidates {
+    for (candidate, runs) in candidates.iter().zip([WARM_UP, WARM_UP_REFERENCE]) {
         programs.set_candidate(candidate)?;
-        programs::time(programs.get(Name::RandomSource)?, &frame, WARM_UP)?;
+        programs::time(programs.get(Name::RandomSource)?, &frame, runs)?;
     }
     let mut net = [Vec::new(), Vec::new()];
     for _ in 0..REPEATS {
         programs.set_candidate(&floor)?;
-        let bare = programs::time(programs.get(Name::RandomSource)?, &frame, RUNS)?;
+        let bare = programs::time(programs.get(Name::RandomSource)?, &frame, RANDOM_RUNS)?;
         for (candidate, net) in candidates.iter().zip(&mut net) {
             programs.set_candidate(candidate)?;
-            let taken = programs::time(programs.get(Name::RandomSource)?, &frame, RUNS)?;
+            let taken = programs::time(programs.get(Name::RandomSource)?, &frame, RANDOM_RUNS)?;
             net.push(taken - bare);
         }
     }

@@ -19,10 +19,11 @@ pub(crate) enum Scenario {
     RandomLimit,
     /// Random sources against 1,000,000 banned prefixes, against an LPM trie
     RandomBans,
-    /// A flood of random sources over a veth under one limit, against nftables
-    Flood,
-    /// From an offence to its enforced ban, under that flood
+    /// From an offence to its enforced ban, under the flood of the next
     Latency,
+    /// A flood of random sources over a veth under one limit, against nftables
+    // The last: nftables' set of millions is cleared away for seconds after it.
+    Flood,
 }
 
 /// The unit of a scenario's figure, by the name that JSON has for it.

@@ -81,7 +81,7 @@ pub(crate) fn over() -> Result<Measured> {
 /// The same frame again and again, straight into the program.
 fn one_source(mut abuser: Abuser, expected: Outcome) -> Result<Measured> {
     let frame = frame();
-    let programs = Programs::load(&[Name::BareDrop], 0)?;
+    let programs = Programs::load(&[Name::BareDrop])?;
     let bare = programs.get(Name::BareDrop)?;
     let mut net = Vec::new();
     for _ in 0..REPEATS {
@@ -104,7 +104,7 @@ fn one_source(mut abuser: Abuser, expected: Outcome) -> Result<Measured> {
 /// `random-limit`: every packet from one of 16 million sources.
 pub(crate) fn random_limit() -> Result<Measured> {
     let abuser = Abuser::load(subject::PER_SOURCE)?;
-    let programs = Programs::load(&[Name::BareDrop, Name::RandomSource, Name::LruBucket], 0)?;
+    let programs = Programs::load(&[Name::BareDrop, Name::RandomSource, Name::LruBucket])?;
     let (measured, passed) = random_sources(abuser, programs, Name::LruBucket)?;
     ensure!(
         passed >= NEARLY_ALL,
@@ -117,8 +117,7 @@ pub(crate) fn random_limit() -> Result<Measured> {
 /// `random-bans`: every packet from one of 16 million sources, against a long blocklist.
 pub(crate) fn random_bans() -> Result<Measured> {
     let mut abuser = Abuser::load(subject::NO_MATCH)?;
-    let mut programs =
-        Programs::load(&[Name::BareDrop, Name::RandomSource, Name::LpmBlocklist], 0)?;
+    let mut programs = Programs::load(&[Name::BareDrop, Name::RandomSource, Name::LpmBlocklist])?;
     let list = prefixes::blocklist(MANY_BANS, 3);
     abuser.ban(&list)?;
     programs.block(&list)?;

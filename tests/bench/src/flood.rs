@@ -9,7 +9,7 @@ use aya::programs::{XdpMode, xdp::XdpLinkId};
 use testkit::Daemon;
 
 use crate::{
-    programs::{Name, Programs},
+    programs::{Name, Programs, RANDOM_SOURCES},
     scenario::Measured,
     statistics::median,
     subject,
@@ -20,11 +20,15 @@ use crate::{
 const REPEATS: usize = 5;
 /// Frames in a turn.
 const FRAMES: u32 = 2_000_000;
-/// Frames before measuring, for each filter.
-const WARM_UP: u32 = 4_000_000;
+/// Frames before measuring, for each filter: of a million sources, all but 2% have sent the
+/// packets that they may.
+const WARM_UP: u32 = 6_000_000;
+
+/// Sources of the flood that is over its limit: as many as can be warmed up in seconds.
+const OVER_SOURCES: u32 = 1 << 20;
 
 /// What becomes of packets that the filter under test lets through.
-pub(crate) const SINK: &str = "
+const SINK: &str = "
 table ip bench {
   chain sink {
     type filter hook prerouting priority raw; policy accept;
@@ -33,27 +37,50 @@ table ip bench {
 }
 ";
 
-/// The same limit as `abuser`'s, as people write it, with room for every source; then the
-/// same sink.
-const NFTABLES: &str = "
-table ip bench {
-  set sources {
+/// A limit for each source as people write it for nftables, with room for every source;
+/// then the same sink.
+fn nftables(limit: &str) -> String {
+    format!(
+        "
+table ip bench {{
+  set sources {{
     type ipv4_addr
     size 16777216
     flags dynamic
-  }
-  chain flood {
+  }}
+  chain flood {{
     type filter hook prerouting priority raw; policy accept;
-    update @sources { ip saddr limit rate over 1000/second burst 1000 packets } drop
+    update @sources {{ ip saddr limit rate over {limit} packets }} drop
     drop
-  }
+  }}
+}}
+"
+    )
 }
-";
+
+/// `flood`: a million sources, each over its limit, so that nearly all of it is dropped.
+pub(crate) fn over() -> Result<Measured> {
+    compare(
+        OVER_SOURCES,
+        &subject::flood_config(RECEIVER, subject::TWO_PACKETS),
+        &nftables("1/hour burst 1"),
+    )
+}
+
+/// `flood-within`: 16 million sources, each within its limit, so that all of it is let
+/// through.
+pub(crate) fn within() -> Result<Measured> {
+    compare(
+        RANDOM_SOURCES,
+        &subject::flood_config(RECEIVER, subject::PER_SOURCE),
+        &nftables("1000/second burst 1000"),
+    )
+}
 
 /// `abuser` and nftables take turns, each at the end of a cable of its own.
-pub(crate) fn measure() -> Result<Measured> {
-    let abuser = AbuserEnd::new()?;
-    let nftables = NftablesEnd::new()?;
+fn compare(sources: u32, config: &str, rules: &str) -> Result<Measured> {
+    let abuser = AbuserEnd::start(sources, config)?;
+    let nftables = NftablesEnd::start(sources, rules)?;
     abuser.flood.packets_per_second(WARM_UP)?;
     nftables.flood.packets_per_second(WARM_UP)?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
@@ -68,7 +95,7 @@ pub(crate) fn measure() -> Result<Measured> {
     })
 }
 
-/// The daemon at the receiving end.
+/// The daemon at the receiving end of a flood.
 pub(crate) struct AbuserEnd {
     // Dropped in this order: the daemon lets go of the cable first.
     pub(crate) daemon: Daemon,
@@ -76,18 +103,18 @@ pub(crate) struct AbuserEnd {
 }
 
 impl AbuserEnd {
-    pub(crate) fn new() -> Result<Self> {
-        let flood = Flood::lay()?;
+    /// Starts it; nothing is sent yet.
+    pub(crate) fn start(sources: u32, config: &str) -> Result<Self> {
+        let flood = Flood::lay(sources)?;
         flood.nft(SINK)?;
         let binary = testkit::abuser_binary()?;
-        let config = subject::daemon_config(RECEIVER);
-        let daemon = Daemon::try_start(&binary, &flood.wire.server, &config)
+        let daemon = Daemon::try_start(&binary, &flood.wire.server, config)
             .context("start abuser at the receiving end")?;
         Ok(Self { daemon, flood })
     }
 }
 
-/// nftables at the receiving end.
+/// nftables at the receiving end of a flood.
 struct NftablesEnd {
     flood: Flood,
     /// A veth takes redirected frames only if its other end has an XDP program.
@@ -95,9 +122,9 @@ struct NftablesEnd {
 }
 
 impl NftablesEnd {
-    fn new() -> Result<Self> {
-        let flood = Flood::lay()?;
-        let mut programs = Programs::load(&[Name::BarePass], 0)?;
+    fn start(sources: u32, rules: &str) -> Result<Self> {
+        let flood = Flood::lay(sources)?;
+        let mut programs = Programs::load(&[Name::BarePass])?;
         let index = flood.wire.server_end.index();
         let link = flood.wire.server.run(|| {
             programs
@@ -105,7 +132,7 @@ impl NftablesEnd {
                 .attach_to_if_index(index, XdpMode::Driver)
                 .context("attach a bare XDP_PASS to the receiving end")
         })?;
-        flood.nft(NFTABLES)?;
+        flood.nft(rules)?;
         Ok(Self {
             flood,
             _pass: (programs, link),

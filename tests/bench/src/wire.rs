@@ -37,13 +37,14 @@ pub(crate) struct Flood {
 }
 
 impl Flood {
-    /// Lays the cable. The receiving end drops nothing yet.
-    pub(crate) fn lay() -> Result<Self> {
+    /// Lays the cable for a flood from so many sources, a power of two. The receiving end
+    /// drops nothing yet.
+    pub(crate) fn lay(sources: u32) -> Result<Self> {
         let wire = Wire::try_new()?;
         // Nobody asks for the address of a neighbour in the middle of a measurement.
         wire.client_end
             .set_neighbour(Wire::SERVER_V4, wire.server_end.mac())?;
-        let programs = Programs::load(&[Name::Flood], wire.client_end.index())?;
+        let programs = Programs::load_flood(sources, wire.client_end.index())?;
         let frame = Packet::eth()
             .macs(wire.client_end.mac(), wire.server_end.mac())
             .ipv4(CLEAN_SOURCE)

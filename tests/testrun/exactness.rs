@@ -6,11 +6,9 @@ use std::{
 };
 
 use abuser_common::layout::Outcome;
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
 use testkit::{Packet, require_root};
 
-use crate::kernel::{Kernel, XDP_PASS, run};
+use crate::kernel::{Kernel, XDP_PASS, pin_to_cpu, run};
 
 /// How long the flood lasts.
 const FLOOD: Duration = Duration::from_secs(4);
@@ -21,12 +19,6 @@ const PACKETS_A_CALL: u32 = 1_000_000;
 
 /// Sources that both CPUs meet first at the same moment.
 const SOURCES: u32 = 2_000;
-
-fn pin_to_cpu(cpu: usize) {
-    let mut set = CpuSet::new();
-    set.set(cpu).expect("a CPU number");
-    sched_setaffinity(Pid::from_raw(0), &set).expect("a second CPU");
-}
 
 #[test]
 fn two_cpus_flooding_one_source_pass_burst_plus_rate_times_time() {

@@ -2,8 +2,10 @@
 //!
 //! [`fixtures`] are packets with the outcome that each must have, in the kernel and in
 //! `decide()` on the host alike. [`exactness`] floods one source from two CPUs at once.
-//! [`events`] looks at what comes out of the ring buffer.
+//! [`events`] looks at what comes out of the ring buffer. [`differential`] runs random packets
+//! through both.
 
+mod differential;
 mod events;
 mod exactness;
 mod fixtures;

@@ -1,6 +1,7 @@
 //! The program, loaded and not attached.
 
 use std::{
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -10,7 +11,7 @@ use abuser::{
     dataplane::{Dataplane, limits::Compiled, program},
 };
 use abuser_common::{
-    bucket::Key,
+    bucket::{Key, Place},
     event::Event,
     gcra::KernelTime,
     layout::{
@@ -18,7 +19,7 @@ use abuser_common::{
         PROTOCOLS_PER_BANK, Settings, TIMED_PROGRAM, maps,
     },
     model::{Machine, Model},
-    prefix::PrefixKey,
+    prefix::{PrefixKey, Source},
 };
 use aya::{
     Ebpf, EbpfLoader,
@@ -59,9 +60,9 @@ impl Kernel {
         Self::load_observing(limits, false)
     }
 
-    /// As [`Kernel::load`], with the program's clock in the test's hands: see
-    /// [`Kernel::run_timed`].
-    pub(crate) fn load_timed(limits: &str, observe: bool) -> Self {
+    /// As [`Kernel::load`], with the program's clock in the test's hands (see
+    /// [`Kernel::run_timed`]), and the key of the places in the bucket table.
+    pub(crate) fn load_timed(limits: &str, observe: bool, key: Key) -> Self {
         let mut kernel = Self::load_observing(limits, observe);
         let pinned = |name| kernel.pin_dir.join(format!("v{LAYOUT_VERSION}")).join(name);
         let fresh = fresh_object();
@@ -75,8 +76,11 @@ impl Kernel {
             .expect("the object");
         timed_program(&mut timed).load().expect("the timed program");
         let host = MapData::from_pin(pinned(maps::HOST)).expect("the pinned map");
-        let host: Array<MapData, Host> = Map::Array(host).try_into().expect("the host map");
-        kernel.model.key = host.get(&0, 0).expect("the host's constants").key;
+        let mut host: Array<MapData, Host> = Map::Array(host).try_into().expect("the host map");
+        let constants = host.get(&0, 0).expect("the host's constants");
+        host.set(0, Host { key, ..constants }, 0)
+            .expect("the host's constants");
+        kernel.model.key = key;
         kernel.timed = Some(timed);
         kernel
     }
@@ -157,11 +161,6 @@ impl Kernel {
     /// The loaded program.
     pub(crate) fn program(&mut self) -> &Xdp {
         program::xdp(self.dataplane().program_mut()).expect("the program")
-    }
-
-    /// The key of the places in the bucket table; only of a kernel with its own clock.
-    pub(crate) fn key(&self) -> Key {
-        self.model.key
     }
 
     /// Runs the program on a frame at a time, which takes the frame's first eight octets;
@@ -293,6 +292,26 @@ fn timed_program(loaded: &mut Ebpf) -> &mut Xdp {
     timed
         .and_then(|timed| timed.try_into().ok())
         .expect("the timed program")
+}
+
+/// `count` IPv4 networks of `length` bits whose buckets lie in one set under the limit with
+/// this slot, looked for from `first` on.
+pub(crate) fn crowd(key: &Key, slot: u8, length: u8, first: u32, count: usize) -> Vec<Ipv4Addr> {
+    let mut crowd: Vec<Ipv4Addr> = Vec::new();
+    let step = 1_u32 << (32 - length);
+    let mut network = first & !(step - 1);
+    let set = |address: u32| Place::new(key, slot, &Source::v4(address.to_be_bytes())).set();
+    let shared = set(network);
+    for _ in 0..1_u64 << length {
+        if set(network) == shared {
+            crowd.push(network.into());
+            if crowd.len() == count {
+                break;
+            }
+        }
+        network = network.wrapping_add(step);
+    }
+    crowd
 }
 
 /// Keeps this thread on one CPU: budgets and tallies are each CPU's own.

@@ -7,9 +7,11 @@ use std::{
 };
 
 use abuser::config;
-use abuser_common::{gcra::KernelTime, prefix::PrefixKey};
+use abuser_common::{bucket::Key, gcra::KernelTime, prefix::PrefixKey};
 use fastrand::Rng;
 use testkit::Packet;
+
+use crate::kernel::crowd;
 
 /// Ports that limits name and packets go to.
 const PORTS: [u16; 6] = [53, 80, 443, 8000, 8005, 65_535];
@@ -30,6 +32,8 @@ pub(super) struct Scenario {
     pub(super) limit_count: usize,
     /// Whether the whole program observes.
     pub(super) observe: bool,
+    /// What places in the bucket table depend on.
+    pub(super) key: Key,
     sources: Vec<IpAddr>,
     frames: Vec<Vec<u8>>,
     now: KernelTime,
@@ -56,6 +60,7 @@ impl Scenario {
             limits,
             limit_count,
             observe: random.u8(0..10) == 0,
+            key: Key([(); 4].map(|()| random.u64(..))),
             sources,
             frames,
             now: first_time(&mut random),
@@ -68,6 +73,20 @@ impl Scenario {
     /// Adds a frame to those that are sent.
     pub(super) fn add(&mut self, frame: Vec<u8>) {
         self.frames.push(frame);
+    }
+
+    /// Adds frames of sources that fight for one set of buckets under a limit, or not.
+    pub(super) fn crowd(&mut self, slot: u8, ipv4_prefix: u8) {
+        if ipv4_prefix < 24 || self.random.bool() {
+            return;
+        }
+        let (first, count) = (self.random.u32(..), self.random.usize(8..16));
+        let crowd = crowd(&self.key, slot, ipv4_prefix, first, count);
+        let crowd: Vec<_> = crowd.into_iter().map(IpAddr::V4).collect();
+        for _ in 0..self.frames.len() {
+            let frame = frame(&mut self.random, &crowd);
+            self.frames.push(frame);
+        }
     }
 
     /// What the allow list has.

@@ -166,20 +166,12 @@ impl Kernel {
     /// Runs the program on a frame at a time, which takes the frame's first eight octets;
     /// the action.
     pub(crate) fn run_timed(&mut self, frame: &mut [u8], now: KernelTime) -> u32 {
-        self.run_timed_often(frame, now, 1)
+        run_at(self.timed(), frame, now)
     }
 
-    /// As [`Kernel::run_timed`], `repeat` times at the same time; the last action.
-    pub(crate) fn run_timed_often(
-        &mut self,
-        frame: &mut [u8],
-        now: KernelTime,
-        repeat: u32,
-    ) -> u32 {
-        let (time, _) = frame.split_first_chunk_mut().expect("a frame");
-        *time = now.0.to_ne_bytes();
-        let timed = self.timed.as_mut().expect("a kernel of `load_timed`");
-        run(timed_program(timed), frame, repeat)
+    /// The program of [`Kernel::run_timed`], for [`run_at`].
+    pub(crate) fn timed(&mut self) -> &Xdp {
+        timed_program(self.timed.as_mut().expect("a kernel of `load_timed`"))
     }
 
     /// Runs the program on a frame and returns what became of it, by the program's own
@@ -266,6 +258,14 @@ pub(crate) fn run(program: &Xdp, frame: &[u8], repeat: u32) -> u32 {
         .test_run(options)
         .expect("BPF_PROG_TEST_RUN")
         .return_value
+}
+
+/// Runs the timed program on a frame at a time, which takes the frame's first eight octets;
+/// the action.
+pub(crate) fn run_at(program: &Xdp, frame: &mut [u8], now: KernelTime) -> u32 {
+    let (time, _) = frame.split_first_chunk_mut().expect("a frame");
+    *time = now.0.to_ne_bytes();
+    run(program, frame, 1)
 }
 
 /// All events that are in the ring buffer.

@@ -103,9 +103,16 @@ fn limits_are_told_as_they_were_configured() {
     let (_namespace, daemon) = daemon_on_lo(LIMITS);
     let limits = daemon.json(&["limits"]);
     let counted = |limit: &Value| {
-        ["passed", "dropped", "observed", "allowed", "contended", "sources"]
-            .into_iter()
-            .all(|key| limit[key].is_u64())
+        [
+            "passed",
+            "dropped",
+            "observed",
+            "allowed",
+            "contended",
+            "sources",
+        ]
+        .into_iter()
+        .all(|key| limit[key].is_u64())
     };
     assert!(
         limits.as_array().expect("a list").iter().all(counted),

@@ -245,11 +245,7 @@ extern "C" fn transport_of_ipv6(ctx: *mut xdp_md, token: u64) -> u64 {
 }
 
 #[inline(always)]
-pub(crate) fn call_connection(
-    ctx: &XdpContext,
-    token: Token,
-    transport: Transport,
-) -> Connection {
+pub(crate) fn call_connection(ctx: &XdpContext, token: Token, transport: Transport) -> Connection {
     match connection(ctx.as_ptr().cast(), token.0, transport.0) {
         ESTABLISHED => Connection::Established,
         OPENING => Connection::Opening,

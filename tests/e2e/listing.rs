@@ -103,9 +103,16 @@ fn limits_are_told_as_they_were_configured() {
     let (_namespace, daemon) = daemon_on_lo(LIMITS);
     let limits = daemon.json(&["limits"]);
     let counted = |limit: &Value| {
-        ["passed", "dropped", "observed", "allowed", "contended", "sources"]
-            .into_iter()
-            .all(|key| limit[key].is_u64())
+        [
+            "passed",
+            "dropped",
+            "observed",
+            "allowed",
+            "contended",
+            "sources",
+        ]
+        .into_iter()
+        .all(|key| limit[key].is_u64())
     };
     assert!(
         limits.as_array().expect("a list").iter().all(counted),
@@ -161,7 +168,7 @@ fn a_pipe_gets_columns_between_tabs_and_no_header() {
         .map(|line| line.split('\t').collect())
         .collect();
     assert_eq!(rows.len(), 2, "{said}");
-    assert!(rows.iter().all(|row| row.len() == 10), "{said}");
+    assert!(rows.iter().all(|row| row.len() == 11), "{said}");
     assert_eq!(
         rows[0][..4],
         ["api", "tcp", "80,8000-8100", "60/m connections"]

@@ -65,7 +65,10 @@ fn counts(wire: &Wire, daemon: &Daemon) -> (u64, u64) {
         let received = wire.server_end.received().unwrap();
         let status = daemon.json(&["status"]);
         let counted = OUTCOMES.map(|name| number(&status, &format!("/outcomes/{name}/packets")));
-        assert_eq!(status["outcomes"].as_object().unwrap().len(), OUTCOMES.len());
+        assert_eq!(
+            status["outcomes"].as_object().unwrap().len(),
+            OUTCOMES.len()
+        );
         (received, counted.iter().sum())
     };
     let mut before = read();
@@ -164,7 +167,8 @@ fn assert_all_is_counted(mode: &str) {
     assert!(created.is_some() && hit > created, "{ban:#}");
 
     let status = daemon.json(&["status"]);
-    let events = ["sent", "suppressed", "lost"].map(|key| number(&status["events"], &format!("/{key}")));
+    let events =
+        ["sent", "suppressed", "lost"].map(|key| number(&status["events"], &format!("/{key}")));
     assert_eq!(events.iter().sum::<u64>(), drops(&status), "{status:#}");
     // One for each source and cause.
     assert!(events[0] >= 4 && events[2] == 0, "{status:#}");

@@ -82,8 +82,7 @@ fn offences_of_one_second_count_once() {
     testkit::require_root!();
     let wire = wire();
     let server = udp_v4(&wire);
-    let limit =
-        "[[limit]]\nname = \"one\"\nprotocol = \"udp\"\nrate = \"1/h\"\n[ban]\nmaxretry = 2\n\
+    let limit = "[[limit]]\nname = \"one\"\nprotocol = \"udp\"\nrate = \"1/h\"\n[ban]\nmaxretry = 2\n\
                  require_verified = false\n";
     let daemon = Daemon::start(&wire.server, &config(limit));
     // A thousand drops, all within a quarter of a second or so.

@@ -24,7 +24,7 @@ use crate::{
     packet::{self, Bytes, TcpTuple, Transport},
     prefix::{self, Family, LengthMask, Lengths, List, PrefixKey, Source},
     verdict::{
-        At, Kernel, Tables,
+        At, Connection, Kernel, Tables,
         limits::{self, ChargeRequest, Charged},
         prefixes::{self, BanMet},
     },
@@ -38,6 +38,8 @@ pub struct Machine {
     pub now: Cell<KernelTime>,
     /// Segments of established connections.
     pub connections: RefCell<HashSet<TcpTuple>>,
+    /// Segments of connections whose handshake has not ended.
+    pub opening: RefCell<HashSet<TcpTuple>>,
 }
 
 impl Kernel for Machine {
@@ -49,10 +51,15 @@ impl Kernel for Machine {
         self.now.get()
     }
 
-    fn is_connected<B: Bytes + ?Sized>(&self, at: &At<'_, B>, transport: Transport) -> bool {
+    fn connection<B: Bytes + ?Sized>(&self, at: &At<'_, B>, transport: Transport) -> Connection {
         let (family, offset) = (at.packet.source.family, at.packet.offset);
-        packet::tcp_tuple(at.bytes, family, offset, transport)
-            .is_some_and(|segment| self.connections.borrow().contains(&segment))
+        match packet::tcp_tuple(at.bytes, family, offset, transport) {
+            Some(segment) if self.connections.borrow().contains(&segment) => {
+                Connection::Established
+            }
+            Some(segment) if self.opening.borrow().contains(&segment) => Connection::Opening,
+            _ => Connection::None,
+        }
     }
 }
 

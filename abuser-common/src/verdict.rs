@@ -52,8 +52,14 @@ pub trait Kernel: Sized {
     fn now(&self) -> KernelTime;
     /// The same clock as of the kernel's last tick: free, and 1 to 10 ms behind.
     fn tick(&self) -> KernelTime;
-    /// Whether a packet belongs to an established TCP connection; see [`packet::tcp_tuple`].
-    fn is_connected<B: Bytes + ?Sized>(&self, at: &At<'_, B>, transport: Transport) -> bool;
+    /// Which TCP connection a packet belongs to; see [`packet::tcp_tuple`].
+    fn connection<B: Bytes + ?Sized>(&self, at: &At<'_, B>, transport: Transport) -> Connection;
+
+    /// Whether a packet belongs to an established TCP connection.
+    #[inline(always)]
+    fn is_connected<B: Bytes + ?Sized>(&self, at: &At<'_, B>, transport: Transport) -> bool {
+        self.connection(at, transport) == Connection::Established
+    }
 
     /// Calls [`packet::transport`].
     #[inline(always)]
@@ -108,6 +114,17 @@ pub trait Kernel: Sized {
     ) {
         report::report_limit(at, tables, self, number, verdict);
     }
+}
+
+/// The TCP connection that a segment belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connection {
+    /// None that this host knows of.
+    None,
+    /// One whose handshake has not ended: its source is not proven yet, and may be at once.
+    Opening,
+    /// One whose source has answered.
+    Established,
 }
 
 /// One packet on its way, once its source is known.

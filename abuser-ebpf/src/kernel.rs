@@ -6,7 +6,7 @@ use abuser_common::{
     gcra::KernelTime,
     packet::{self, Bytes, Transport},
     prefix::Family,
-    verdict::{At, Kernel, Tables, limits::Applied},
+    verdict::{At, Connection, Kernel, Tables, limits::Applied},
 };
 use aya_ebpf::{
     helpers::{bpf_jiffies64, bpf_ktime_get_ns},
@@ -54,8 +54,8 @@ impl Kernel for Machine<'_> {
     }
 
     #[inline(always)]
-    fn is_connected<B: Bytes + ?Sized>(&self, at: &At<'_, B>, transport: Transport) -> bool {
-        subprograms::call_is_connected(self.ctx, self.token(at), transport)
+    fn connection<B: Bytes + ?Sized>(&self, at: &At<'_, B>, transport: Transport) -> Connection {
+        subprograms::call_connection(self.ctx, self.token(at), transport)
     }
 
     #[inline(always)]

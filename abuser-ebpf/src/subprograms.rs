@@ -12,7 +12,7 @@ use abuser_common::{
     packet::{self, MAX_OFFSET, Transport},
     prefix::{Family, Source},
     verdict::{
-        At, Packet,
+        At, Connection, Packet,
         limits::{self, Applied, ChargeRequest, Charged},
         prefixes::{self, BanMet},
         report,
@@ -245,13 +245,20 @@ extern "C" fn transport_of_ipv6(ctx: *mut xdp_md, token: u64) -> u64 {
 }
 
 #[inline(always)]
-pub(crate) fn call_is_connected(ctx: &XdpContext, token: Token, transport: Transport) -> bool {
-    is_connected(ctx.as_ptr().cast(), token.0, transport.0) != 0
+pub(crate) fn call_connection(ctx: &XdpContext, token: Token, transport: Transport) -> Connection {
+    match connection(ctx.as_ptr().cast(), token.0, transport.0) {
+        ESTABLISHED => Connection::Established,
+        OPENING => Connection::Opening,
+        _ => Connection::None,
+    }
 }
+
+const OPENING: u64 = Connection::Opening as u64;
+const ESTABLISHED: u64 = Connection::Established as u64;
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn is_connected(ctx: *mut xdp_md, token: u64, transport: u64) -> u64 {
+extern "C" fn connection(ctx: *mut xdp_md, token: u64, transport: u64) -> u64 {
     let (ctx, token) = (XdpContext::new(ctx), Token(token));
     let segment = packet::tcp_tuple(
         &Frame::new(&ctx),
@@ -259,7 +266,7 @@ extern "C" fn is_connected(ctx: *mut xdp_md, token: u64, transport: u64) -> u64 
         token.offset(),
         Transport(transport),
     );
-    u64::from(sockets::is_connected(&ctx, segment))
+    sockets::connection(&ctx, segment) as u64
 }
 
 #[inline(always)]

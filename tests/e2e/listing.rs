@@ -168,7 +168,7 @@ fn a_pipe_gets_columns_between_tabs_and_no_header() {
         .map(|line| line.split('\t').collect())
         .collect();
     assert_eq!(rows.len(), 2, "{said}");
-    assert!(rows.iter().all(|row| row.len() == 10), "{said}");
+    assert!(rows.iter().all(|row| row.len() == 11), "{said}");
     assert_eq!(
         rows[0][..4],
         ["api", "tcp", "80,8000-8100", "60/m connections"]

@@ -131,7 +131,7 @@ fn assert_all_is_counted(mode: &str) {
     sender.send(25, &udp(BANNED, PORT));
     sender.send(12, &sender.eth().payload_len(46).build());
     sender.send(8, &limited[..30]);
-    sender.send(6, &limited[..40]);
+    sender.send(6, &limited[..36]);
     let tagged = sender.eth().vlan(1).vlan(2).vlan(3).vlan(4);
     let tagged = tagged.ipv4("192.0.2.10").udp(PORT).payload_len(32);
     sender.send(3, &tagged.build());

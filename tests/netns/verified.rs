@@ -244,7 +244,11 @@ fn a_client_that_speaks_and_opens_too_many_connections_is_banned() {
             if let Ok(talk) = Talk::try_open(&wire, client.0, Duration::from_millis(50)) {
                 talks.push(talk);
             }
-            talks.iter_mut().for_each(Talk::works);
+            for talk in &mut talks {
+                talk.say(b"more");
+                // It may be banned by now.
+                let _heard = talk.hears(b"more", Duration::from_millis(20));
+            }
         });
     }
 }
@@ -258,7 +262,8 @@ fn a_client_whose_connections_are_short_and_rare_is_banned_all_the_same() {
             // Its first segment comes before there is a connection, and the others at once.
             let pause = Duration::from_millis(1100);
             if let Ok(mut talk) = Talk::try_open(&wire, client.0, Duration::from_millis(50)) {
-                talk.works();
+                talk.say(b"hello");
+                let _heard = talk.hears(b"hello", Duration::from_millis(100));
             }
             thread::sleep(pause);
         });

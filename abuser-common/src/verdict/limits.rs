@@ -20,7 +20,7 @@ use crate::{
     verified::Note,
 };
 
-use super::{At, Kernel, Packet, Tables, Verdict, outcome, verdict};
+use super::{At, Connection, Kernel, Packet, Tables, Verdict, outcome, verdict};
 
 /// The limits that a packet is over; bit `n` stands for limit `n`.
 #[derive(Clone, Copy, Default)]
@@ -267,11 +267,16 @@ pub fn note_connection<B: Bytes + ?Sized, T: Tables, K: Kernel>(
         return;
     };
     if note.is_due(set, now) && tables.take_lookup(now) {
-        let connected = kernel.is_connected(at, transport);
-        if connected {
-            tables.count_connected();
+        match kernel.connection(at, transport) {
+            Connection::Established => {
+                tables.count_connected();
+                note.write(set, now, true);
+            }
+            // The segment that ends the handshake: noted as a failure, it would keep those
+            // that follow from being looked up, for all of a short connection.
+            Connection::Opening => {}
+            Connection::None => note.write(set, now, false),
         }
-        note.write(set, now, connected);
     }
 }
 

@@ -209,6 +209,25 @@ fn a_connection_limit_s_offence_is_verified_if_the_source_has_spoken() {
 }
 
 #[test]
+fn a_segment_that_ends_a_handshake_keeps_no_other_from_being_looked_up() {
+    let connections = Limit {
+        count: Count::Connections as u8,
+        ..limit(0, 1, 0, 0)
+    };
+    let host = host_with(&[connections]);
+    let client = [203, 0, 113, 7];
+    connect(&host, client);
+    host.machine.connections.swap(&host.machine.opening);
+    host.decide(&tcp(client, TCP_ACK));
+    host.machine.connections.swap(&host.machine.opening);
+    host.decide(&tcp(client, TCP_ACK));
+    host.decide_many(&tcp(client, TCP_SYN), 2);
+    assert!(host.model.events.borrow()[0].verified());
+    let stats = host.model.source_stats.get();
+    assert_eq!((stats.lookups, stats.connected), (2, 1));
+}
+
+#[test]
 fn one_source_s_flood_takes_nothing_from_another() {
     let host = host(&[(1, 0, 0)]);
     host.decide_many(&udp([203, 0, 113, 7]), 100);

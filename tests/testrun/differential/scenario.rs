@@ -75,12 +75,13 @@ impl Scenario {
         self.frames.push(frame);
     }
 
-    /// Adds frames of sources that fight for one set of buckets under a limit, or not.
+    /// Adds frames of sources that fight for one set of buckets under a limit, if it tells them
+    /// apart.
     pub(super) fn crowd(&mut self, slot: u8, ipv4_prefix: u8) {
-        if ipv4_prefix < 24 || self.random.bool() {
+        if ipv4_prefix < 24 {
             return;
         }
-        let (first, count) = (self.random.u32(..), self.random.usize(8..16));
+        let (first, count) = (self.random.u32(..), self.random.usize(8..20));
         let crowd = crowd(&self.key, slot, ipv4_prefix, first, count);
         let crowd: Vec<_> = crowd.into_iter().map(IpAddr::V4).collect();
         for _ in 0..self.frames.len() {

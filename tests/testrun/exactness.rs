@@ -72,7 +72,7 @@ fn flood(burst: u32, clock: ClockId) -> Flood {
     let passed_in_flood = kernel.count(Outcome::Passed);
     let program = kernel.program();
     while run(program, &frame, 1) == XDP_PASS {}
-    let elapsed = read(clock) - start;
+    let elapsed = read(clock).saturating_sub(start);
     let passed = kernel.count(Outcome::Passed);
     let dropped = kernel.count(Outcome::DroppedLimit);
     assert!(

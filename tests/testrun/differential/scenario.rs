@@ -37,6 +37,8 @@ pub(super) struct Scenario {
     sources: Vec<IpAddr>,
     frames: Vec<Vec<u8>>,
     now: KernelTime,
+    /// When bans end.
+    ends: Vec<u64>,
     /// The binary logarithm of the usual step of the clock.
     step_bits: u32,
     /// One packet in so many is mutilated.
@@ -64,6 +66,7 @@ impl Scenario {
             sources,
             frames,
             now: first_time(&mut random),
+            ends: Vec::new(),
             step_bits: random.u32(4..32),
             broken_one_in: random.u32(3..100),
             random,
@@ -75,12 +78,13 @@ impl Scenario {
         self.frames.push(frame);
     }
 
-    /// Adds frames of sources that fight for one set of buckets under a limit, or not.
+    /// Adds frames of sources that fight for one set of buckets under a limit, if it tells them
+    /// apart.
     pub(super) fn crowd(&mut self, slot: u8, ipv4_prefix: u8) {
-        if ipv4_prefix < 24 || self.random.bool() {
+        if ipv4_prefix < 24 {
             return;
         }
-        let (first, count) = (self.random.u32(..), self.random.usize(8..16));
+        let (first, count) = (self.random.u32(..), self.random.usize(8..20));
         let crowd = crowd(&self.key, slot, ipv4_prefix, first, count);
         let crowd: Vec<_> = crowd.into_iter().map(IpAddr::V4).collect();
         for _ in 0..self.frames.len() {
@@ -116,6 +120,7 @@ impl Scenario {
             1 => self.now.0,
             _ => self.now.0 + (1 << self.step_bits) * self.random.u64(1..10_000),
         };
+        self.ends.push(expires_ns);
         (self.prefix(), expires_ns)
     }
 
@@ -155,6 +160,14 @@ impl Scenario {
             0 => random.u64(0..100 * 86_400 * SECOND),
             1..4 => random.u64(0..4_000 * SECOND),
             4..40 => random.u64(0..2 * SECOND),
+            // To the very moment when a ban ends.
+            40..240 => {
+                let later = self
+                    .ends
+                    .iter()
+                    .filter_map(|end| end.checked_sub(self.now.0));
+                later.filter(|step| *step != 0).min().unwrap_or(0)
+            }
             step if step % 3 == 0 => 0,
             _ => random.u64(0..1 << self.step_bits),
         }

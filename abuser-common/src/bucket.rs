@@ -249,6 +249,9 @@ fn room(set: Shared<'_, Set>, now: KernelTime, scale: impl Fn(u8) -> Scale) -> R
                 full_in,
             };
         }
+        if full_in == 0 {
+            break;
+        }
     }
     room
 }

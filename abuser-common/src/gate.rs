@@ -208,7 +208,7 @@ impl SourceStats {
     #[inline(always)]
     pub fn take_lookup(&mut self, now: KernelTime) -> bool {
         let taken = LOOKUPS.take(&mut self.budget_tat, now);
-        self.lookups += taken as u64;
+        self.lookups += u64::from(taken);
         taken
     }
 }

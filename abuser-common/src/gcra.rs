@@ -189,9 +189,15 @@ impl Rate {
         made.abs_diff(asked) <= asked / 250
     }
 
-    /// The window in nanoseconds: how long a burst takes to refill.
-    pub fn window_ns(&self) -> u64 {
-        self.scale.nanoseconds(self.window)
+    /// Whether a clock will do that moves in ticks of the kernel, which are 10 ms at most.
+    ///
+    /// A flood gets as much over such ticks as without them if the window covers them; over
+    /// a second from anywhere it is half a percent off. A limit without a burst loses up to a
+    /// tick with each packet, which is as little if its packets are seconds apart.
+    pub fn can_tick(&self) -> bool {
+        const SECOND: u64 = 1_000_000_000;
+        let period = self.scale.nanoseconds(self.period >> FRACTION_BITS);
+        self.scale.nanoseconds(self.window) >= SECOND || period >= 2 * SECOND
     }
 
     /// How far ahead `tat` is after admitting `cost` units, if it was `ahead` ticks ahead of
@@ -200,10 +206,10 @@ impl Rate {
     /// `cost` is at most what the rate was made for.
     #[inline(always)]
     pub const fn admit(&self, ahead: u64, cost: u64) -> Option<u64> {
+        const HALF: u64 = 1 << (FRACTION_BITS - 1);
         if ahead > self.window {
             return None;
         }
-        const HALF: u64 = 1 << (FRACTION_BITS - 1);
         Some(ahead + ((self.period.wrapping_mul(cost) + HALF) >> FRACTION_BITS))
     }
 }

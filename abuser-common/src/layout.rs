@@ -184,13 +184,9 @@ pub struct ProtocolLimits {
     pub portless: u64,
     /// The part of `all` that counts connections.
     pub connections: u64,
-    /// The part of `all` whose window is too short for a clock that moves in ticks.
+    /// The part of `all` that needs an exact clock; see [`Rate::can_tick`].
     pub exact: u64,
 }
-
-/// The window from which a limit's clock may move in the kernel's ticks: they are at most
-/// 10 ms, so over a second the rate is off by half a percent at the most.
-pub const TICK_WINDOW_NS: u64 = 1_000_000_000;
 
 /// The scale of each limit by its slot, that words of other limits in a set can be read.
 #[repr(transparent)]
@@ -238,15 +234,17 @@ pub struct Limit {
     pub id: u64,
     /// Tells limits apart in buckets: below [`MAX_LIMITS`]. A limit that keeps its id keeps
     /// its slot, and so its buckets.
-    pub slot: u16,
+    pub slot: u8,
     /// A [`Count`].
     pub count: u8,
     /// 1: over the limit is reported, not dropped.
     pub observe: u8,
     /// Bits of an IPv4 source that tell sources apart.
-    pub ipv4_prefix: u16,
+    pub ipv4_prefix: u8,
     /// Bits of an IPv6 source that tell sources apart.
-    pub ipv6_prefix: u16,
+    pub ipv6_prefix: u8,
+    /// Not used; explicit, that all bytes are initialised.
+    pub padding: [u8; 3],
 }
 
 const _: () = assert!(size_of::<Limit>() == 40);

@@ -21,10 +21,10 @@ use crate::{
     gate::{EVENT_SLOTS, EventOutcome, EventStats, SourceStats, TALLY_SLOTS, Tally},
     gcra::KernelTime,
     layout::{Ban, Limit, LimitCounters, LimitOutcome, ProtocolLimits, Scales, Settings},
-    packet::{self, Bytes, Network, TcpTuple, Transport},
+    packet::{self, Bytes, TcpTuple, Transport},
     prefix::{self, Family, LengthMask, Lengths, List, PrefixKey, Source},
     verdict::{
-        Kernel, Tables,
+        At, Kernel, Tables,
         limits::{self, ChargeRequest, Charged},
         prefixes::{self, BanMet},
     },
@@ -49,19 +49,10 @@ impl Kernel for Machine {
         self.now.get()
     }
 
-    fn transport<B: Bytes + ?Sized>(&self, packet: &B, network: &Network) -> Transport {
-        packet::transport(packet, network.source.family, network.offset)
-    }
-
-    fn is_connected<B: Bytes + ?Sized>(
-        &self,
-        packet: &B,
-        network: &Network,
-        transport: Transport,
-    ) -> bool {
-        let connections = self.connections.borrow();
-        packet::tcp_tuple(packet, network.source.family, network.offset, transport)
-            .is_some_and(|segment| connections.contains(&segment))
+    fn is_connected<B: Bytes + ?Sized>(&self, at: &At<'_, B>, transport: Transport) -> bool {
+        let (family, offset) = (at.packet.source.family, at.packet.offset);
+        packet::tcp_tuple(at.bytes, family, offset, transport)
+            .is_some_and(|segment| self.connections.borrow().contains(&segment))
     }
 }
 
@@ -171,6 +162,9 @@ impl Model {
         };
         self.filter
             .insert(prefix::filter_bit(list, &source, length));
+        if length >= prefix::shortest_near(source.family) {
+            self.filter.insert(prefix::neighbourhood_bit(list, &source));
+        }
         let [bans, allowed] = &mut self.lengths;
         let lengths = match list {
             List::Bans => bans,

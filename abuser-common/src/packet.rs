@@ -21,7 +21,11 @@ pub trait Bytes {
     /// beyond [`MAX_OFFSET`], or it lies past what can be read of a frame in several buffers.
     fn header<T: Header>(&self, offset: usize) -> Option<&T>;
 
-    /// The length of the whole frame in bytes, as counted by `bytes` limits.
+    /// How many bytes can be read: in a frame of several buffers only the first's.
+    fn readable(&self) -> u32;
+
+    /// The length of the whole frame in bytes. It is a dear call in the kernel; see
+    /// [`Network::frame_length`].
     fn length(&self) -> u32;
 
     /// Index of the interface that the packet came in on; 0 if there is none.
@@ -57,6 +61,10 @@ impl Bytes for [u8] {
         let bytes = self.get(offset..offset.checked_add(size_of::<T>())?)?;
         // SAFETY: the slice has the size of T; `Header` allows any bytes and alignment.
         Some(unsafe { &*bytes.as_ptr().cast::<T>() })
+    }
+
+    fn readable(&self) -> u32 {
+        self.length()
     }
 
     fn length(&self) -> u32 {
@@ -122,6 +130,22 @@ pub struct Network {
     pub source: Source,
     /// Offset of the IP header in bytes.
     pub offset: usize,
+    /// Where the packet ends by its own account, in bytes from the start of the frame.
+    end: u32,
+}
+
+impl Network {
+    /// The length of the whole frame in bytes, as counted by `bytes` limits. If all of the
+    /// packet can be read, there are no further buffers to ask for.
+    #[inline(always)]
+    pub fn frame_length<B: Bytes + ?Sized>(&self, bytes: &B) -> u32 {
+        let readable = bytes.readable();
+        if self.end <= readable {
+            readable
+        } else {
+            bytes.length()
+        }
+    }
 }
 
 /// The transport layer, as far as it is known, in one word: the verifier forgets where a
@@ -239,12 +263,13 @@ pub fn tcp_tuple<B: Bytes + ?Sized>(
     Some(match family {
         Family::V4 => {
             let header: &Ipv4Hdr = bytes.header(offset)?;
-            let [a, b, c, d] = header.src_addr;
-            let [e, f, g, h] = header.dst_addr;
-            let [i, j, k, l] = ports;
-            TcpTuple::V4 {
-                octets: [a, b, c, d, e, f, g, h, i, j, k, l],
-            }
+            let mut octets = [0; 12];
+            let (source, rest) = octets.split_at_mut(4);
+            let (destination, last) = rest.split_at_mut(4);
+            source.copy_from_slice(&header.src_addr);
+            destination.copy_from_slice(&header.dst_addr);
+            last.copy_from_slice(&ports);
+            TcpTuple::V4 { octets }
         }
         Family::V6 => {
             let addresses = offset + offset_of!(Ipv6Hdr, src_addr);
@@ -254,6 +279,15 @@ pub fn tcp_tuple<B: Bytes + ?Sized>(
             last.copy_from_slice(&ports);
             TcpTuple::V6 { octets }
         }
+    })
+}
+
+/// The source in the IP header at `offset`, which was found before.
+#[inline(always)]
+pub fn source_at<B: Bytes + ?Sized>(bytes: &B, family: Family, offset: usize) -> Option<Source> {
+    Some(match family {
+        Family::V4 => Source::v4(bytes.header::<Ipv4Hdr>(offset)?.src_addr),
+        Family::V6 => Source::v6(bytes.header::<Ipv6Hdr>(offset)?.src_addr),
     })
 }
 
@@ -272,16 +306,29 @@ pub fn network<B: Bytes + ?Sized>(bytes: &B) -> Result<Option<Network>, Unreadab
     if is_vlan(ether_type) {
         return Err(Unreadable::Hidden);
     }
-    let source = if ether_type == EtherType::Ipv4 as u16 {
+    let (source, length) = if ether_type == EtherType::Ipv4 as u16 {
         let header: &Ipv4Hdr = bytes.header(offset).ok_or(Malformed)?;
-        Source::v4(header.src_addr)
+        let length = u32::from(u16::from_be_bytes(header.tot_len));
+        (Source::v4(header.src_addr), length)
     } else if ether_type == EtherType::Ipv6 as u16 {
         let header: &Ipv6Hdr = bytes.header(offset).ok_or(Malformed)?;
-        Source::v6(header.src_addr)
+        let payload = u32::from(u16::from_be_bytes(header.payload_len));
+        // A jumbogram says zero.
+        let length = if payload == 0 {
+            u32::MAX / 2
+        } else {
+            Ipv6Hdr::LEN as u32 + payload
+        };
+        (Source::v6(header.src_addr), length)
     } else {
         return Ok(None);
     };
-    Ok(Some(Network { source, offset }))
+    let end = offset as u32 + length;
+    Ok(Some(Network {
+        source,
+        offset,
+        end,
+    }))
 }
 
 #[inline(always)]
@@ -303,16 +350,26 @@ fn ether_type<B: Bytes + ?Sized>(bytes: &B, offset: usize) -> Result<u16, Malfor
 /// header's.
 #[inline(always)]
 pub fn transport<B: Bytes + ?Sized>(bytes: &B, family: Family, offset: usize) -> Transport {
-    let mut datagram = Datagram::new(bytes);
-    let upper = match family {
-        Family::V4 => walk_ipv4(&mut datagram, offset),
-        Family::V6 => walk_ipv6(&mut datagram, offset),
-    };
-    match upper.and_then(|upper| upper.transport(&datagram)) {
-        Ok(transport) => transport,
-        Err(Unread { end }) if end > bytes.length() as usize => Transport::MALFORMED,
-        Err(_) => Transport(Transport::HIDDEN),
+    match family {
+        Family::V4 => transport_of_ipv4(bytes, offset),
+        Family::V6 => transport_of_ipv6(bytes, offset),
     }
+}
+
+/// [`transport`] of an IPv4 packet.
+#[inline(always)]
+pub fn transport_of_ipv4<B: Bytes + ?Sized>(bytes: &B, offset: usize) -> Transport {
+    let mut datagram = Datagram::new(bytes);
+    let upper = walk_ipv4(&mut datagram, offset);
+    datagram.finish(upper)
+}
+
+/// [`transport`] of an IPv6 packet.
+#[inline(always)]
+pub fn transport_of_ipv6<B: Bytes + ?Sized>(bytes: &B, offset: usize) -> Transport {
+    let mut datagram = Datagram::new(bytes);
+    let upper = walk_ipv6(&mut datagram, offset);
+    datagram.finish(upper)
 }
 
 /// Which part of a datagram the packet carries.
@@ -374,6 +431,16 @@ impl<'b, B: Bytes + ?Sized> Datagram<'b, B> {
     const fn enter(&mut self, part: Part, end: usize) {
         if matches!(part, Part::FirstFragment) {
             self.end = end;
+        }
+    }
+
+    /// What was found, or why not.
+    #[inline(always)]
+    fn finish(&self, upper: Result<Upper, Unread>) -> Transport {
+        match upper.and_then(|upper| upper.transport(self)) {
+            Ok(transport) => transport,
+            Err(Unread { end }) if end > self.bytes.length() as usize => Transport::MALFORMED,
+            Err(_) => Transport(Transport::HIDDEN),
         }
     }
 

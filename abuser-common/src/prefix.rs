@@ -7,8 +7,9 @@
 //!   hash of the first 32 bits of IPv6; the few prefixes that are shorter are in a mask for
 //!   all. Only these lengths are tried, longest first.
 //! - a *filter*: one bit for each prefix in a table of 2^25, by a hash of it. A source is
-//!   looked up under a length only if the bit is set. With a million prefixes three in a
-//!   hundred look-ups are in vain, with 100,000 three in a thousand.
+//!   looked up under a length only if the bit is set. Another bit tells whether there is
+//!   any prefix at all in the IPv4 /24 or IPv6 /64 that the source lies in. With a million
+//!   prefixes some six in a hundred look-ups are in vain, with 100,000 six in a thousand.
 //!
 //! Hints are exact: a bit is set if and only if some entry calls for it.
 
@@ -243,15 +244,54 @@ pub const fn hint_index(list: List, source: &Source) -> u32 {
 /// Binary logarithm of the number of bits in the filter.
 pub const FILTER_BITS: u32 = 25;
 
+/// The shortest prefixes that lie in one neighbourhood: an IPv4 /24, an IPv6 /64.
+#[inline(always)]
+pub const fn shortest_near(family: Family) -> u8 {
+    match family {
+        Family::V4 => 24,
+        Family::V6 => 64,
+    }
+}
+
+/// The lengths that lie in one neighbourhood.
+#[inline(always)]
+pub const fn near_lengths(family: Family) -> LengthMask {
+    match family {
+        Family::V4 => [u64::MAX << 24, 0, 0],
+        Family::V6 => [0, u64::MAX, u64::MAX],
+    }
+}
+
+/// The filter's bit that says whether there is any prefix in the neighbourhood of `source`:
+/// for most sources it spares all others.
+#[inline(always)]
+pub const fn neighbourhood_bit(list: List, source: &Source) -> u32 {
+    // No prefix has this length.
+    const ANY: u8 = u8::MAX;
+    let near = source.masked(shortest_near(source.family));
+    filter_bit(list, &near, ANY)
+}
+
 /// The filter's bit for the prefix of `length` bits whose masked address is `masked`.
+///
+/// Prefixes of one neighbourhood have their bits in one cache line, and so have wider ones
+/// of a wider neighbourhood: memory is waited for once.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "25 bits")]
 pub const fn filter_bit(list: List, masked: &Source, length: u8) -> u32 {
-    let kind = (list as u64) << 16 | (masked.family as u64) << 8 | length as u64;
-    let word = (masked.high ^ kind).wrapping_mul(GOLDEN);
-    let word = (word ^ word >> 32 ^ masked.low).wrapping_mul(GOLDEN);
-    let word = (word ^ word >> 29).wrapping_mul(GOLDEN);
-    (word >> (u64::BITS - FILTER_BITS)) as u32
+    const LINE_BITS: u32 = 9;
+    let common = if length >= shortest_near(masked.family) {
+        shortest_near(masked.family)
+    } else {
+        shortest_hinted(masked.family)
+    };
+    let neighbourhood = masked.masked(common).high;
+    let kind = (list as u64) << 8 | masked.family as u64;
+    let line = (neighbourhood ^ kind).wrapping_mul(GOLDEN);
+    let line = (line ^ line >> 32).wrapping_mul(GOLDEN) >> (u64::BITS - FILTER_BITS + LINE_BITS);
+    let word = (masked.high ^ length as u64).wrapping_mul(GOLDEN) ^ masked.low;
+    let word = (word ^ word >> 32).wrapping_mul(GOLDEN);
+    (line << LINE_BITS | word >> (u64::BITS - LINE_BITS)) as u32
 }
 
 /// 2^64 divided by the golden ratio.
@@ -351,7 +391,8 @@ mod tests {
                     })
             })
             .collect();
-        assert_eq!(bits.len(), 33 * 4);
+        // Bits within a line may coincide, and few do.
+        assert!(bits.len() > 33 * 4 - 12, "{}", bits.len());
     }
 
     proptest! {

@@ -20,7 +20,7 @@
 //! | --- | --- |
 //! | [`prefixes`] | bans and the allow list |
 //! | [`limits`] | which limits apply, and charging them |
-//! | `report` | events |
+//! | [`report`] | events |
 
 use crate::{
     atomic::{Shared, Word},
@@ -29,35 +29,107 @@ use crate::{
     gate::{EventOutcome, Tally},
     gcra::KernelTime,
     layout::{Ban, Limit, LimitOutcome, Outcome, ProtocolLimits, Scales, Settings},
-    packet::{self, Bytes, Network, Transport, Unreadable},
+    packet::{self, Bytes, Transport, Unreadable},
     prefix::{Family, LengthMask, Lengths, List, PrefixKey, Source},
 };
 
 pub mod limits;
 pub mod prefixes;
-mod report;
+pub mod report;
 
 use self::{
-    limits::{ChargeRequest, Charged},
+    limits::{Applied, ChargeRequest, Charged},
     prefixes::BanMet,
 };
 
 /// What the packet path asks of the kernel besides its tables: clocks and sockets.
-pub trait Kernel {
+///
+/// Its other methods are parts of the path that need both packet and tables; see the end of
+/// [`Tables`] for why the program has them as functions of their own.
+pub trait Kernel: Sized {
     /// The monotonic clock. It is the dearest call of all, so it is asked only where the
     /// time must be exact.
     fn now(&self) -> KernelTime;
     /// The same clock as of the kernel's last tick: free, and 1 to 10 ms behind.
     fn tick(&self) -> KernelTime;
-    /// Calls [`packet::transport`]: it loops; see [`Tables::meet_ban`].
-    fn transport<B: Bytes + ?Sized>(&self, packet: &B, network: &Network) -> Transport;
     /// Whether a packet belongs to an established TCP connection; see [`packet::tcp_tuple`].
-    fn is_connected<B: Bytes + ?Sized>(
+    fn is_connected<B: Bytes + ?Sized>(&self, at: &At<'_, B>, transport: Transport) -> bool;
+
+    /// Calls [`packet::transport`].
+    #[inline(always)]
+    fn transport<B: Bytes + ?Sized>(&self, at: &At<'_, B>) -> Transport {
+        packet::transport(at.bytes, at.packet.source.family, at.packet.offset)
+    }
+
+    /// Calls [`limits::apply_several`].
+    #[inline(always)]
+    fn apply_several<B: Bytes + ?Sized, T: Tables>(
         &self,
-        packet: &B,
-        network: &Network,
+        at: &At<'_, B>,
+        tables: &T,
         transport: Transport,
-    ) -> bool;
+        now: KernelTime,
+    ) -> Applied {
+        limits::apply_several(at, tables, transport, now)
+    }
+
+    /// Calls [`limits::note_connection`].
+    #[inline(always)]
+    fn note_connection<B: Bytes + ?Sized, T: Tables>(
+        &self,
+        at: &At<'_, B>,
+        tables: &T,
+        transport: Transport,
+        now: KernelTime,
+    ) {
+        limits::note_connection(at, tables, self, transport, now);
+    }
+
+    /// Calls [`report::report_ban`].
+    #[inline(always)]
+    fn report_ban<B: Bytes + ?Sized, T: Tables>(
+        &self,
+        at: &At<'_, B>,
+        tables: &T,
+        ban_length: u8,
+        verdict: Verdict,
+    ) {
+        report::report_ban(at, tables, self, ban_length, verdict);
+    }
+
+    /// Calls [`report::report_limit`].
+    #[inline(always)]
+    fn report_limit<B: Bytes + ?Sized, T: Tables>(
+        &self,
+        at: &At<'_, B>,
+        tables: &T,
+        number: u8,
+        verdict: Verdict,
+    ) {
+        report::report_limit(at, tables, self, number, verdict);
+    }
+}
+
+/// One packet on its way, once its source is known.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet {
+    /// Who sent it.
+    pub source: Source,
+    /// Offset of the IP header in bytes.
+    pub offset: usize,
+    /// The frame's length in bytes.
+    pub length: u32,
+    /// What steers the program, as it was when the packet came.
+    pub settings: Settings,
+}
+
+/// A packet and its bytes.
+#[derive(Debug)]
+pub struct At<'a, B: ?Sized> {
+    /// The frame.
+    pub bytes: &'a B,
+    /// What is known of it.
+    pub packet: Packet,
 }
 
 /// Where the state of the packet path lives: BPF maps, or collections on the host.
@@ -130,6 +202,15 @@ pub trait Tables {
     fn check(&self, request: &ChargeRequest) -> Charged;
 }
 
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// The frame's length in bytes.
+    pub length: u32,
+}
+
 /// Decides what becomes of a packet, charges its source, and reports it where due.
 ///
 /// The caller counts the outcome.
@@ -138,81 +219,85 @@ pub fn decide<B: Bytes + ?Sized, T: Tables, K: Kernel>(
     bytes: &B,
     tables: &T,
     kernel: &K,
-) -> Outcome {
+) -> Decision {
     let settings = tables.settings();
-    let network = match packet::network(bytes) {
-        Ok(Some(network)) => network,
-        Ok(None) => return Outcome::NotIp,
-        Err(Unreadable::Malformed) => return Outcome::Malformed,
-        Err(Unreadable::Hidden) if settings.observe() => return Outcome::Observed,
-        Err(Unreadable::Hidden) => return Outcome::DroppedHidden,
+    let outcome = match packet::network(bytes) {
+        Ok(Some(network)) => {
+            let length = network.frame_length(bytes);
+            let packet = Packet {
+                source: network.source,
+                offset: network.offset,
+                length,
+                settings,
+            };
+            let outcome = decide_ip(&At { bytes, packet }, tables, kernel);
+            return Decision { outcome, length };
+        }
+        Ok(None) => Outcome::NotIp,
+        Err(Unreadable::Malformed) => Outcome::Malformed,
+        Err(Unreadable::Hidden) if settings.observe() => Outcome::Observed,
+        Err(Unreadable::Hidden) => Outcome::DroppedHidden,
     };
-    let path = Path {
-        bytes,
-        tables,
-        kernel,
-        settings,
-        network: &network,
-    };
-    if !is_empty(tables, List::Bans, network.source.family) {
-        let met = tables.meet_ban(&network.source, kernel.tick());
+    Decision {
+        outcome,
+        length: bytes.length(),
+    }
+}
+
+#[inline(always)]
+fn decide_ip<B: Bytes + ?Sized, T: Tables, K: Kernel>(
+    at: &At<'_, B>,
+    tables: &T,
+    kernel: &K,
+) -> Outcome {
+    let source = &at.packet.source;
+    if !is_empty(tables, List::Bans, source.family) {
+        let met = prefixes::find_ban(tables, kernel, source);
         if met.banned() {
-            return path.refuse_banned(met);
+            return refuse_banned(at, tables, kernel, met);
         }
     }
-    let transport = kernel.transport(bytes, &network);
+    let transport = kernel.transport(at);
     if transport.is_malformed() {
         return Outcome::Malformed;
     }
     if transport.is_hidden() {
-        return path.refuse_hidden();
-    }
-    path.apply_limits(transport)
-}
-
-/// One packet on its way, once its source is known.
-struct Path<'a, B: ?Sized, T, K> {
-    bytes: &'a B,
-    tables: &'a T,
-    kernel: &'a K,
-    settings: Settings,
-    network: &'a Network,
-}
-
-impl<B: Bytes + ?Sized, T: Tables, K: Kernel> Path<'_, B, T, K> {
-    #[inline(always)]
-    fn refuse_banned(&self, met: BanMet) -> Outcome {
-        let verdict = self.verdict(self.settings.observe());
-        if met.due() {
-            self.report_ban(met.length(), verdict);
-        } else {
-            self.tables.count_event(EventOutcome::Suppressed);
-        }
-        outcome(verdict, Reason::Ban)
-    }
-
-    /// A packet that limits could apply to, had it not hidden what it is.
-    #[inline(always)]
-    fn refuse_hidden(&self) -> Outcome {
-        match self.verdict(self.settings.observe()) {
+        // Limits could apply to it, had it not hidden what it is.
+        return match verdict(tables, source, at.packet.settings.observe()) {
             Verdict::Drop => Outcome::DroppedHidden,
             Verdict::Observe => Outcome::Observed,
             Verdict::Allow => Outcome::Allowed,
-        }
+        };
     }
+    limits::apply(at, tables, kernel, transport)
+}
 
-    /// What happens to a packet that is about to be dropped.
-    #[inline(always)]
-    fn verdict(&self, observe: bool) -> Verdict {
-        let source = &self.network.source;
-        let none = is_empty(self.tables, List::Allowed, source.family);
-        if !none && self.tables.is_allowed(source) {
-            Verdict::Allow
-        } else if observe {
-            Verdict::Observe
-        } else {
-            Verdict::Drop
-        }
+#[inline(always)]
+fn refuse_banned<B: Bytes + ?Sized, T: Tables, K: Kernel>(
+    at: &At<'_, B>,
+    tables: &T,
+    kernel: &K,
+    met: BanMet,
+) -> Outcome {
+    let observe = at.packet.settings.observe();
+    let verdict = verdict(tables, &at.packet.source, observe);
+    if met.due() {
+        kernel.report_ban(at, tables, met.length(), verdict);
+    } else {
+        tables.count_event(EventOutcome::Suppressed);
+    }
+    outcome(verdict, Reason::Ban)
+}
+
+/// What happens to a packet that is about to be dropped.
+#[inline(always)]
+fn verdict<T: Tables>(tables: &T, source: &Source, observe: bool) -> Verdict {
+    if !is_empty(tables, List::Allowed, source.family) && tables.is_allowed(source) {
+        Verdict::Allow
+    } else if observe {
+        Verdict::Observe
+    } else {
+        Verdict::Drop
     }
 }
 

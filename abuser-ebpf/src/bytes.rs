@@ -30,6 +30,11 @@ impl Bytes for Frame<'_> {
     }
 
     #[inline(always)]
+    fn readable(&self) -> u32 {
+        (self.ctx.data_end() - self.ctx.data()) as u32
+    }
+
+    #[inline(always)]
     fn length(&self) -> u32 {
         // SAFETY: the context is the one that the kernel passed. Linux 5.18.
         unsafe { bpf_xdp_get_buff_len(self.ctx.as_ptr().cast()) as u32 }

@@ -1,98 +1,113 @@
-//! [`Kernel`]: the clocks and sockets of the machine.
+//! [`Kernel`]: the clocks and sockets of the machine, and the parts of the packet path that
+//! are functions of their own.
 
 use abuser_common::{
+    event::Verdict,
     gcra::KernelTime,
-    packet::{Bytes, Network, Transport},
-    verdict::Kernel,
+    packet::{self, Bytes, Transport},
+    prefix::Family,
+    verdict::{At, Kernel, Tables, limits::Applied},
 };
 use aya_ebpf::{
     helpers::{bpf_jiffies64, bpf_ktime_get_ns},
     programs::XdpContext,
 };
 
-use crate::{subprograms, tables::Maps};
+use crate::{
+    subprograms::{self, Token},
+    tables::Maps,
+};
 
-/// The machine as it is.
+/// The machine on which the program was called for a packet.
 pub(crate) struct Machine<'a> {
-    ctx: &'a XdpContext,
+    pub(crate) ctx: &'a XdpContext,
+    /// The time, if somebody else tells it.
+    pub(crate) told: Option<KernelTime>,
 }
 
-impl<'a> Machine<'a> {
+impl Machine<'_> {
     #[inline(always)]
-    pub(crate) fn new(ctx: &'a XdpContext) -> Self {
-        Self { ctx }
+    fn token<B: Bytes + ?Sized>(&self, at: &At<'_, B>) -> Token {
+        Token::new(&at.packet, self.told.is_some())
     }
 }
 
+// The packet is always the one that the program was called for, so of `at` only what is
+// known of it is passed on.
 impl Kernel for Machine<'_> {
     #[inline(always)]
     fn now(&self) -> KernelTime {
-        // SAFETY: the helper has no preconditions.
-        KernelTime(unsafe { bpf_ktime_get_ns() })
-    }
-
-    #[inline(always)]
-    fn tick(&self) -> KernelTime {
-        // SAFETY: as above.
-        Maps::tick_time(unsafe { bpf_jiffies64() })
-    }
-
-    #[inline(always)]
-    fn transport<B: Bytes + ?Sized>(&self, _packet: &B, network: &Network) -> Transport {
-        // The packet is the one that the program was called for.
-        subprograms::call_transport(self.ctx, network)
-    }
-
-    #[inline(always)]
-    fn is_connected<B: Bytes + ?Sized>(
-        &self,
-        _packet: &B,
-        network: &Network,
-        transport: Transport,
-    ) -> bool {
-        subprograms::call_is_connected(self.ctx, network, transport)
-    }
-}
-
-/// The machine at a time that somebody else tells.
-pub(crate) struct Timed<'a> {
-    machine: Machine<'a>,
-    now: KernelTime,
-}
-
-impl<'a> Timed<'a> {
-    #[inline(always)]
-    pub(crate) fn new(ctx: &'a XdpContext, now: KernelTime) -> Self {
-        Self {
-            machine: Machine::new(ctx),
-            now,
+        match self.told {
+            Some(time) => time,
+            // SAFETY: the helper has no preconditions.
+            None => KernelTime(unsafe { bpf_ktime_get_ns() }),
         }
     }
-}
-
-impl Kernel for Timed<'_> {
-    #[inline(always)]
-    fn now(&self) -> KernelTime {
-        self.now
-    }
 
     #[inline(always)]
     fn tick(&self) -> KernelTime {
-        self.now
+        match self.told {
+            Some(time) => time,
+            // SAFETY: as above.
+            None => Maps::tick_time(unsafe { bpf_jiffies64() }),
+        }
     }
 
     #[inline(always)]
-    fn transport<B: Bytes + ?Sized>(&self, packet: &B, network: &Network) -> Transport {
-        self.machine.transport(packet, network)
+    fn is_connected<B: Bytes + ?Sized>(&self, at: &At<'_, B>, transport: Transport) -> bool {
+        subprograms::call_is_connected(self.ctx, self.token(at), transport)
     }
 
     #[inline(always)]
-    fn is_connected<B: Bytes + ?Sized>(
+    fn transport<B: Bytes + ?Sized>(&self, at: &At<'_, B>) -> Transport {
+        match at.packet.source.family {
+            // Short enough to be part of the path.
+            Family::V4 => packet::transport_of_ipv4(at.bytes, at.packet.offset),
+            Family::V6 => subprograms::call_transport_of_ipv6(self.ctx, self.token(at)),
+        }
+    }
+
+    #[inline(always)]
+    fn apply_several<B: Bytes + ?Sized, T: Tables>(
         &self,
-        packet: &B,
-        network: &Network,
+        at: &At<'_, B>,
+        _tables: &T,
         transport: Transport,
-    ) -> bool {
-        self.machine.is_connected(packet, network, transport)
+        now: KernelTime,
+    ) -> Applied {
+        subprograms::call_apply_several(self.ctx, self.token(at), transport, now)
+    }
+
+    #[inline(always)]
+    fn note_connection<B: Bytes + ?Sized, T: Tables>(
+        &self,
+        at: &At<'_, B>,
+        _tables: &T,
+        transport: Transport,
+        now: KernelTime,
+    ) {
+        subprograms::call_note_connection(self.ctx, self.token(at), transport, now);
+    }
+
+    #[inline(always)]
+    fn report_ban<B: Bytes + ?Sized, T: Tables>(
+        &self,
+        at: &At<'_, B>,
+        _tables: &T,
+        ban_length: u8,
+        verdict: Verdict,
+    ) {
+        subprograms::call_report_ban(self.ctx, self.token(at), ban_length, verdict, self.tick());
+    }
+
+    #[inline(always)]
+    fn report_limit<B: Bytes + ?Sized, T: Tables>(
+        &self,
+        at: &At<'_, B>,
+        _tables: &T,
+        number: u8,
+        verdict: Verdict,
+    ) {
+        subprograms::call_report_limit(self.ctx, self.token(at), number, verdict, self.tick());
     }
 }

@@ -21,7 +21,7 @@ use abuser_common::{
     gcra::KernelTime,
     layout::{Clocks, Outcome},
     packet::Bytes as _,
-    verdict::{Kernel, decide},
+    verdict::{Decision, decide},
 };
 use aya_ebpf::{
     bindings::xdp_action,
@@ -31,16 +31,12 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 
-use crate::{
-    bytes::Frame,
-    kernel::{Machine, Timed},
-    tables::Maps,
-};
+use crate::{bytes::Frame, kernel::Machine, tables::Maps};
 
 /// The entry point. Linux 5.18: earlier kernels refuse `xdp.frags`.
 #[xdp(frags)]
 fn abuser(ctx: XdpContext) -> u32 {
-    act(&ctx, &Machine::new(&ctx))
+    act(&ctx, None)
 }
 
 /// The same at the time that the first eight octets of the frame tell, which the packet path
@@ -52,7 +48,7 @@ fn abuser_timed(ctx: XdpContext) -> u32 {
         return xdp_action::XDP_ABORTED;
     };
     let now = KernelTime(u64::from_ne_bytes(*time));
-    act(&ctx, &Timed::new(&ctx, now))
+    act(&ctx, Some(now))
 }
 
 /// Writes [`Clocks`] into the frame: how the daemon learns what the kernel's ticks are in
@@ -75,17 +71,17 @@ fn abuser_clocks(ctx: XdpContext) -> u32 {
 }
 
 #[inline(always)]
-fn act(ctx: &XdpContext, kernel: &impl Kernel) -> u32 {
+fn act(ctx: &XdpContext, told: Option<KernelTime>) -> u32 {
     let frame = Frame::new(ctx);
-    let outcome = decide(&frame, &Maps, kernel);
-    Maps::count(outcome, &frame);
+    let Decision { outcome, length } = decide(&frame, &Maps, &Machine { ctx, told });
+    Maps::count(outcome, length);
     match outcome {
         Outcome::Malformed => {
             // Not an event: nobody is to blame for what cannot be read.
             debug!(
                 ctx,
                 "malformed frame of {} bytes on interface {}",
-                frame.length(),
+                length,
                 frame.interface()
             );
             xdp_action::XDP_PASS

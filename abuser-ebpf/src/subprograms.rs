@@ -2,21 +2,26 @@
 //!
 //! The verifier checks a global function once, for any arguments, instead of once for
 //! every state in which it could be reached (Linux 5.6). Such a function takes at most
-//! five plain numbers (or the context, for one) and returns one, so each comes with its packing.
+//! five plain numbers (or the context, for one) and returns one, so each comes with its
+//! packing. It costs some 5 ns more than code that is part of the path.
 
 use abuser_common::{
+    event::Verdict,
     gcra::KernelTime,
-    packet::{self, MAX_OFFSET, Network, Transport},
+    layout::Settings,
+    packet::{self, MAX_OFFSET, Transport},
     prefix::{Family, Source},
     verdict::{
-        limits::{self, ChargeRequest, Charged},
+        At, Packet,
+        limits::{self, Applied, ChargeRequest, Charged},
         prefixes::{self, BanMet},
+        report,
     },
 };
 
 use aya_ebpf::{EbpfContext as _, bindings::xdp_md, programs::XdpContext};
 
-use crate::{bytes::Frame, sockets, tables::Maps};
+use crate::{bytes::Frame, kernel::Machine, sockets, tables::Maps};
 
 #[inline(always)]
 const fn source(is_ipv6: u64, high: u64, low: u64) -> Source {
@@ -133,45 +138,206 @@ extern "C" fn check(packet: u64, high: u64, low: u64, now_ns: u64) -> u64 {
     limits::check(&Maps, &unpack(packet, high, low, now_ns)).0
 }
 
-/// The IP header's offset and, in the lowest bit, whether it is IPv6.
-#[inline(always)]
-fn header(network: &Network) -> u64 {
-    (network.offset as u64) << 1 | is_ipv6(&network.source)
+/// What is known of a packet, in one word, but for its source, which is read again: from the
+/// lowest bit, whether it is IPv6, whether the time is told, the program's settings (2 bits),
+/// the IP header's offset (13), the frame's length (21), and 24 for whoever has more to say.
+#[derive(Clone, Copy)]
+pub(crate) struct Token(u64);
+
+impl Token {
+    const TOLD: u64 = 1 << 1;
+    const SETTINGS_SHIFT: u32 = 2;
+    const OFFSET_SHIFT: u32 = 4;
+    const LENGTH_SHIFT: u32 = 17;
+    const MORE_SHIFT: u32 = 40;
+
+    #[inline(always)]
+    pub(crate) fn new(packet: &Packet, told: bool) -> Self {
+        Self(
+            is_ipv6(&packet.source)
+                | if told { Self::TOLD } else { 0 }
+                | (packet.settings.0 & 3) << Self::SETTINGS_SHIFT
+                | ((packet.offset & MAX_OFFSET) as u64) << Self::OFFSET_SHIFT
+                | u64::from(packet.length & LENGTH) << Self::LENGTH_SHIFT,
+        )
+    }
+
+    #[inline(always)]
+    fn with(self, more: u8, verdict: Verdict) -> u64 {
+        let more = u64::from(more) << 8 | verdict as u64;
+        self.0 | more << Self::MORE_SHIFT
+    }
+
+    #[inline(always)]
+    fn more(self) -> (u8, Verdict) {
+        let more = self.0 >> Self::MORE_SHIFT;
+        let verdict = match more as u8 {
+            0 => Verdict::Drop,
+            1 => Verdict::Observe,
+            _ => Verdict::Allow,
+        };
+        ((more >> 8) as u8, verdict)
+    }
+
+    #[inline(always)]
+    fn family(self) -> Family {
+        source(self.0, 0, 0).family
+    }
+
+    /// Bounded by a mask: a comparison the compiler would make before the shift, where it
+    /// tells the verifier nothing.
+    #[inline(always)]
+    fn offset(self) -> usize {
+        (self.0 >> Self::OFFSET_SHIFT) as usize & MAX_OFFSET
+    }
+
+    #[inline(always)]
+    fn packet(self, frame: &Frame<'_>) -> Option<Packet> {
+        Some(Packet {
+            source: packet::source_at(frame, self.family(), self.offset())?,
+            offset: self.offset(),
+            length: (self.0 >> Self::LENGTH_SHIFT) as u32 & LENGTH,
+            settings: Settings(self.0 >> Self::SETTINGS_SHIFT & 3),
+        })
+    }
+
+    #[inline(always)]
+    fn told(self, now_ns: u64) -> Option<KernelTime> {
+        (self.0 & Self::TOLD != 0).then_some(KernelTime(now_ns))
+    }
 }
 
-/// The offset, bounded by a mask: a comparison the compiler would make before the shift,
-/// where it tells the verifier nothing.
+/// Calls `part` with what a function of its own was passed.
 #[inline(always)]
-fn offset(header: u64) -> usize {
-    (header >> 1) as usize & MAX_OFFSET
-}
-
-#[inline(always)]
-pub(crate) fn call_transport(ctx: &XdpContext, network: &Network) -> Transport {
-    Transport(transport(ctx.as_ptr().cast(), header(network)))
-}
-
-/// `ctx` is the program's own, which the verifier knows by its type.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn transport(ctx: *mut xdp_md, header: u64) -> u64 {
+fn resume<R: Default>(
+    ctx: *mut xdp_md,
+    token: Token,
+    now_ns: u64,
+    part: impl FnOnce(&At<'_, Frame<'_>>, &Machine<'_>) -> R,
+) -> R {
     let ctx = XdpContext::new(ctx);
-    let family = source(header, 0, 0).family;
-    packet::transport(&Frame::new(&ctx), family, offset(header)).0
-}
-
-#[inline(always)]
-pub(crate) fn call_is_connected(ctx: &XdpContext, network: &Network, transport: Transport) -> bool {
-    is_connected(ctx.as_ptr().cast(), header(network), transport.0) != 0
-}
-
-/// `ctx` as for `transport`.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn is_connected(ctx: *mut xdp_md, header: u64, transport: u64) -> u64 {
-    let ctx = XdpContext::new(ctx);
-    let family = source(header, 0, 0).family;
     let frame = Frame::new(&ctx);
-    let tuple = packet::tcp_tuple(&frame, family, offset(header), Transport(transport));
-    u64::from(sockets::is_connected(&ctx, tuple))
+    let Some(packet) = token.packet(&frame) else {
+        return R::default();
+    };
+    let at = At {
+        bytes: &frame,
+        packet,
+    };
+    let machine = Machine {
+        ctx: &ctx,
+        told: token.told(now_ns),
+    };
+    part(&at, &machine)
+}
+
+#[inline(always)]
+pub(crate) fn call_transport_of_ipv6(ctx: &XdpContext, token: Token) -> Transport {
+    Transport(transport_of_ipv6(ctx.as_ptr().cast(), token.0))
+}
+
+/// `ctx` is the program's own, which the verifier knows by its type; so it is in all of these.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn transport_of_ipv6(ctx: *mut xdp_md, token: u64) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    packet::transport_of_ipv6(&Frame::new(&ctx), Token(token).offset()).0
+}
+
+#[inline(always)]
+pub(crate) fn call_is_connected(ctx: &XdpContext, token: Token, transport: Transport) -> bool {
+    is_connected(ctx.as_ptr().cast(), token.0, transport.0) != 0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn is_connected(ctx: *mut xdp_md, token: u64, transport: u64) -> u64 {
+    let (ctx, token) = (XdpContext::new(ctx), Token(token));
+    let segment = packet::tcp_tuple(
+        &Frame::new(&ctx),
+        token.family(),
+        token.offset(),
+        Transport(transport),
+    );
+    u64::from(sockets::is_connected(&ctx, segment))
+}
+
+#[inline(always)]
+pub(crate) fn call_apply_several(
+    ctx: &XdpContext,
+    token: Token,
+    transport: Transport,
+    now: KernelTime,
+) -> Applied {
+    let (ctx, now) = (ctx.as_ptr().cast(), now.0);
+    Applied(apply_several(ctx, token.0, transport.0, now))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn apply_several(ctx: *mut xdp_md, token: u64, transport: u64, now_ns: u64) -> u64 {
+    resume(ctx, Token(token), now_ns, |at, _| {
+        limits::apply_several(at, &Maps, Transport(transport), KernelTime(now_ns)).0
+    })
+}
+
+#[inline(always)]
+pub(crate) fn call_note_connection(
+    ctx: &XdpContext,
+    token: Token,
+    transport: Transport,
+    now: KernelTime,
+) {
+    note_connection(ctx.as_ptr().cast(), token.0, transport.0, now.0);
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn note_connection(ctx: *mut xdp_md, token: u64, transport: u64, now_ns: u64) -> u64 {
+    resume(ctx, Token(token), now_ns, |at, machine| {
+        limits::note_connection(at, &Maps, machine, Transport(transport), KernelTime(now_ns));
+    });
+    0
+}
+
+#[inline(always)]
+pub(crate) fn call_report_ban(
+    ctx: &XdpContext,
+    token: Token,
+    length: u8,
+    verdict: Verdict,
+    now: KernelTime,
+) {
+    report_ban(ctx.as_ptr().cast(), token.with(length, verdict), now.0);
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn report_ban(ctx: *mut xdp_md, token: u64, now_ns: u64) -> u64 {
+    resume(ctx, Token(token), now_ns, |at, machine| {
+        let (length, verdict) = Token(token).more();
+        report::report_ban(at, &Maps, machine, length, verdict);
+    });
+    0
+}
+
+#[inline(always)]
+pub(crate) fn call_report_limit(
+    ctx: &XdpContext,
+    token: Token,
+    number: u8,
+    verdict: Verdict,
+    now: KernelTime,
+) {
+    report_limit(ctx.as_ptr().cast(), token.with(number, verdict), now.0);
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn report_limit(ctx: *mut xdp_md, token: u64, now_ns: u64) -> u64 {
+    resume(ctx, Token(token), now_ns, |at, machine| {
+        let (number, verdict) = Token(token).more();
+        report::report_limit(at, &Maps, machine, number & 63, verdict);
+    });
+    0
 }

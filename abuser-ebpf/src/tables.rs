@@ -13,7 +13,6 @@ use abuser_common::{
         MAX_LIMITS, Outcome, PORTS_PER_BANK, PROTOCOLS_PER_BANK, ProtocolLimits, Scales, Settings,
         Traffic,
     },
-    packet::Bytes as _,
     prefix::{
         FILTER_BITS, Family, HINTS, LengthMask, Lengths, List, PrefixKey, Source, hint_index,
     },
@@ -30,7 +29,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 
-use crate::{bytes::Frame, subprograms};
+use crate::subprograms;
 
 /// The daemon maps the array into its memory.
 const MAPPED: usize = BPF_F_MMAPABLE as usize;
@@ -87,12 +86,12 @@ pub(crate) struct Maps;
 impl Maps {
     /// Counts what became of a packet.
     #[inline(always)]
-    pub(crate) fn count(outcome: Outcome, frame: &Frame<'_>) {
+    pub(crate) fn count(outcome: Outcome, length: u32) {
         if let Some(traffic) = OUTCOMES.get_ptr_mut(outcome as u32) {
             // SAFETY: the slot is this CPU's own.
             unsafe {
                 (*traffic).packets += 1;
-                (*traffic).bytes += u64::from(frame.length());
+                (*traffic).bytes += u64::from(length);
             }
         }
     }

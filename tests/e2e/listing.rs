@@ -54,7 +54,19 @@ fn status_has_every_documented_key() {
     assert_keys(&status["events"], &["sent", "suppressed", "lost"]);
     let interfaces = status["interfaces"].as_array().expect("a list");
     assert_eq!(interfaces.len(), 1);
-    assert_keys(&interfaces[0], &["name", "index", "mode", "program_id"]);
+    assert_keys(
+        &interfaces[0],
+        &[
+            "name",
+            "configured",
+            "state",
+            "index",
+            "mode",
+            "program_id",
+            "error",
+        ],
+    );
+    assert_eq!(interfaces[0]["state"], "attached");
     assert_eq!(interfaces[0]["name"], "lo");
     // The loopback device has no driver to run it in.
     assert_eq!(interfaces[0]["mode"], "generic");

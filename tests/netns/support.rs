@@ -32,11 +32,21 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// are packets, too, that a limit or a ban meets.
 pub(crate) fn wire() -> Wire {
     let wire = Wire::new();
+    equip(&wire);
+    wire
+}
+
+/// Lays a new cable in place of one that was cut, as [`wire`] made it.
+pub(crate) fn lay_again(wire: &mut Wire) {
+    wire.lay();
+    equip(wire);
+}
+
+fn equip(wire: &Wire) {
     wire.add_client(&format!("{OTHER_V4}/24"));
     for server in [Wire::SERVER_V4, Wire::SERVER_V6] {
-        know(&wire, server);
+        know(wire, server);
     }
-    wire
 }
 
 /// Tells the client the hardware address behind one of the server's addresses.

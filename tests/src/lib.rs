@@ -26,7 +26,7 @@ pub use binary::abuser_binary;
 pub use command::CommandOutput;
 pub use daemon::Daemon;
 pub use janitor::Janitor;
-pub use link::{Interface, XdpAttachment, veth};
+pub use link::{Interface, XdpAttachment, bridge, veth};
 pub use netns::Namespace;
 pub use packet::Packet;
 pub use stream::LineStream;

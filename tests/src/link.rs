@@ -56,6 +56,31 @@ pub fn veth(
     Ok(ends)
 }
 
+/// Makes a bridge without ports: Ethernet, with no native XDP.
+pub fn bridge(namespace: &Namespace, name: &str) -> io::Result<Interface> {
+    let mut link = LinkMessage::default();
+    link.attributes = vec![
+        LinkAttribute::IfName(name.to_owned()),
+        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]),
+    ];
+    namespace
+        .run(|| {
+            request(
+                RouteNetlinkMessage::NewLink(link),
+                NLM_F_CREATE | NLM_F_EXCL,
+            )
+        })
+        .map_err(|error| {
+            context(
+                &error,
+                format!("cannot make the bridge {name} (is the kernel's bridge there?)"),
+            )
+        })?;
+    let bridge = namespace.interface(name)?;
+    bridge.up()?;
+    Ok(bridge)
+}
+
 /// An XDP program that the kernel reports on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct XdpAttachment {
@@ -120,6 +145,35 @@ impl Interface {
     /// Takes the interface down.
     pub fn down(&self) -> io::Result<()> {
         self.set_flags(LinkFlags::empty())
+    }
+
+    /// Sets the largest packet that the interface sends, in bytes.
+    pub fn set_mtu(&self, mtu: u32) -> io::Result<()> {
+        self.set(LinkAttribute::Mtu(mtu), "set the MTU of")
+    }
+
+    /// Gives the interface another name. It goes down and comes up again: kernels before 6.2
+    /// rename no interface that is up.
+    pub fn rename(&mut self, name: &str) -> io::Result<()> {
+        self.down()?;
+        self.set(LinkAttribute::IfName(name.to_owned()), "rename")?;
+        name.clone_into(&mut self.name);
+        self.up()
+    }
+
+    /// Moves the interface to another namespace, where it is down, without addresses, and may
+    /// have another number.
+    pub fn move_to(self, namespace: &Namespace) -> io::Result<Self> {
+        self.set(LinkAttribute::NetNsFd(namespace.fd().as_raw_fd()), "move")?;
+        namespace.interface(&self.name)
+    }
+
+    fn set(&self, attribute: LinkAttribute, verb: &str) -> io::Result<()> {
+        let mut link = LinkMessage::default();
+        link.header.index = self.index;
+        link.attributes = vec![attribute];
+        self.request(RouteNetlinkMessage::SetLink(link), 0, verb)?;
+        Ok(())
     }
 
     fn set_flags(&self, flags: LinkFlags) -> io::Result<()> {

@@ -49,21 +49,48 @@ impl Wire {
         let server = Namespace::new()?;
         let client = Namespace::new()?;
         let (server_end, client_end) = veth(&server, "veth-server", &client, "veth-client")?;
-        for (end, ip) in [
-            (&server_end, Self::SERVER_V4),
-            (&server_end, Self::SERVER_V6),
-            (&client_end, Self::CLIENT_V4),
-            (&client_end, Self::CLIENT_V6),
-        ] {
-            let length = if ip.is_ipv4() { 24 } else { 32 };
-            end.add_address(&format!("{ip}/{length}"))?;
-        }
-        Ok(Self {
+        let wire = Self {
             server,
             client,
             server_end,
             client_end,
-        })
+        };
+        wire.add_addresses()?;
+        Ok(wire)
+    }
+
+    /// Deletes the cable; the namespaces and what runs in them stay.
+    ///
+    /// # Panics
+    /// If it is cut already.
+    pub fn cut(&self) {
+        let deleted = self.server_end.clone().delete();
+        deleted.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Lays a new cable in place of one that was [cut](Wire::cut), with the same names and
+    /// addresses as the first one.
+    ///
+    /// # Panics
+    /// If the kernel refuses it.
+    pub fn lay(&mut self) {
+        let laid = veth(&self.server, "veth-server", &self.client, "veth-client");
+        (self.server_end, self.client_end) = laid.unwrap_or_else(|error| panic!("{error}"));
+        self.add_addresses()
+            .unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    fn add_addresses(&self) -> io::Result<()> {
+        for (end, ip) in [
+            (&self.server_end, Self::SERVER_V4),
+            (&self.server_end, Self::SERVER_V6),
+            (&self.client_end, Self::CLIENT_V4),
+            (&self.client_end, Self::CLIENT_V6),
+        ] {
+            let length = if ip.is_ipv4() { 24 } else { 32 };
+            end.add_address(&format!("{ip}/{length}"))?;
+        }
+        Ok(())
     }
 
     /// Gives the client one more address, such as `192.0.2.66/24` or `2001:db8:0:2::66/32`.

@@ -20,7 +20,7 @@ pub(crate) struct Verified {
 /// Nothing is attached or pinned.
 pub(crate) fn verify(object: &[u8]) -> Result<Vec<Verified>> {
     let mut loaded = EbpfLoader::new()
-        .verifier_log_level(VerifierLogLevel::DISABLE)
+        .verifier_log_level(VerifierLogLevel::STATS)
         .load(object)
         .context("load the object's maps into the kernel")?;
     loaded

@@ -7,8 +7,9 @@
 
 use crate::{
     bits,
-    bucket::{self, Charge, Packet, Place},
+    bucket::{self, Charge, Place},
     event::Reason,
+    gate::{self, EVENT_SLOTS, EventOutcome, TALLY_SLOTS},
     gcra::{KernelTime, MAX_COST},
     layout::{
         Count, Limit, LimitOutcome, MAX_LIMITS, Outcome, PORTS_PER_BANK, PROTOCOLS_PER_BANK,
@@ -19,143 +20,277 @@ use crate::{
     verified::Note,
 };
 
-use super::{Kernel, Path, Tables, Verdict, outcome};
+use super::{At, Kernel, Packet, Tables, Verdict, outcome, verdict};
 
 /// The limits that a packet is over; bit `n` stands for limit `n`.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Over {
+struct Over {
     limits: u64,
     /// Those of them that drop.
     drops: u64,
     /// The limit that gives the reason: the first that drops, else the first.
-    pub(super) reason: u8,
+    reason: u8,
     /// Who is over that limit.
-    pub(super) who: u64,
+    who: u64,
 }
 
 impl Over {
-    /// Takes note of limit `number`; to be called from the last limit to the first.
+    /// Takes note of limit `number`; to be called from the first limit to the last.
     #[inline(always)]
     fn add(&mut self, number: u8, charged: Charged) {
-        let bit = u64::from(charged.over()) << number;
-        self.limits |= bit;
-        if bit != 0 && (charged.drops() || self.drops == 0) {
+        if !charged.over() {
+            return;
+        }
+        let is_reason = self.limits == 0 || charged.drops() && self.drops == 0;
+        if is_reason {
             self.reason = number;
             self.who = charged.who();
         }
-        if charged.drops() {
-            self.drops |= bit;
-        }
+        self.limits |= 1 << number;
+        self.drops |= u64::from(charged.drops()) << number;
     }
 }
 
-impl<B: Bytes + ?Sized, T: Tables, K: Kernel> Path<'_, B, T, K> {
+/// Applies the limits for a packet.
+#[inline(always)]
+pub(super) fn apply<B: Bytes + ?Sized, T: Tables, K: Kernel>(
+    at: &At<'_, B>,
+    tables: &T,
+    kernel: &K,
+    transport: Transport,
+) -> Outcome {
+    let (applying, limits) = applying(tables, at.packet.settings, transport);
+    if applying == 0 {
+        return Outcome::Passed;
+    }
+    if applying & limits.connections != 0 && transport.claims_connection() {
+        kernel.note_connection(at, tables, transport, kernel.tick());
+    }
+    let charging = charging(applying, &limits, transport);
+    if charging == 0 {
+        return Outcome::Passed;
+    }
+    let now = if charging & limits.exact == 0 {
+        kernel.tick()
+    } else {
+        kernel.now()
+    };
+    let applied = if charging & (charging - 1) == 0 {
+        apply_one(at, tables, bits::lowest(charging), now)
+    } else {
+        kernel.apply_several(at, tables, transport, now)
+    };
+    let Some(verdict) = applied.verdict() else {
+        return Outcome::Passed;
+    };
+    if applied.due() {
+        kernel.report_limit(at, tables, applied.number(), verdict);
+    } else {
+        tables.count_event(EventOutcome::Suppressed);
+    }
+    outcome(verdict, Reason::Limit)
+}
+
+/// What limits came to, as bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied(pub u64);
+
+impl Applied {
+    const OVER: u64 = 1;
+    const DUE: u64 = 1 << 1;
+    const VERDICT_SHIFT: u32 = 8;
+    const NUMBER_SHIFT: u32 = 16;
+
+    /// Over limit `number`, which gives the reason.
     #[inline(always)]
-    pub(super) fn apply_limits(&self, transport: Transport) -> Outcome {
-        let (applying, limits) = applying(self.tables, self.settings, transport);
-        if applying == 0 {
-            return Outcome::Passed;
-        }
-        let mut charging = applying;
-        if !transport.opens_connection() {
-            charging &= !limits.connections;
-        }
-        if applying & limits.connections != 0 && transport.claims_connection() {
-            self.note_connection(transport);
-        }
-        if charging == 0 {
-            return Outcome::Passed;
-        }
-        let now = if charging & limits.exact == 0 {
-            self.kernel.tick()
-        } else {
-            self.kernel.now()
-        };
-        let over = self.charge(charging, now);
-        if over.limits == 0 {
-            return Outcome::Passed;
-        }
-        self.refuse_over(transport, over)
+    fn over(number: u8, verdict: Verdict, due: bool) -> Self {
+        Self(
+            Self::OVER
+                | if due { Self::DUE } else { 0 }
+                | (verdict as u64) << Self::VERDICT_SHIFT
+                | u64::from(number) << Self::NUMBER_SHIFT,
+        )
     }
 
-    /// Charges the limits in `mask`, unless the packet is over one that drops.
+    /// What happens to the packet; `None` if it is within all limits.
     #[inline(always)]
-    fn charge(&self, mask: u64, now: KernelTime) -> Over {
-        let mut over = Over::default();
-        let length = self.bytes.length();
-        let request = |number| ChargeRequest {
-            index: limit_index(self.settings, number),
-            length,
-            source: self.network.source,
-            now,
-        };
-        let mut conforming = mask;
-        if mask & mask.wrapping_sub(1) != 0 {
-            conforming = 0;
-            let mut remaining = mask;
-            // Counted, not `while remaining != 0`: the verifier cannot see that it shrinks.
-            for _ in 0..MAX_LIMITS {
-                if remaining == 0 {
-                    break;
-                }
-                let number = bits::highest(remaining);
-                remaining &= !(1 << number);
-                let checked = self.tables.check(&request(number));
-                over.add(number, checked);
-                conforming |= u64::from(!checked.over()) << number;
-            }
-            if over.drops != 0 {
-                return over;
-            }
+    pub const fn verdict(self) -> Option<Verdict> {
+        if self.0 & Self::OVER == 0 {
+            return None;
         }
-        for _ in 0..MAX_LIMITS {
-            if conforming == 0 {
-                break;
-            }
-            let number = bits::highest(conforming);
-            conforming &= !(1 << number);
-            over.add(number, self.tables.charge(&request(number)));
-        }
-        over
+        Some(match self.0 >> Self::VERDICT_SHIFT & 3 {
+            0 => Verdict::Drop,
+            1 => Verdict::Observe,
+            _ => Verdict::Allow,
+        })
     }
 
+    /// Whether an event is due.
     #[inline(always)]
-    fn refuse_over(&self, transport: Transport, over: Over) -> Outcome {
-        let verdict = self.verdict(over.drops == 0 || self.settings.observe());
-        let mut remaining = over.limits;
-        for _ in 0..MAX_LIMITS {
-            if remaining == 0 {
-                break;
-            }
-            let number = bits::highest(remaining);
-            remaining &= !(1 << number);
-            let own = match verdict {
-                Verdict::Drop if over.drops & (1 << number) == 0 => Verdict::Observe,
-                verdict => verdict,
-            };
-            self.tables
-                .count_limit(limit_index(self.settings, number), LimitOutcome::Over(own));
-        }
-        self.report_limit(transport, over, verdict);
-        outcome(verdict, Reason::Limit)
+    pub const fn due(self) -> bool {
+        self.0 & Self::DUE != 0
     }
 
-    /// Looks a segment that claims to belong to a connection up in the kernel's sockets, if
-    /// its source is due.
+    /// The limit that gives the reason.
     #[inline(always)]
-    fn note_connection(&self, transport: Transport) {
-        let now = self.kernel.tick();
-        let note = Note::new(&self.tables.key(), &self.network.source);
-        let Some(set) = self.tables.verified(note.set()) else {
-            return;
-        };
-        if note.is_due(set, now) && self.tables.take_lookup(now) {
-            let connected = self.is_connected(transport);
-            if connected {
-                self.tables.count_connected();
-            }
-            note.write(set, now, connected);
+    pub const fn number(self) -> u8 {
+        (self.0 >> Self::NUMBER_SHIFT) as u8 & 63
+    }
+}
+
+/// Applies the only limit there is for a packet.
+#[inline(always)]
+fn apply_one<B: Bytes + ?Sized, T: Tables>(
+    at: &At<'_, B>,
+    tables: &T,
+    number: u8,
+    now: KernelTime,
+) -> Applied {
+    let charged = tables.charge(&request(&at.packet, number, now));
+    if !charged.over() {
+        return Applied::default();
+    }
+    let index = limit_index(at.packet.settings, number);
+    let observe = !charged.drops() || at.packet.settings.observe();
+    let verdict = verdict(tables, &at.packet.source, observe);
+    tables.count_limit(index, LimitOutcome::Over(verdict));
+    Applied::over(number, verdict, tell(tables, charged.who(), now))
+}
+
+/// Applies several limits to a packet at `now`; what [`Kernel::apply_several`] does.
+#[inline(always)]
+pub fn apply_several<B: Bytes + ?Sized, T: Tables>(
+    at: &At<'_, B>,
+    tables: &T,
+    transport: Transport,
+    now: KernelTime,
+) -> Applied {
+    let (applying, limits) = applying(tables, at.packet.settings, transport);
+    let over = charge_several(at, tables, charging(applying, &limits, transport), now);
+    if over.limits == 0 {
+        return Applied::default();
+    }
+    let observe = over.drops == 0 || at.packet.settings.observe();
+    let verdict = verdict(tables, &at.packet.source, observe);
+    let mut remaining = over.limits;
+    for _ in 0..MAX_LIMITS {
+        if remaining == 0 {
+            break;
         }
+        let number = bits::lowest(remaining);
+        remaining &= remaining - 1;
+        let own = match verdict {
+            Verdict::Drop if over.drops & (1 << number) == 0 => Verdict::Observe,
+            verdict => verdict,
+        };
+        let index = limit_index(at.packet.settings, number);
+        tables.count_limit(index, LimitOutcome::Over(own));
+    }
+    Applied::over(over.reason, verdict, tell(tables, over.who, now))
+}
+
+/// Charges the limits in `mask`, unless the packet is over one that drops.
+#[inline(always)]
+fn charge_several<B: Bytes + ?Sized, T: Tables>(
+    at: &At<'_, B>,
+    tables: &T,
+    mask: u64,
+    now: KernelTime,
+) -> Over {
+    let mut over = Over::default();
+    let mut conforming = 0;
+    let mut remaining = mask;
+    // Counted, not `while remaining != 0`: the verifier cannot see that it shrinks.
+    for _ in 0..MAX_LIMITS {
+        if remaining == 0 {
+            break;
+        }
+        let number = bits::lowest(remaining);
+        remaining &= remaining - 1;
+        let checked = tables.check(&request(&at.packet, number, now));
+        over.add(number, checked);
+        conforming |= u64::from(!checked.over()) << number;
+    }
+    if over.drops != 0 {
+        return over;
+    }
+    for _ in 0..MAX_LIMITS {
+        if conforming == 0 {
+            break;
+        }
+        let number = bits::lowest(conforming);
+        conforming &= conforming - 1;
+        over.add(number, tables.charge(&request(&at.packet, number, now)));
+    }
+    over
+}
+
+/// Counts a drop for the next event of whoever is over a limit; whether that is due.
+#[inline(always)]
+fn tell<T: Tables>(tables: &T, who: u64, now: KernelTime) -> bool {
+    tables.tally(tally_number(who), |tally| {
+        tally.add(who);
+        0
+    });
+    let last = tables.event_time(event_slot(who));
+    // A time of the last tick is behind the clock: an event comes late rather than early.
+    last.is_some_and(|last| gate::is_due(last, now))
+}
+
+/// Where the time of the last event of `who` is kept.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "16 bits")]
+pub(super) const fn event_slot(who: u64) -> u32 {
+    who as u32 & (EVENT_SLOTS - 1)
+}
+
+/// Which tally counts the drops of `who`.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "12 bits")]
+pub(super) const fn tally_number(who: u64) -> u32 {
+    who as u32 & (TALLY_SLOTS - 1)
+}
+
+/// Looks a segment that claims to belong to a connection up in the kernel's sockets, if its
+/// source is due; what [`Kernel::note_connection`] does.
+#[inline(always)]
+pub fn note_connection<B: Bytes + ?Sized, T: Tables, K: Kernel>(
+    at: &At<'_, B>,
+    tables: &T,
+    kernel: &K,
+    transport: Transport,
+    now: KernelTime,
+) {
+    let note = Note::new(&tables.key(), &at.packet.source);
+    let Some(set) = tables.verified(note.set()) else {
+        return;
+    };
+    if note.is_due(set, now) && tables.take_lookup(now) {
+        let connected = kernel.is_connected(at, transport);
+        if connected {
+            tables.count_connected();
+        }
+        note.write(set, now, connected);
+    }
+}
+
+/// Of the limits that apply to a packet, those that count it.
+#[inline(always)]
+const fn charging(applying: u64, limits: &ProtocolLimits, transport: Transport) -> u64 {
+    if transport.opens_connection() {
+        applying
+    } else {
+        applying & !limits.connections
+    }
+}
+
+#[inline(always)]
+pub(super) const fn request(packet: &Packet, number: u8, now: KernelTime) -> ChargeRequest {
+    ChargeRequest {
+        index: limit_index(packet.settings, number),
+        length: packet.length,
+        source: packet.source,
+        now,
     }
 }
 
@@ -261,9 +396,13 @@ pub fn check<T: Tables>(tables: &T, request: &ChargeRequest) -> Charged {
 }
 
 #[inline(always)]
-fn packet<'a, T: Tables>(tables: &T, limit: &'a Limit, request: &ChargeRequest) -> Packet<'a> {
+pub(super) fn packet<'a, T: Tables>(
+    tables: &T,
+    limit: &'a Limit,
+    request: &ChargeRequest,
+) -> bucket::Packet<'a> {
     const BYTES: u8 = Count::Bytes as u8;
-    let slot = (limit.slot as u8) & (MAX_LIMITS as u8 - 1);
+    let slot = limit.slot & (MAX_LIMITS as u8 - 1);
     let length = match request.source.family {
         Family::V4 => limit.ipv4_prefix,
         Family::V6 => limit.ipv6_prefix,
@@ -273,17 +412,17 @@ fn packet<'a, T: Tables>(tables: &T, limit: &'a Limit, request: &ChargeRequest) 
         BYTES => MAX_COST,
         _ => 1,
     };
-    Packet {
+    bucket::Packet {
         slot,
         rate: &limit.rate,
-        place: Place::new(&tables.key(), slot, &request.source.masked(length as u8)),
+        place: Place::new(&tables.key(), slot, &request.source.masked(length)),
         now: request.now,
         cost,
     }
 }
 
 #[inline(always)]
-const fn who(packet: &Packet<'_>) -> u64 {
+pub(super) const fn who(packet: &bucket::Packet<'_>) -> u64 {
     (packet.slot as u64) << 38 | packet.place.bits()
 }
 

@@ -7,7 +7,7 @@ use crate::{
     prefix::{self, Family, LengthMask, Lengths, List, Source},
 };
 
-use super::Tables;
+use super::{Kernel, Tables};
 
 /// Whether a source is banned, as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,30 +44,93 @@ fn lengths<T: Tables>(tables: &T, list: List, source: &Source) -> LengthMask {
     let short = tables.lengths(list).of(source.family) & !Lengths::LONGER;
     match source.family {
         Family::V4 => [low | short, 0, 0],
-        Family::V6 => [low | short, middle, high],
+        Family::V6 => [low | short, middle, high & 1],
     }
 }
 
-/// Looks for the longest unexpired ban that covers `source` and counts the packet there;
-/// what [`Tables::meet_ban`] does.
+/// Those of them that are left if there is nothing in the source's neighbourhood.
+#[inline(always)]
+fn possible_lengths<T: Tables>(tables: &T, list: List, source: &Source) -> LengthMask {
+    let lengths = lengths(tables, list, source);
+    let near = prefix::near_lengths(source.family);
+    if is_none(and(lengths, near)) || tables.filter(prefix::neighbourhood_bit(list, source)) {
+        return lengths;
+    }
+    let [low, middle, high] = near;
+    and(lengths, [!low, !middle, !high])
+}
+
+#[inline(always)]
+const fn and(a: LengthMask, b: LengthMask) -> LengthMask {
+    let ([a_low, a_middle, a_high], [b_low, b_middle, b_high]) = (a, b);
+    [a_low & b_low, a_middle & b_middle, a_high & b_high]
+}
+
+#[inline(always)]
+const fn is_none([low, middle, high]: LengthMask) -> bool {
+    low | middle | high == 0
+}
+
+/// Looks for the longest unexpired ban that covers `source` and counts the packet there.
+///
+/// Most bans are of hosts: those are looked for here, and only if there are others about is
+/// the function called that looks for all lengths.
+#[inline(always)]
+pub(super) fn find_ban<T: Tables, K: Kernel>(tables: &T, kernel: &K, source: &Source) -> BanMet {
+    let lengths = possible_lengths(tables, List::Bans, source);
+    if is_none(lengths) {
+        return BanMet::default();
+    }
+    let now = kernel.tick();
+    let (lengths, host) = split_host(lengths, source.family);
+    if host {
+        let met = meet_ban_of(tables, source, source.family.bits(), now);
+        if met.banned() {
+            return met;
+        }
+    }
+    if is_none(lengths) {
+        return BanMet::default();
+    }
+    tables.meet_ban(source, now)
+}
+
+/// The lengths without that of a host, and whether it was among them.
+#[inline(always)]
+const fn split_host([low, middle, high]: LengthMask, family: Family) -> (LengthMask, bool) {
+    const HOST_V4: u64 = 1 << 32;
+    match family {
+        Family::V4 => ([low & !HOST_V4, 0, 0], low & HOST_V4 != 0),
+        Family::V6 => ([low, middle, 0], high & 1 != 0),
+    }
+}
+
+/// Looks for the longest unexpired ban of a network that covers `source` and counts the
+/// packet there; what [`Tables::meet_ban`] does.
 #[inline(always)]
 pub fn meet_ban<T: Tables>(tables: &T, source: &Source, now: KernelTime) -> BanMet {
-    prefix::longest(lengths(tables, List::Bans, source), |length| {
+    let (lengths, _) = split_host(lengths(tables, List::Bans, source), source.family);
+    prefix::longest(lengths, |length| {
         let met = tables.meet_ban_of(source, length, now);
         met.banned().then_some(met)
     })
     .unwrap_or_default()
 }
 
+/// Whether the filter knows of the first `length` bits of `source`.
+#[inline(always)]
+fn is_hinted<T: Tables>(tables: &T, list: List, source: &Source, length: u8) -> bool {
+    tables.filter(prefix::filter_bit(list, &source.masked(length), length))
+}
+
 /// Counts the packet in the ban of the first `length` bits of `source`, if there is one;
 /// what [`Tables::meet_ban_of`] does.
 #[inline(always)]
 pub fn meet_ban_of<T: Tables>(tables: &T, source: &Source, length: u8, now: KernelTime) -> BanMet {
-    let masked = source.masked(length);
-    if !tables.filter(prefix::filter_bit(List::Bans, &masked, length)) {
+    if !is_hinted(tables, List::Bans, source, length) {
         return BanMet::default();
     }
-    let Some(ban) = tables.ban(&masked.prefix(length)) else {
+    let Some(ban) = tables.ban(&source.prefix(length)) else {
         return BanMet::default();
     };
     if Ban::expired(ban.expires_ns().load(), now.0) {
@@ -100,7 +163,5 @@ pub fn is_allowed<T: Tables>(tables: &T, source: &Source) -> bool {
 /// [`Tables::allows`] does.
 #[inline(always)]
 pub fn allows<T: Tables>(tables: &T, source: &Source, length: u8) -> bool {
-    let masked = source.masked(length);
-    tables.filter(prefix::filter_bit(List::Allowed, &masked, length))
-        && tables.is_listed(&masked.prefix(length))
+    is_hinted(tables, List::Allowed, source, length) && tables.is_listed(&source.prefix(length))
 }

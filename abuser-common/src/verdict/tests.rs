@@ -29,7 +29,7 @@ struct Host {
 
 impl Host {
     fn decide(&self, frame: &[u8]) -> Outcome {
-        decide(frame, &self.model, &self.machine)
+        decide(frame, &self.model, &self.machine).outcome
     }
 
     fn decide_many(&self, frame: &[u8], count: usize) -> Vec<Outcome> {
@@ -46,11 +46,12 @@ fn limit(index: u32, rate: u64, burst: u64, observe: u8) -> Limit {
     Limit {
         rate: Rate::new(rate, SECOND, burst, 1).unwrap(),
         id: u64::from(100 + index),
-        slot: u16::try_from(index).unwrap(),
+        slot: u8::try_from(index).unwrap(),
         count: Count::Packets as u8,
         observe,
         ipv4_prefix: 32,
         ipv6_prefix: 64,
+        padding: [0; 3],
     }
 }
 

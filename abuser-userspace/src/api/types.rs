@@ -22,7 +22,7 @@ pub struct Status {
     pub uptime_seconds: u64,
     /// Whether nothing is dropped, only counted and reported.
     pub observe: bool,
-    /// Interfaces that are protected.
+    /// Interfaces that are protected, and those that should be.
     pub interfaces: Vec<InterfaceStatus>,
     /// Packets and bytes by what became of them; the keys are `passed`, `not_ip`,
     /// `malformed`, `allowed`, `observed`, `dropped_limit`, `dropped_ban`, `dropped_hidden`.
@@ -43,17 +43,36 @@ pub struct Status {
     pub allow: usize,
 }
 
-/// One protected interface.
+/// One interface that is to be protected.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct InterfaceStatus {
-    /// Its name.
+    /// Its name, as it is now.
     pub name: String,
-    /// Its index.
-    pub index: u32,
-    /// `driver` (native XDP) or `generic`.
-    pub mode: String,
-    /// The XDP program's id, as `bpftool prog` and `ip link` show it.
-    pub program_id: u32,
+    /// The name it was configured by; another one if it was renamed since.
+    pub configured: String,
+    /// Whether it is protected.
+    pub state: InterfaceState,
+    /// Its index; `null` if it is missing.
+    pub index: Option<u32>,
+    /// `driver` (native XDP) or `generic`; `null` unless it is attached.
+    pub mode: Option<String>,
+    /// The XDP program's id, as `bpftool prog` and `ip link` show it; `null` unless it is
+    /// attached.
+    pub program_id: Option<u32>,
+    /// Why it was refused, if it was.
+    pub error: Option<String>,
+}
+
+/// Whether an interface is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InterfaceState {
+    /// It is.
+    Attached,
+    /// It vanished; when it returns it is attached to again.
+    Missing,
+    /// It came back and could not be attached to; it is tried again when it changes.
+    Refused,
 }
 
 /// Packets and their bytes.

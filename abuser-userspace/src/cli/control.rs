@@ -13,8 +13,8 @@ use crate::{
     api::{
         client::Client,
         types::{
-            AllowInfo, AllowRequest, BanDuration, BanInfo, BanRequest, LimitStatus, RemoveRequest,
-            Status, TrafficCount,
+            AllowInfo, AllowRequest, BanDuration, BanInfo, BanRequest, InterfaceState,
+            InterfaceStatus, LimitStatus, RemoveRequest, Status, TrafficCount,
         },
     },
     policy::BanTime,
@@ -37,10 +37,7 @@ pub(super) async fn status(socket: &Path, args: &JsonArgs) -> Result<(), CliErro
         }
     ))?;
     for interface in &status.interfaces {
-        output::line(&format!(
-            "protects {} in {} mode (XDP program {})",
-            interface.name, interface.mode, interface.program_id
-        ))?;
+        output::line(&protection(interface))?;
     }
     output::line(&format!(
         "{}, {}, {}",
@@ -74,6 +71,31 @@ pub(super) async fn status(socket: &Path, args: &JsonArgs) -> Result<(), CliErro
         rows,
         &[1, 2],
     )?)
+}
+
+fn protection(interface: &InterfaceStatus) -> String {
+    let name = if interface.name == interface.configured {
+        interface.name.clone()
+    } else {
+        format!(
+            "{} (configured as {})",
+            interface.name, interface.configured
+        )
+    };
+    match interface.state {
+        InterfaceState::Attached => format!(
+            "protects {name} in {} mode (XDP program {})",
+            interface.mode.as_deref().unwrap_or("unknown"),
+            interface.program_id.unwrap_or_default()
+        ),
+        InterfaceState::Missing => format!(
+            "DOES NOT protect {name}: it is missing; it is protected again as soon as it is back"
+        ),
+        InterfaceState::Refused => format!(
+            "DOES NOT protect {name}: {}; this is tried again when it changes",
+            interface.error.as_deref().unwrap_or("refused")
+        ),
+    }
 }
 
 pub(super) async fn limits(socket: &Path, args: &JsonArgs) -> Result<(), CliError> {

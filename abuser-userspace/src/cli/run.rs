@@ -77,8 +77,9 @@ fn start_log(level: &str) -> WorkerGuard {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
         // Libraries talk about themselves below warnings.
         EnvFilter::new(match level {
-            "debug" | "trace" => format!("warn,abuser={level}"),
-            level => level.to_owned(),
+            "debug" | "trace" => format!("warn,netlink_proto=error,abuser={level}"),
+            // What it warns of, `dataplane::links` says in more words.
+            level => format!("{level},netlink_proto=error"),
         })
     });
     tracing_subscriber::fmt()

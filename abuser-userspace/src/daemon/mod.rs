@@ -19,14 +19,17 @@ use tokio::{
     sync::{broadcast, mpsc, oneshot},
 };
 
-use self::engine::{Engine, Stop};
+use self::{
+    engine::{Engine, Stop},
+    events::EventReader,
+};
 use crate::{
     api::{
         server::{self, Api, missed},
         types::EventRecord,
     },
     config::Config,
-    dataplane::{Dataplane, attach::mode_name, program},
+    dataplane::{Dataplane, attach::mode_name, links::LinkChanges, program},
 };
 
 /// Events that a slow reader may be behind before it misses some.
@@ -66,13 +69,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     } = options;
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-
-    let mut hang_up = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
-    tokio::spawn(async move {
-        while hang_up.recv().await.is_some() {
-            tracing::warn!("SIGHUP ignored: the configuration is read at the start only");
-        }
-    });
+    ignore_hang_up()?;
     program::check_system()?;
     raise_descriptor_limit();
     let allow = names::resolve(&config.allow).await;
@@ -93,11 +90,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     // what an earlier daemon left.
     let prepared = async {
         let interfaces = dataplane.find_interfaces(&config.interfaces).await?;
-        let ring = dataplane.take_events()?;
+        let links = LinkChanges::follow()?;
+        let reader = EventReader::new(dataplane.take_events()?)
+            .context("cannot wait for the XDP program's events")?;
         let listener = socket::listen(&config.api.socket)?;
-        anyhow::Ok((interfaces, ring, listener))
+        anyhow::Ok((interfaces, links, reader, listener))
     };
-    let (interfaces, ring, listener) = match prepared.await {
+    let (interfaces, links, reader, listener) = match prepared.await {
         Ok(prepared) => prepared,
         Err(error) => {
             dataplane.abandon();
@@ -138,7 +137,17 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
             _ = interrupt.recv() => "SIGINT",
         }
     };
-    let (engine, stop) = engine.run(inbox, ring, stop).await?;
+    // Whoever is banned stays so until there is a daemon again that can run.
+    let stop = engine
+        .run(inbox, reader, links, stop)
+        .await
+        .with_context(|| {
+            format!(
+                "cannot read the XDP program's events; limits and bans stay in force: start abuser \
+                 again, or take them off with `abuser detach --pin-dir {}`",
+                config.xdp.pin_dir.display()
+            )
+        })?;
     tracing::info!(
         "{}, detaching",
         match stop {
@@ -152,6 +161,16 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     if tokio::time::timeout(LAST_ANSWERS, server).await.is_err() {
         tracing::debug!("closed the API on those who still listened");
     }
+    Ok(())
+}
+
+fn ignore_hang_up() -> anyhow::Result<()> {
+    let mut hang_up = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+    tokio::spawn(async move {
+        while hang_up.recv().await.is_some() {
+            tracing::warn!("SIGHUP ignored: the configuration is read at the start only");
+        }
+    });
     Ok(())
 }
 
@@ -171,6 +190,7 @@ fn announce(
     observe: bool,
 ) {
     let interfaces: Vec<_> = dataplane
+        .protected()
         .attachments()
         .iter()
         .map(|a| format!("{} ({})", a.name, mode_name(a.generic)))

@@ -15,7 +15,7 @@ use aya::{
     programs::{
         ProgramError, XdpMode,
         links::{FdLink, PinnedLink},
-        xdp::XdpLink,
+        xdp::{XdpError, XdpLink},
     },
 };
 use nix::errno::Errno;
@@ -34,8 +34,10 @@ const RELEASE: Duration = Duration::from_secs(2);
 /// The program on one interface.
 #[derive(Debug)]
 pub struct Attachment {
-    /// The interface's name.
+    /// The interface's name, as it is now.
     pub name: String,
+    /// The name it was configured by; another one if it was renamed since.
+    pub configured: String,
     /// Its index.
     pub index: u32,
     /// Whether the network stack runs the program instead of the driver.
@@ -105,30 +107,67 @@ pub fn attach(
     // A link that lost its interface keeps its pin; the interface is known to be free.
     pins.remove_link(interface.index);
     match mode {
-        Mode::Driver => create(program, &pin, interface, false).map_err(|error| match error {
-            DataplaneError::Attach {
-                interface,
-                mode,
-                message,
-            } => DataplaneError::Attach {
-                interface,
-                mode,
-                message: format!(
-                    "{message}; mode \"auto\" or \"generic\" works on every interface"
-                ),
-            },
-            error => error,
+        Mode::Generic => create(program, &pin, interface, true).map_err(|refusal| refusal.error),
+        Mode::Driver => create(program, &pin, interface, false).map_err(|refusal| {
+            if refusal.generic_may_do {
+                hint(refusal.error)
+            } else {
+                refusal.error
+            }
         }),
-        Mode::Generic => create(program, &pin, interface, true),
-        Mode::Auto => create(program, &pin, interface, false).or_else(|error| {
-            let attachment = create(program, &pin, interface, true)?;
+        Mode::Auto => match create(program, &pin, interface, false) {
+            Err(native) if native.generic_may_do => {
+                fall_back(program, &pin, interface, native.error)
+            }
+            attached => attached.map_err(|refusal| refusal.error),
+        },
+    }
+}
+
+/// Attaches in generic mode because the driver refused.
+fn fall_back(
+    program: &mut Ebpf,
+    pin: &Path,
+    interface: &Interface,
+    native: DataplaneError,
+) -> Result<Attachment, DataplaneError> {
+    match create(program, pin, interface, true) {
+        Ok(attachment) => {
             tracing::warn!(
                 interface = interface.name,
-                "{error}; attached in generic mode instead, where packets are dropped later and \
+                "{native}; attached in generic mode instead, where packets are dropped later and \
                  at a higher cost"
             );
             Ok(attachment)
-        }),
+        }
+        Err(generic) => Err(also(native, &generic.error)),
+    }
+}
+
+/// What to do about a driver that refuses.
+fn hint(error: DataplaneError) -> DataplaneError {
+    amend(error, |message| {
+        format!("{message}; [xdp] mode \"auto\" or \"generic\" does without the driver")
+    })
+}
+
+/// The refusal of native mode, and that of generic mode after it.
+fn also(native: DataplaneError, generic: &DataplaneError) -> DataplaneError {
+    amend(native, |message| format!("{message}; then {generic}"))
+}
+
+fn amend(error: DataplaneError, change: impl FnOnce(String) -> String) -> DataplaneError {
+    match error {
+        DataplaneError::Attach {
+            interface,
+            mode,
+            message,
+        } => DataplaneError::Attach {
+            interface,
+            mode,
+            message: change(message),
+        },
+        error => error,
     }
 }
 
@@ -164,12 +203,28 @@ fn adopt(
     attachment(link, pin, interface, generic, true)
 }
 
+/// Why the kernel did not take the program.
+struct Refusal {
+    error: DataplaneError,
+    /// Whether it was native mode that was refused, and not the interface or this process.
+    generic_may_do: bool,
+}
+
+impl From<DataplaneError> for Refusal {
+    fn from(error: DataplaneError) -> Self {
+        Self {
+            error,
+            generic_may_do: false,
+        }
+    }
+}
+
 fn create(
     program: &mut Ebpf,
     pin: &Path,
     interface: &Interface,
     generic: bool,
-) -> Result<Attachment, DataplaneError> {
+) -> Result<Attachment, Refusal> {
     let mode = if generic {
         XdpMode::Skb
     } else {
@@ -187,7 +242,13 @@ fn create(
             {
                 thread::sleep(Duration::from_millis(5));
             }
-            attached => break attached.map_err(error)?,
+            Err(source) => {
+                return Err(Refusal {
+                    generic_may_do: !generic && is_of_the_mode(errno(&source)),
+                    error: error(source),
+                });
+            }
+            Ok(id) => break id,
         }
     };
     let link = xdp.take_link(id).map_err(error)?;
@@ -197,7 +258,13 @@ fn create(
     let link = link
         .pin(pin)
         .map_err(|source| refused(interface, generic, chain(&source)))?;
-    attachment(link.into(), pin.to_owned(), interface, generic, false)
+    Ok(attachment(
+        link.into(),
+        pin.to_owned(),
+        interface,
+        generic,
+        false,
+    )?)
 }
 
 fn attachment(
@@ -212,6 +279,7 @@ fn attachment(
         .map_err(|source| refused(interface, generic, chain(&source)))?;
     Ok(Attachment {
         name: interface.name.clone(),
+        configured: interface.name.clone(),
         index: interface.index,
         generic,
         program: info.program_id(),
@@ -232,20 +300,42 @@ pub const fn mode_name(generic: bool) -> &'static str {
 }
 
 fn errno(error: &ProgramError) -> Option<Errno> {
-    match error {
-        ProgramError::SyscallError(error) => error.io_error.raw_os_error().map(Errno::from_raw),
+    let code = match error {
+        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
+        // Where the system call says EINVAL, as it does of an index that is gone, aya asks
+        // once more through netlink, which knows better.
+        ProgramError::XdpError(XdpError::NetlinkError(error)) => error.raw_os_error(),
         _ => None,
-    }
+    };
+    code.map(Errno::from_raw)
 }
 
 fn is_busy(error: &ProgramError) -> bool {
     matches!(errno(error), Some(Errno::EBUSY | Errno::EEXIST))
 }
 
+/// Whether an interface that refuses native mode so may still take generic mode. Drivers have
+/// every error there is for settings that they cannot combine with XDP; these few are of the
+/// process, the interface, and another program on it.
+const fn is_of_the_mode(errno: Option<Errno>) -> bool {
+    !matches!(
+        errno,
+        Some(Errno::EPERM | Errno::EACCES | Errno::ENODEV | Errno::EBUSY | Errno::EEXIST)
+    )
+}
+
 fn attach_error(interface: &Interface, generic: bool, error: &ProgramError) -> DataplaneError {
     let message = match errno(error) {
-        Some(Errno::EOPNOTSUPP) if !generic => "its driver has no native XDP".to_owned(),
-        Some(Errno::EPERM) => "not permitted; run with sudo".to_owned(),
+        Some(Errno::EOPNOTSUPP) if !generic => format!(
+            "its driver has no native XDP, or not with its present settings ({})",
+            chain(error)
+        ),
+        Some(Errno::ERANGE) if !generic => format!(
+            "its driver has no native XDP at an MTU of {} ({})",
+            interface.mtu,
+            chain(error)
+        ),
+        Some(Errno::EPERM | Errno::EACCES) => "not permitted; run with sudo".to_owned(),
         Some(Errno::EBUSY | Errno::EEXIST) => {
             "another XDP program is on it; see `ip -details link show`".to_owned()
         }
@@ -260,5 +350,37 @@ fn refused(interface: &Interface, generic: bool, message: String) -> DataplaneEr
         interface: interface.name.clone(),
         mode: mode_name(generic),
         message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_driver_refuses_generic_mode_is_tried() {
+        for errno in [
+            Errno::EOPNOTSUPP,
+            Errno::EINVAL,
+            Errno::ERANGE,
+            Errno::ENOMEM,
+            Errno::E2BIG,
+        ] {
+            assert!(is_of_the_mode(Some(errno)), "{errno}");
+        }
+        assert!(is_of_the_mode(None));
+    }
+
+    #[test]
+    fn what_generic_mode_would_meet_as_well_is_final() {
+        for errno in [
+            Errno::EPERM,
+            Errno::EACCES,
+            Errno::ENODEV,
+            Errno::EBUSY,
+            Errno::EEXIST,
+        ] {
+            assert!(!is_of_the_mode(Some(errno)), "{errno}");
+        }
     }
 }

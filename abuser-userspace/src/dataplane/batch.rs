@@ -19,25 +19,29 @@ pub(super) struct Stopped {
     pub(super) errno: Errno,
 }
 
-/// Adds entries that are not in the map yet, in their order.
-pub(super) fn insert_new<K: Pod, V: Pod>(
+/// Writes entries, new or not, in their order.
+pub(super) fn insert<K: Pod, V: Pod>(
     map: BorrowedFd<'_>,
     keys: &[K],
     values: &[V],
 ) -> Result<(), Stopped> {
-    const NOEXIST: u64 = 1;
     let mut done = 0;
     for (keys, values) in keys.chunks(CHUNK).zip(values.chunks(CHUNK)) {
         let mut attributes = attributes(map);
         attributes.batch.keys = keys.as_ptr() as u64;
         attributes.batch.values = values.as_ptr() as u64;
         attributes.batch.count = u32::try_from(keys.len().min(values.len())).unwrap_or(0);
-        attributes.batch.elem_flags = NOEXIST;
         let result = call(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attributes);
-        // SAFETY: the kernel writes the count whatever the outcome.
-        done += unsafe { attributes.batch.count } as usize;
-        if let Err(errno) = result {
-            return Err(Stopped { done, errno });
+        // SAFETY: all fields of this union are integers.
+        let count = unsafe { attributes.batch.count } as usize;
+        match result {
+            Ok(()) => done += keys.len(),
+            // Refused as a whole: the kernel has not even set the count.
+            Err(errno) if count == keys.len() => return Err(Stopped { done, errno }),
+            Err(errno) => {
+                let done = done + count;
+                return Err(Stopped { done, errno });
+            }
         }
     }
     Ok(())

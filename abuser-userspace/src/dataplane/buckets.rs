@@ -55,10 +55,10 @@ impl<M: std::ops::Deref<Target = [AtomicU64]>> Buckets<M> {
     }
 
     /// Clears all words of limits with these slots, which are about to have other limits.
-    pub(super) fn clear(&self, slots: &[u16]) {
+    pub(super) fn clear(&self, slots: &[u8]) {
         for word in self.0.iter() {
             let old = word.load(Ordering::Relaxed);
-            if old != 0 && slots.contains(&u16::from(slot_of(old))) {
+            if old != 0 && slots.contains(&slot_of(old)) {
                 let _changed = word.compare_exchange(old, 0, Ordering::SeqCst, Ordering::Relaxed);
             }
         }

@@ -13,7 +13,7 @@ use abuser_common::{
     layout::maps,
     prefix::{
         FILTER_BITS, Family, HINTS, Lengths, List, PrefixKey, filter_bit, hint_index,
-        shortest_hinted,
+        neighbourhood_bit, shortest_hinted, shortest_near,
     },
 };
 use aya::Ebpf;
@@ -135,9 +135,9 @@ impl<M: Deref<Target = [AtomicU64]>> Hints<M> {
 }
 
 /// The bits that an entry calls for.
-fn bits(list: List, key: &PrefixKey) -> [Option<Bit>; 3] {
+fn bits(list: List, key: &PrefixKey) -> [Option<Bit>; 4] {
     let (Some(source), Ok(length)) = (key.source(), u8::try_from(key.length)) else {
-        return [None; 3];
+        return [None; 4];
     };
     let family = source.family;
     let second = u64::from(family == Family::V6);
@@ -145,7 +145,7 @@ fn bits(list: List, key: &PrefixKey) -> [Option<Bit>; 3] {
     let filter = (Area::Filter, u64::from(filter_bit(list, &source, length)));
     if length < shortest_hinted(family) {
         let short = (Area::Lengths, for_all + u64::from(length));
-        return [Some(filter), Some(short), None];
+        return [Some(filter), Some(short), None, None];
     }
     let longer = u64::from(Lengths::LONGER.trailing_zeros());
     let index = u64::from(hint_index(list, &source));
@@ -154,8 +154,11 @@ fn bits(list: List, key: &PrefixKey) -> [Option<Bit>; 3] {
         Family::V6 => (Area::Ipv6, index * 3 * 64 + u64::from(length)),
     };
     // What is read first is set last.
+    let near = (length >= shortest_near(family))
+        .then(|| (Area::Filter, u64::from(neighbourhood_bit(list, &source))));
     [
         Some(filter),
+        near,
         Some(hint),
         Some((Area::Lengths, for_all + longer)),
     ]

@@ -2,8 +2,12 @@
 
 use aya::programs::loaded_programs;
 use futures_util::TryStreamExt as _;
-use rtnetlink::packet_route::link::{
-    LinkAttribute, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
+use nix::errno::Errno;
+use rtnetlink::{
+    Error, LinkGetRequest,
+    packet_route::link::{
+        LinkAttribute, LinkFlags, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
+    },
 };
 
 use super::error::{DataplaneError, chain};
@@ -22,6 +26,10 @@ pub struct Interface {
     pub index: u32,
     /// Whether its frames begin with an Ethernet header, as the program expects.
     pub ethernet: bool,
+    /// Whether it is switched on.
+    pub up: bool,
+    /// The largest packet that it sends, in bytes.
+    pub mtu: u32,
     /// The XDP program that is on it, if any.
     pub xdp: Option<AttachedXdp>,
 }
@@ -68,6 +76,25 @@ impl Netlink {
                 }
             })
     }
+
+    /// The interface with this name, if it is there; an alternative name does not count.
+    pub async fn by_name(&self, name: &str) -> Result<Option<Interface>, DataplaneError> {
+        let found = one(self.handle.link().get().match_name(name)).await?;
+        Ok(found.filter(|interface| interface.name == name))
+    }
+
+    /// The interface with this index, if it is there.
+    pub async fn by_index(&self, index: u32) -> Result<Option<Interface>, DataplaneError> {
+        one(self.handle.link().get().match_index(index)).await
+    }
+}
+
+async fn one(request: LinkGetRequest) -> Result<Option<Interface>, DataplaneError> {
+    match request.execute().try_next().await {
+        Ok(link) => Ok(link.as_ref().and_then(interface)),
+        Err(Error::NetlinkError(error)) if error.raw_code() == -(Errno::ENODEV as i32) => Ok(None),
+        Err(error) => Err(DataplaneError::Netlink(chain(&error))),
+    }
 }
 
 fn interface(link: &LinkMessage) -> Option<Interface> {
@@ -85,6 +112,13 @@ fn interface(link: &LinkMessage) -> Option<Interface> {
             LinkAttribute::Xdp(xdp) => attached(xdp),
             _ => None,
         });
+    let mtu = link
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            LinkAttribute::Mtu(mtu) => Some(*mtu),
+            _ => None,
+        });
     Some(Interface {
         name,
         index: link.header.index,
@@ -92,6 +126,8 @@ fn interface(link: &LinkMessage) -> Option<Interface> {
             link.header.link_layer_type,
             LinkLayerType::Ether | LinkLayerType::Loopback
         ),
+        up: link.header.flags.contains(LinkFlags::Up),
+        mtu: mtu.unwrap_or_default(),
         xdp,
     })
 }

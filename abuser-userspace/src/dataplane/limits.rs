@@ -7,7 +7,7 @@
 
 use abuser_common::layout::{
     BANKS, Count, Limit, LimitCounters, MAX_LIMITS, PORTS_PER_BANK, PROTOCOLS_PER_BANK,
-    ProtocolLimits, Scales, Settings, TICK_WINDOW_NS, maps,
+    ProtocolLimits, Scales, Settings, maps,
 };
 use abuser_common::packet::{ICMP, ICMPV6, TCP, UDP};
 use aya::{
@@ -28,7 +28,7 @@ pub struct LoadedLimit {
     /// Its id in events.
     pub id: u64,
     /// Its number in buckets.
-    pub slot: u16,
+    pub slot: u8,
 }
 
 /// The maps that hold limits.
@@ -40,6 +40,7 @@ pub struct LimitTables {
     scales: Array<MapData, Scales>,
     counters: PerCpuArray<MapData, LimitCounters>,
     loaded: Vec<LoadedLimit>,
+    loaded_scales: Scales,
     bank: u32,
 }
 
@@ -53,6 +54,7 @@ impl LimitTables {
             scales: take_map(program, maps::SCALES)?,
             counters: take_map(program, maps::LIMIT_COUNTERS)?,
             loaded: Vec::new(),
+            loaded_scales: Scales::default(),
             bank: 0,
         })
     }
@@ -123,6 +125,7 @@ impl LimitTables {
         // What the old set wrote into slots that changed hands meanwhile.
         buckets.clear(&fresh);
         set(&mut self.scales, maps::SCALES, 0, scales)?;
+        self.loaded_scales = scales;
         self.bank = bank;
         self.loaded = limits
             .iter()
@@ -151,8 +154,8 @@ impl LimitTables {
     }
 
     /// The scales of the limits in force.
-    pub fn scales(&self) -> Result<Scales, DataplaneError> {
-        get(&self.scales, maps::SCALES, 0)
+    pub fn scales(&self) -> Scales {
+        self.loaded_scales
     }
 
     /// Sets a limit's counters on one CPU, and the other CPUs' to zero.
@@ -215,7 +218,7 @@ impl Compiled {
         };
         for (number, config) in configs.iter().enumerate().take(MAX_LIMITS as usize) {
             let bit = 1 << number;
-            let exact = config.rate().window_ns() < TICK_WINDOW_NS;
+            let exact = !config.rate().can_tick();
             for protocol in protocols(config) {
                 if let Some(masks) = compiled.protocols.get_mut(usize::from(protocol)) {
                     masks.all |= bit;
@@ -239,11 +242,12 @@ impl Compiled {
             compiled.limits.push(Limit {
                 rate: config.rate(),
                 id,
-                slot: u16::try_from(number).unwrap_or_default(),
+                slot: u8::try_from(number).unwrap_or_default(),
                 count: config.count as u8,
                 observe: u8::from(config.action == Action::Observe),
-                ipv4_prefix: config.ipv4_prefix.into(),
-                ipv6_prefix: config.ipv6_prefix.into(),
+                ipv4_prefix: config.ipv4_prefix,
+                ipv6_prefix: config.ipv6_prefix,
+                padding: [0; 3],
             });
         }
         compiled
@@ -252,7 +256,7 @@ impl Compiled {
     /// Gives every limit a slot: the one it had if it was among those `before`, else one that
     /// none of them had, as long as there are any. Returns the slots that are new to their
     /// limit.
-    fn assign_slots(&mut self, before: &[Limit]) -> Vec<u16> {
+    fn assign_slots(&mut self, before: &[Limit]) -> Vec<u8> {
         let before: Vec<_> = before.iter().filter(|limit| limit.id != 0).collect();
         let kept = |id| {
             before
@@ -271,7 +275,7 @@ impl Compiled {
                 limit.slot = slot;
                 continue;
             }
-            let was_used = |slot: &u16| before.iter().any(|limit| limit.slot == *slot);
+            let was_used = |slot: &u8| before.iter().any(|limit| limit.slot == *slot);
             let mut free = (0..64).filter(|slot| !taken.contains(slot));
             let slot = free
                 .clone()
@@ -389,7 +393,7 @@ mod tests {
         slots.sort_unstable();
         slots.dedup();
         assert_eq!(slots.len(), 30, "no two limits share a slot");
-        let unused = |slot: &&u16| first.limits.iter().all(|limit| limit.slot != **slot);
+        let unused = |slot: &&u8| first.limits.iter().all(|limit| limit.slot != **slot);
         assert_eq!(fresh.iter().filter(unused).count(), 20);
     }
 

@@ -15,9 +15,11 @@
 //! | [`attach`] | interfaces: foreign programs, modes, links |
 //! | [`interfaces`] | what the kernel says of interfaces (netlink) |
 //! | [`limits`] | limits from the configuration to the maps |
+//! | [`links`] | being told when interfaces change |
 //! | [`pins`] | bpffs, the pin folder, its lock |
 //! | [`prefixes`] | the ban and allow tables |
 //! | [`program`] | loading; who may, and which kernels can |
+//! | [`protected`] | what is attached, and what is waited for |
 
 pub mod attach;
 mod batch;
@@ -28,10 +30,12 @@ pub mod hints;
 mod host;
 pub mod interfaces;
 pub mod limits;
+pub mod links;
 mod memory;
 pub mod pins;
 pub mod prefixes;
 pub mod program;
+pub mod protected;
 
 use std::{
     collections::BTreeMap,
@@ -52,7 +56,6 @@ use aya::{
 
 pub use self::error::DataplaneError;
 use self::{
-    attach::Attachment,
     buckets::Buckets,
     counters::Counters,
     hints::Hints,
@@ -60,6 +63,7 @@ use self::{
     limits::LimitTables,
     pins::PinDir,
     prefixes::PrefixTable,
+    protected::Protected,
 };
 use crate::config::{LimitConfig, Mode};
 
@@ -68,7 +72,7 @@ pub struct Dataplane {
     program: Ebpf,
     pins: PinDir,
     netlink: Netlink,
-    attachments: Vec<Attachment>,
+    protected: Protected,
     tables: Tables,
     /// Whether the maps were found pinned, with what an earlier daemon left in them.
     adopted: bool,
@@ -86,13 +90,10 @@ struct Tables {
 
 impl Tables {
     /// Makes the hints exact for what the prefix tables hold.
-    fn rebuild_hints(&mut self) -> Result<(), DataplaneError> {
-        let bans = self.bans.entries()?;
-        let allowed = self.allowed.entries()?;
-        let bans = bans.iter().map(|(key, _)| (List::Bans, key));
-        let allowed = allowed.iter().map(|(key, _)| (List::Allowed, key));
+    fn rebuild_hints(&mut self) {
+        let bans = self.bans.keys().map(|key| (List::Bans, key));
+        let allowed = self.allowed.keys().map(|key| (List::Allowed, key));
         self.hints.rebuild(bans.chain(allowed));
-        Ok(())
     }
 }
 
@@ -142,7 +143,7 @@ impl Dataplane {
                 buckets,
                 counters: Counters::open(&mut program)?,
             };
-            tables.rebuild_hints()?;
+            tables.rebuild_hints();
             let netlink = Netlink::connect()?;
             Ok((program, tables, netlink))
         })();
@@ -151,7 +152,7 @@ impl Dataplane {
                 program,
                 pins,
                 netlink,
-                attachments: Vec::new(),
+                protected: Protected::default(),
                 tables,
                 adopted,
             }),
@@ -191,11 +192,16 @@ impl Dataplane {
 
     /// Attaches to interfaces that [`Dataplane::find_interfaces`] found.
     pub fn attach(&mut self, interfaces: &[Interface], mode: Mode) -> Result<(), DataplaneError> {
-        for interface in interfaces {
-            let attachment = attach::attach(&mut self.program, &self.pins, interface, mode)?;
-            self.attachments.push(attachment);
-        }
-        Ok(())
+        self.protected
+            .attach(&mut self.program, &self.pins, interfaces, mode)
+    }
+
+    /// Attaches to interfaces that came back and lets go of those that went; whether there
+    /// was any. To be called whenever [`links::LinkChanges`] says so.
+    pub async fn follow_links(&mut self) -> Result<bool, DataplaneError> {
+        self.protected
+            .follow(&mut self.program, &self.pins, &self.netlink)
+            .await
     }
 
     /// Puts limits in force in place of what was, and lets go of interfaces that an earlier
@@ -211,22 +217,18 @@ impl Dataplane {
             ..
         } = &mut self.tables;
         tables.apply(limits, observe, buckets)?;
-        attach::forget_stale_links(&self.pins, &self.attachments);
+        attach::forget_stale_links(&self.pins, self.protected.attachments());
         Ok(())
     }
 
-    /// The interfaces that the program is attached to.
-    pub fn attachments(&self) -> &[Attachment] {
-        &self.attachments
+    /// The interfaces: those attached to and those that should be.
+    pub fn protected(&self) -> &Protected {
+        &self.protected
     }
 
-    /// Detaches from one interface; `false` if the program was not attached there.
+    /// Gives up one interface; `false` if it was neither attached to nor waited for.
     pub fn detach(&mut self, interface: &str) -> bool {
-        let Some(position) = self.attachments.iter().position(|a| a.name == interface) else {
-            return false;
-        };
-        self.attachments.swap_remove(position).detach();
-        true
+        self.protected.detach(interface)
     }
 
     /// Gives up a start that failed: what this start made is taken back, what an earlier
@@ -236,14 +238,16 @@ impl Dataplane {
             self.shut_down();
             return;
         }
-        for attachment in self.attachments.drain(..).filter(|a| !a.adopted) {
-            attachment.detach();
+        for attachment in self.protected.take_attachments() {
+            if !attachment.adopted {
+                attachment.detach();
+            }
         }
     }
 
     /// Detaches from everything and leaves no pin behind.
     pub fn shut_down(mut self) {
-        for attachment in self.attachments.drain(..) {
+        for attachment in self.protected.take_attachments() {
             attachment.detach();
         }
         self.pins.remove_all();

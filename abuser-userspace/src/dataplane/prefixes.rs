@@ -1,6 +1,9 @@
 //! The ban and allow tables: hash maps keyed by prefix, with their hints kept exact.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::{
+    collections::HashSet,
+    os::fd::{AsFd as _, OwnedFd},
+};
 
 use abuser_common::{
     layout::{MAX_ALLOWED, MAX_BANS},
@@ -21,13 +24,12 @@ pub struct PrefixTable<V: Pod> {
     fd: OwnedFd,
     name: &'static str,
     list: List,
+    /// What is in the map: hints count each entry once.
+    known: HashSet<PrefixKey>,
 }
 
-/// The kernel's flags of an update.
-const NOEXIST: u64 = 1;
-
 impl<V: Pod + Default> PrefixTable<V> {
-    /// Takes the map out of the program.
+    /// Takes the map out of the program, with what is in it.
     pub(super) fn open(
         program: &mut Ebpf,
         name: &'static str,
@@ -45,12 +47,20 @@ impl<V: Pod + Default> PrefixTable<V> {
             map: name.to_owned(),
             message: format!("cannot duplicate its descriptor: {source}"),
         })?;
-        Ok(Self {
+        let mut table = Self {
             map: take_map(program, name)?,
             fd,
             name,
             list,
-        })
+            known: HashSet::new(),
+        };
+        table.known = table.entries()?.into_iter().map(|(key, _)| key).collect();
+        Ok(table)
+    }
+
+    /// The prefixes that have an entry.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &PrefixKey> {
+        self.known.iter()
     }
 
     /// Every entry.
@@ -77,16 +87,15 @@ impl<V: Pod + Default> PrefixTable<V> {
         key: &PrefixKey,
         value: V,
     ) -> Result<(), DataplaneError> {
-        match self.map.insert(key, value, NOEXIST) {
-            Ok(()) => {
-                hints.insert(self.list, key);
-                Ok(())
-            }
-            Err(error) if errno(&error) == Some(Errno::EEXIST) => self
-                .map
-                .insert(key, value, 0)
-                .map_err(|error| self.insert_error(error)),
-            Err(error) => Err(self.insert_error(error)),
+        let written = self.map.insert(key, value, 0);
+        written.map_err(|error| self.insert_error(error))?;
+        self.note(hints, key);
+        Ok(())
+    }
+
+    fn note(&mut self, hints: &mut Hints, key: &PrefixKey) {
+        if self.known.insert(*key) {
+            hints.insert(self.list, key);
         }
     }
 
@@ -98,37 +107,23 @@ impl<V: Pod + Default> PrefixTable<V> {
         entries: &[(PrefixKey, V)],
     ) -> Result<(), DataplaneError> {
         let (keys, values): (Vec<_>, Vec<_>) = entries.iter().copied().unzip();
-        let mut start = 0;
-        while let (Some(keys), Some(values)) = (keys.get(start..), values.get(start..))
-            && !keys.is_empty()
-        {
-            let result = batch::insert_new(self.fd.as_fd(), keys, values);
-            let done = result
-                .as_ref()
-                .map_or_else(|stopped| stopped.done, |()| keys.len());
-            for key in keys.iter().take(done) {
-                hints.insert(self.list, key);
-            }
-            start += done;
-            let Err(stopped) = result else {
-                return Ok(());
-            };
-            let (Some(key), Some(value)) = (keys.get(done), values.get(done)) else {
-                return Ok(());
-            };
-            // The batch ends at an entry that is there already, and at one that does not fit.
-            tracing::trace!(errno = %stopped.errno, "batch stopped");
-            self.insert(hints, key, *value)?;
-            start += 1;
+        let result = batch::insert(self.fd.as_fd(), &keys, &values);
+        let done = result
+            .as_ref()
+            .map_or_else(|stopped| stopped.done, |()| keys.len());
+        for key in keys.iter().take(done) {
+            self.note(hints, key);
         }
-        Ok(())
+        result.map_err(|stopped| self.error(stopped.errno))
     }
 
     /// Removes an entry; `false` if there was none.
     pub fn remove(&mut self, hints: &mut Hints, key: &PrefixKey) -> Result<bool, DataplaneError> {
         match self.map.remove(key) {
             Ok(()) => {
-                hints.remove(self.list, key);
+                if self.known.remove(key) {
+                    hints.remove(self.list, key);
+                }
                 Ok(true)
             }
             Err(MapError::KeyNotFound) => Ok(false),
@@ -138,13 +133,23 @@ impl<V: Pod + Default> PrefixTable<V> {
     }
 
     fn insert_error(&self, error: MapError) -> DataplaneError {
+        match errno(&error) {
+            Some(errno) => self.error(errno),
+            None => DataplaneError::map(self.name, error),
+        }
+    }
+
+    fn error(&self, errno: Errno) -> DataplaneError {
         let (table, capacity) = match self.list {
             List::Bans => ("ban table", MAX_BANS),
             List::Allowed => ("allow list", MAX_ALLOWED),
         };
-        match errno(&error) {
-            Some(Errno::E2BIG) => DataplaneError::Full { table, capacity },
-            _ => DataplaneError::map(self.name, error),
+        match errno {
+            Errno::E2BIG => DataplaneError::Full { table, capacity },
+            errno => DataplaneError::Map {
+                map: self.name.to_owned(),
+                message: format!("cannot write an entry: {errno}"),
+            },
         }
     }
 }

@@ -118,10 +118,10 @@ pub(crate) fn random_bans() -> Result<Measured> {
     abuser.ban(&list)?;
     programs.block(&list)?;
     let (measured, passed) = random_sources(abuser, programs, Name::LpmBlocklist)?;
-    // The list covers a quarter of the address space.
+    // The list covers one in eighty of the addresses.
     ensure!(
-        (0.6..0.9).contains(&passed),
-        "{:.1}% of the packets were not banned, about 75% should be",
+        (0.97..0.999).contains(&passed),
+        "{:.1}% of the packets were not banned, about 98.7% should be",
         passed * 100.0
     );
     Ok(measured)

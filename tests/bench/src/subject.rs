@@ -32,7 +32,7 @@ pub(crate) const WIDE: &str = r#"
 name = "wide"
 protocol = "udp"
 rate = "100M/s"
-burst = 1000000
+burst = 100000000
 "#;
 
 /// A limit that one source exceeds with its second packet.
@@ -69,6 +69,7 @@ protocol = "udp"
 ports = [{OFFENCE_PORT}]
 rate = "1/s"
 [ban]
+require_verified = false
 maxretry = 1
 findtime = "10m"
 bantime = "10m"
@@ -113,27 +114,33 @@ impl Abuser {
 
     /// Bans prefixes for good.
     pub(crate) fn ban(&mut self, prefixes: &[Prefix]) -> Result<()> {
-        let (table, lengths) = self.dataplane()?.bans();
-        for (id, prefix) in (1..).zip(prefixes) {
-            let ban = Ban {
-                id,
-                ..Ban::default()
-            };
-            table
-                .insert(lengths, &key(*prefix)?, ban)
-                .with_context(|| format!("ban prefix {id} of {}", prefixes.len()))?;
-        }
+        let entries = (1..)
+            .zip(prefixes)
+            .map(|(id, prefix)| {
+                let ban = Ban {
+                    id,
+                    ..Ban::default()
+                };
+                Ok((key(*prefix)?, ban))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let (table, hints) = self.dataplane()?.bans();
+        table
+            .insert_all(hints, &entries)
+            .with_context(|| format!("ban {} prefixes", prefixes.len()))?;
         Ok(())
     }
 
     /// Allows prefixes.
     pub(crate) fn allow(&mut self, prefixes: &[Prefix]) -> Result<()> {
-        let (table, lengths) = self.dataplane()?.allowed();
-        for (number, prefix) in (1..).zip(prefixes) {
-            table
-                .insert(lengths, &key(*prefix)?, AllowOrigin::Command as u64)
-                .with_context(|| format!("allow prefix {number} of {}", prefixes.len()))?;
-        }
+        let entries = prefixes
+            .iter()
+            .map(|prefix| Ok((key(*prefix)?, AllowOrigin::Command as u64)))
+            .collect::<Result<Vec<_>>>()?;
+        let (table, hints) = self.dataplane()?.allowed();
+        table
+            .insert_all(hints, &entries)
+            .with_context(|| format!("allow {} prefixes", prefixes.len()))?;
         Ok(())
     }
 

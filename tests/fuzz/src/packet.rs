@@ -36,7 +36,7 @@ pub fn packet(frame: &[u8]) {
     let ip = 14 + 4 * tags;
     let ether_type = frame.get(ip - 2..ip);
     match whole.0 {
-        Ok(Some(Network { source, offset })) => {
+        Ok(Some(Network { source, offset, .. })) => {
             let address = match ether_type {
                 Some([0x08, 0x00]) => frame.get(ip + 12..ip + 16).and_then(ipv4),
                 Some([0x86, 0xdd]) => frame.get(ip + 8..ip + 24).and_then(ipv6),
@@ -95,7 +95,7 @@ fn banned() -> Model {
 /// A ban holds as soon as the source can be read, whatever follows; and without one, what
 /// can be read passes.
 fn decisions_follow(frame: &[u8], (network, transport): &Parsed) {
-    let decided = |model: &Model| decide(frame, model, &Machine::default());
+    let decided = |model: &Model| decide(frame, model, &Machine::default()).outcome;
     let unread = match network {
         Ok(Some(_)) => None,
         Ok(None) => Some(Outcome::NotIp),

@@ -8,14 +8,17 @@
 //! | --- | --- |
 //! | `bans` | who is banned, why and until when |
 //! | `allow` | who is never dropped |
+//! | `links` | interfaces that come and go |
 //! | `report` | status and limits, as the API tells them |
 
 mod allow;
 mod bans;
+mod links;
 mod report;
 
 use std::{
     collections::BTreeMap,
+    io,
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -26,7 +29,6 @@ use abuser_common::{
     gcra::KernelTime,
     prefix::PrefixKey,
 };
-use aya::maps::{MapData, RingBuf};
 use ipnet::IpNet;
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
@@ -49,6 +51,7 @@ use crate::{
     config::{Config, parse_prefix},
     dataplane::{
         Dataplane, DataplaneError, buckets::sweep_interval, interfaces::Interface, kernel_now,
+        links::LinkChanges,
     },
     policy::{BanPolicy, Offenders},
 };
@@ -173,12 +176,7 @@ impl Engine {
                 .iter()
                 .map(|limit| (limit.id, limit.config.name.clone()))
                 .collect(),
-            interfaces: self
-                .dataplane
-                .attachments()
-                .iter()
-                .map(|attachment| (attachment.index, attachment.name.clone()))
-                .collect(),
+            interfaces: self.interface_names(),
         };
         Ok(())
     }
@@ -193,17 +191,17 @@ impl Engine {
         self.dataplane.abandon();
     }
 
-    /// Works until `stop` comes or all interfaces were detached.
-    pub async fn run(
-        mut self,
+    /// Works until `stop` comes or all interfaces were given up.
+    pub(super) async fn run(
+        &mut self,
         mut commands: mpsc::Receiver<Command>,
-        ring: RingBuf<MapData>,
+        mut reader: EventReader,
+        links: LinkChanges,
         stop: impl Future<Output = &'static str>,
-    ) -> anyhow::Result<(Self, Stop)> {
-        let mut reader = EventReader::new(ring)?;
+    ) -> io::Result<Stop> {
         let mut sweep = tokio::time::interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let scales = self.dataplane.limits().scales()?;
+        let scales = self.dataplane.limits().scales();
         let mut sweep_buckets = tokio::time::interval(sweep_interval(&scales));
         sweep_buckets.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tokio::pin!(stop);
@@ -212,15 +210,16 @@ impl Engine {
                 // Bans come first: a flood of commands must not delay them, and the
                 // kernel bounds how many events there can be.
                 biased;
-                signal = &mut stop => return Ok((self, Stop::Signal(signal))),
+                signal = &mut stop => return Ok(Stop::Signal(signal)),
                 events = reader.read() => {
                     for event in events? {
                         self.handle_event(&event);
                     }
                 }
+                () = links.changed() => self.follow_links().await,
                 Some(command) = commands.recv() => {
                     if let Some(stop) = self.handle_command(command) {
-                        return Ok((self, stop));
+                        return Ok(stop);
                     }
                 }
                 _ = sweep.tick() => self.sweep(),
@@ -311,41 +310,6 @@ impl Engine {
     fn publish(&self, record: EventRecord) {
         // Without readers there is nobody to tell.
         let _readers = self.events.send(Arc::new(record));
-    }
-
-    fn detach(&mut self, request: &DetachRequest) -> Result<Detached, EngineError> {
-        let attached: Vec<_> = self
-            .dataplane
-            .attachments()
-            .iter()
-            .map(|attachment| attachment.name.clone())
-            .collect();
-        if let Some(missing) = request
-            .interfaces
-            .iter()
-            .find(|name| !attached.contains(name))
-        {
-            return Err(EngineError::NotFound(format!(
-                "abuser is not attached to {missing:?}; it is to: {}",
-                attached.join(", ")
-            )));
-        }
-        let mut interfaces = if request.interfaces.is_empty() {
-            attached.clone()
-        } else {
-            request.interfaces.clone()
-        };
-        // Naming one twice is no harm.
-        interfaces.sort_unstable();
-        interfaces.dedup();
-        for name in &interfaces {
-            self.dataplane.detach(name);
-            tracing::info!(interface = name, "detached");
-        }
-        Ok(Detached {
-            stopped: self.dataplane.attachments().is_empty(),
-            interfaces,
-        })
     }
 }
 

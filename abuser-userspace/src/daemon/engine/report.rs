@@ -5,12 +5,12 @@ use abuser_common::layout::{Count, LimitCounters, MAX_ALLOWED, MAX_BANS, MAX_LIM
 use super::{Engine, EngineError};
 use crate::{
     api::types::{
-        BucketCounts, Capacity, EventCounts, InterfaceStatus, LimitStatus, LookupCounts, Status,
-        TrafficCount,
+        BucketCounts, Capacity, EventCounts, InterfaceState, InterfaceStatus, LimitStatus,
+        LookupCounts, Status, TrafficCount,
     },
     config::LimitConfig,
     daemon::clock,
-    dataplane::{attach::mode_name, buckets, kernel_now},
+    dataplane::{attach::mode_name, buckets, kernel_now, protected::Protection},
 };
 
 impl Engine {
@@ -18,7 +18,7 @@ impl Engine {
         let events = self.dataplane.counters().events()?;
         let outcomes = self.dataplane.counters().outcomes()?;
         let sources = self.dataplane.counters().sources()?;
-        let active = self.active_buckets()?;
+        let active = self.active_buckets();
         let (started, since) = self.started;
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -28,14 +28,9 @@ impl Engine {
             observe: self.observe,
             interfaces: self
                 .dataplane
-                .attachments()
-                .iter()
-                .map(|attachment| InterfaceStatus {
-                    name: attachment.name.clone(),
-                    index: attachment.index,
-                    mode: mode_name(attachment.generic).to_owned(),
-                    program_id: attachment.program,
-                })
+                .protected()
+                .states()
+                .map(interface_status)
                 .collect(),
             outcomes: outcomes
                 .into_iter()
@@ -74,7 +69,7 @@ impl Engine {
 
     pub(super) fn limits(&self) -> Result<Vec<LimitStatus>, EngineError> {
         let limits = self.dataplane.limits();
-        let active = self.active_buckets()?;
+        let active = self.active_buckets();
         Ok(limits
             .loaded()
             .iter()
@@ -87,9 +82,41 @@ impl Engine {
     }
 
     /// Buckets that are not full, by the slot of their limit.
-    fn active_buckets(&self) -> Result<[usize; MAX_LIMITS as usize], EngineError> {
-        let scales = self.dataplane.limits().scales()?;
-        Ok(self.dataplane.buckets().active(&scales, kernel_now()))
+    fn active_buckets(&self) -> [usize; MAX_LIMITS as usize] {
+        let scales = self.dataplane.limits().scales();
+        self.dataplane.buckets().active(&scales, kernel_now())
+    }
+}
+
+fn interface_status(state: Protection<'_>) -> InterfaceStatus {
+    match state {
+        Protection::Attached(attachment) => InterfaceStatus {
+            name: attachment.name.clone(),
+            configured: attachment.configured.clone(),
+            state: InterfaceState::Attached,
+            index: Some(attachment.index),
+            mode: Some(mode_name(attachment.generic).to_owned()),
+            program_id: Some(attachment.program),
+            error: None,
+        },
+        Protection::Missing { name } => InterfaceStatus {
+            name: name.to_owned(),
+            configured: name.to_owned(),
+            state: InterfaceState::Missing,
+            index: None,
+            mode: None,
+            program_id: None,
+            error: None,
+        },
+        Protection::Refused { interface, error } => InterfaceStatus {
+            name: interface.name.clone(),
+            configured: interface.name.clone(),
+            state: InterfaceState::Refused,
+            index: Some(interface.index),
+            mode: None,
+            program_id: None,
+            error: Some(error.to_owned()),
+        },
     }
 }
 

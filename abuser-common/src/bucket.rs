@@ -163,7 +163,6 @@ impl Packet<'_> {
 
 /// The limit's slot in a word that is not zero.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "6 bits")]
 pub const fn slot_of(word: u64) -> u8 {
     (word >> (TAG_BITS + RING_BITS)) as u8
 }

@@ -131,7 +131,7 @@ pub struct Network {
     /// Offset of the IP header in bytes.
     pub offset: usize,
     /// Where the packet ends by its own account, in bytes from the start of the frame.
-    end: u32,
+    end: usize,
 }
 
 impl Network {
@@ -140,7 +140,7 @@ impl Network {
     #[inline(always)]
     pub fn frame_length<B: Bytes + ?Sized>(&self, bytes: &B) -> u32 {
         let readable = bytes.readable();
-        if self.end <= readable {
+        if self.end <= readable as usize {
             readable
         } else {
             bytes.length()
@@ -308,22 +308,22 @@ pub fn network<B: Bytes + ?Sized>(bytes: &B) -> Result<Option<Network>, Unreadab
     }
     let (source, length) = if ether_type == EtherType::Ipv4 as u16 {
         let header: &Ipv4Hdr = bytes.header(offset).ok_or(Malformed)?;
-        let length = u32::from(u16::from_be_bytes(header.tot_len));
+        let length = usize::from(u16::from_be_bytes(header.tot_len));
         (Source::v4(header.src_addr), length)
     } else if ether_type == EtherType::Ipv6 as u16 {
         let header: &Ipv6Hdr = bytes.header(offset).ok_or(Malformed)?;
-        let payload = u32::from(u16::from_be_bytes(header.payload_len));
+        let payload = usize::from(u16::from_be_bytes(header.payload_len));
         // A jumbogram says zero.
         let length = if payload == 0 {
-            u32::MAX / 2
+            usize::MAX / 2
         } else {
-            Ipv6Hdr::LEN as u32 + payload
+            Ipv6Hdr::LEN + payload
         };
         (Source::v6(header.src_addr), length)
     } else {
         return Ok(None);
     };
-    let end = offset as u32 + length;
+    let end = offset + length;
     Ok(Some(Network {
         source,
         offset,

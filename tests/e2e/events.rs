@@ -41,7 +41,7 @@ action = "observe"
 maxretry = 1000
 "#;
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "time",
     "kind",
     "interface",
@@ -51,6 +51,7 @@ const KEYS: [&str; 12] = [
     "limit",
     "ban",
     "drops",
+    "verified",
     "bytes",
     "expires",
     "reason",
@@ -97,6 +98,7 @@ fn every_kind_of_event_has_every_documented_key() {
     assert_eq!(drop["limit"], "discard");
     assert_eq!(drop["ban"], Value::Null);
     assert_eq!(drop["drops"], 1);
+    assert_eq!(drop["verified"], false);
     assert!(drop["bytes"].as_u64() > Some(28), "{drop}");
 
     send(&namespace, ABUSER, 10);

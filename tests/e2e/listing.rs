@@ -35,6 +35,9 @@ fn status_has_every_documented_key() {
             "interfaces",
             "outcomes",
             "events",
+            "buckets",
+            "lookups",
+            "capacity",
             "limits",
             "bans",
             "allow",
@@ -52,6 +55,10 @@ fn status_has_every_documented_key() {
     assert!(status["uptime_seconds"].is_u64());
 
     assert_keys(&status["events"], &["sent", "suppressed", "lost"]);
+    assert_keys(&status["buckets"], &["capacity", "active", "evictions"]);
+    assert_keys(&status["lookups"], &["total", "connected"]);
+    assert_keys(&status["capacity"], &["limits", "bans", "allow"]);
+    assert_eq!(status["capacity"]["bans"], 1 << 20);
     let interfaces = status["interfaces"].as_array().expect("a list");
     assert_eq!(interfaces.len(), 1);
     assert_keys(
@@ -79,6 +86,7 @@ fn status_has_every_documented_key() {
         "observed",
         "dropped_limit",
         "dropped_ban",
+        "dropped_tags",
     ] {
         let counted = &status["outcomes"][outcome];
         assert_keys(counted, &["packets", "bytes"]);
@@ -95,9 +103,16 @@ fn limits_are_told_as_they_were_configured() {
     let (_namespace, daemon) = daemon_on_lo(LIMITS);
     let limits = daemon.json(&["limits"]);
     let counted = |limit: &Value| {
-        ["passed", "dropped", "observed", "allowed", "contended"]
-            .into_iter()
-            .all(|key| limit[key].is_u64())
+        [
+            "passed",
+            "dropped",
+            "observed",
+            "allowed",
+            "contended",
+            "sources",
+        ]
+        .into_iter()
+        .all(|key| limit[key].is_u64())
     };
     assert!(
         limits.as_array().expect("a list").iter().all(counted),
@@ -120,6 +135,7 @@ fn limits_are_told_as_they_were_configured() {
             "observed",
             "allowed",
             "contended",
+            "sources",
         ],
     );
     for (key, value) in [

@@ -46,6 +46,7 @@ burst = 149
 
 [ban]
 maxretry = 1
+require_verified = false
 "#;
     let daemon = Daemon::start(&wire.server, &config(limits));
     let events = crate::support::listen(&daemon);

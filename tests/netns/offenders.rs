@@ -1,4 +1,7 @@
 //! Who goes over a limit in too many different seconds is banned without being asked for.
+//!
+//! Datagrams verify nobody, so these configurations believe every source address; what is
+//! believed without being told to is in `verified`.
 
 use serde_json::Value;
 use testkit::{Daemon, Wire};
@@ -37,6 +40,7 @@ burst = 10
 [ban]
 maxretry = 3
 bantime = "10m"
+require_verified = false
 "#;
     let daemon = Daemon::start(&wire.server, &config(limit));
     let events = listen(&daemon);
@@ -78,8 +82,8 @@ fn offences_of_one_second_count_once() {
     testkit::require_root!();
     let wire = wire();
     let server = udp_v4(&wire);
-    let limit =
-        "[[limit]]\nname = \"one\"\nprotocol = \"udp\"\nrate = \"1/h\"\n[ban]\nmaxretry = 2\n";
+    let limit = "[[limit]]\nname = \"one\"\nprotocol = \"udp\"\nrate = \"1/h\"\n[ban]\nmaxretry = 2\n\
+                 require_verified = false\n";
     let daemon = Daemon::start(&wire.server, &config(limit));
     // A thousand drops, all within a quarter of a second or so.
     assert_eq!(deliver(&wire, &server, Wire::CLIENT_V4, 500), 1);
@@ -105,6 +109,7 @@ rate = "1/h"
 maxretry = 1
 bantime = "1s"
 increment = true
+require_verified = false
 "#;
     let daemon = Daemon::start(&wire.server, &config(limit));
     let events = listen(&daemon);

@@ -259,6 +259,18 @@ impl Interface {
         }))
     }
 
+    /// Packets that the interface has received, as the kernel counts them.
+    pub fn received(&self) -> io::Result<u64> {
+        self.get()?
+            .attributes
+            .into_iter()
+            .find_map(|attribute| match attribute {
+                LinkAttribute::Stats64(stats) => Some(stats.rx_packets),
+                _ => None,
+            })
+            .ok_or_else(|| io::Error::other(format!("no statistics of interface {}", self.name)))
+    }
+
     fn get(&self) -> io::Result<LinkMessage> {
         let mut link = LinkMessage::default();
         link.attributes = vec![LinkAttribute::IfName(self.name.clone())];

@@ -1,7 +1,8 @@
 //! The program, loaded and not attached.
 
 use std::{
-    path::Path,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -10,24 +11,40 @@ use abuser::{
     dataplane::{Dataplane, limits::Compiled, program},
 };
 use abuser_common::{
+    bucket::{Key, Place},
     event::Event,
-    layout::{AllowOrigin, Ban, LimitCounters, Outcome},
+    gcra::KernelTime,
+    layout::{
+        AllowOrigin, Ban, Host, LAYOUT_VERSION, LimitCounters, MAX_LIMITS, Outcome, PORTS_PER_BANK,
+        PROTOCOLS_PER_BANK, Settings, TIMED_PROGRAM, maps,
+    },
     model::{Machine, Model},
-    prefix::PrefixKey,
+    prefix::{PrefixKey, Source},
 };
 use aya::{
-    maps::{MapData, RingBuf},
+    Ebpf, EbpfLoader,
+    maps::{Array, Map, MapData, RingBuf},
     programs::{TestRun as _, TestRunOptions, Xdp},
 };
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
+
+/// The bank that the limits are in.
+pub(crate) const BANK: u32 = 1;
 
 /// `XDP_DROP` of the kernel's `enum xdp_action`.
-const XDP_DROP: u32 = 1;
+pub(crate) const XDP_DROP: u32 = 1;
 /// `XDP_PASS` of the kernel's `enum xdp_action`.
 pub(crate) const XDP_PASS: u32 = 2;
 
 /// The program in the kernel, and beside it the same tables on the host.
 pub(crate) struct Kernel {
     dataplane: Option<Dataplane>,
+    /// The same program at a time that the frame tells, over the same maps.
+    timed: Option<Ebpf>,
+    pin_dir: PathBuf,
     pub(crate) model: Model,
     /// The host's clock and connections.
     pub(crate) machine: Machine,
@@ -40,6 +57,35 @@ impl Kernel {
     /// `ABUSER_BPF_OBJECT` names another object than the one that is built in: a fresh
     /// build that is to be checked.
     pub(crate) fn load(limits: &str) -> Self {
+        Self::load_observing(limits, false)
+    }
+
+    /// As [`Kernel::load`], with the program's clock in the test's hands (see
+    /// [`Kernel::run_timed`]), and the key of the places in the bucket table.
+    pub(crate) fn load_timed(limits: &str, observe: bool, key: Key) -> Self {
+        let mut kernel = Self::load_observing(limits, observe);
+        let pinned = |name| kernel.pin_dir.join(format!("v{LAYOUT_VERSION}")).join(name);
+        let fresh = fresh_object();
+        let mut loader = EbpfLoader::new();
+        loader.override_global("AYA_LOG_LEVEL", &0_u8, false);
+        for name in maps::ALL {
+            loader.map_pin_path(name, pinned(name));
+        }
+        let mut timed = loader
+            .load(fresh.as_deref().unwrap_or(program::OBJECT))
+            .expect("the object");
+        timed_program(&mut timed).load().expect("the timed program");
+        let host = MapData::from_pin(pinned(maps::HOST)).expect("the pinned map");
+        let mut host: Array<MapData, Host> = Map::Array(host).try_into().expect("the host map");
+        let constants = host.get(&0, 0).expect("the host's constants");
+        host.set(0, Host { key, ..constants }, 0)
+            .expect("the host's constants");
+        kernel.model.key = key;
+        kernel.timed = Some(timed);
+        kernel
+    }
+
+    fn load_observing(limits: &str, observe: bool) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let mut config = config::parse(limits, Path::new("limits")).expect("limits");
@@ -49,31 +95,36 @@ impl Kernel {
             .enable_all()
             .build()
             .expect("a runtime");
-        let fresh = std::env::var_os("ABUSER_BPF_OBJECT")
-            .map(|path| std::fs::read(path).expect("the object in ABUSER_BPF_OBJECT"));
+        let fresh = fresh_object();
         let object = fresh.as_deref().unwrap_or(program::OBJECT);
         let dataplane = {
             let _entered = runtime.enter();
             Dataplane::load_object(object, &config.xdp.pin_dir, 0).and_then(|mut dataplane| {
-                dataplane.take_over(&config.limits, false)?;
+                dataplane.take_over(&config.limits, observe)?;
                 Ok(dataplane)
             })
         };
         Self {
             dataplane: Some(dataplane.unwrap_or_else(|error| panic!("{error}"))),
-            model: model(&config),
+            timed: None,
+            pin_dir: config.xdp.pin_dir.clone(),
+            model: model(&config, observe),
             machine: Machine::default(),
             _runtime: runtime,
         }
     }
 
-    fn dataplane(&mut self) -> &mut Dataplane {
+    pub(crate) fn dataplane(&mut self) -> &mut Dataplane {
         self.dataplane.as_mut().expect("taken only when dropped")
     }
 
     /// Bans a prefix, in the kernel and on the host.
     pub(crate) fn ban(&mut self, prefix: &str, id: u64, expires_ns: u64) {
-        let key = key(prefix);
+        self.ban_key(key(prefix), id, expires_ns);
+    }
+
+    /// As [`Kernel::ban`].
+    pub(crate) fn ban_key(&mut self, key: PrefixKey, id: u64, expires_ns: u64) {
         let ban = Ban {
             expires_ns,
             id,
@@ -95,7 +146,11 @@ impl Kernel {
 
     /// Allows a prefix, in the kernel and on the host.
     pub(crate) fn allow(&mut self, prefix: &str) {
-        let key = key(prefix);
+        self.allow_key(key(prefix));
+    }
+
+    /// As [`Kernel::allow`].
+    pub(crate) fn allow_key(&mut self, key: PrefixKey) {
         let (table, hints) = self.dataplane().allowed();
         table
             .insert(hints, &key, AllowOrigin::Command as u64)
@@ -106,6 +161,17 @@ impl Kernel {
     /// The loaded program.
     pub(crate) fn program(&mut self) -> &Xdp {
         program::xdp(self.dataplane().program_mut()).expect("the program")
+    }
+
+    /// Runs the program on a frame at a time, which takes the frame's first eight octets;
+    /// the action.
+    pub(crate) fn run_timed(&mut self, frame: &mut [u8], now: KernelTime) -> u32 {
+        run_at(self.timed(), frame, now)
+    }
+
+    /// The program of [`Kernel::run_timed`], for [`run_at`].
+    pub(crate) fn timed(&mut self) -> &Xdp {
+        timed_program(self.timed.as_mut().expect("a kernel of `load_timed`"))
     }
 
     /// Runs the program on a frame and returns what became of it, by the program's own
@@ -130,6 +196,13 @@ impl Kernel {
         };
         assert_eq!(action, expected, "{outcome:?}");
         outcome
+    }
+
+    /// Clears words of full buckets, as the daemon does from time to time.
+    pub(crate) fn sweep(&mut self, now: KernelTime) {
+        let dataplane = self.dataplane();
+        let scales = dataplane.limits().scales();
+        dataplane.buckets().sweep(&scales, now);
     }
 
     /// Packets by outcome.
@@ -187,6 +260,14 @@ pub(crate) fn run(program: &Xdp, frame: &[u8], repeat: u32) -> u32 {
         .return_value
 }
 
+/// Runs the timed program on a frame at a time, which takes the frame's first eight octets;
+/// the action.
+pub(crate) fn run_at(program: &Xdp, frame: &mut [u8], now: KernelTime) -> u32 {
+    let (time, _) = frame.split_first_chunk_mut().expect("a frame");
+    *time = now.0.to_ne_bytes();
+    run(program, frame, 1)
+}
+
 /// All events that are in the ring buffer.
 pub(crate) fn drain(ring: &mut RingBuf<MapData>) -> Vec<Event> {
     let mut events = Vec::new();
@@ -201,18 +282,59 @@ fn key(prefix: &str) -> PrefixKey {
     PrefixKey::new(net.addr(), net.prefix_len()).expect("a key")
 }
 
+fn fresh_object() -> Option<Vec<u8>> {
+    std::env::var_os("ABUSER_BPF_OBJECT")
+        .map(|path| std::fs::read(path).expect("the object in ABUSER_BPF_OBJECT"))
+}
+
+fn timed_program(loaded: &mut Ebpf) -> &mut Xdp {
+    let timed = loaded.program_mut(TIMED_PROGRAM);
+    timed
+        .and_then(|timed| timed.try_into().ok())
+        .expect("the timed program")
+}
+
+/// `count` IPv4 networks of `length` bits whose buckets lie in one set under the limit with
+/// this slot, looked for from `first` on.
+pub(crate) fn crowd(key: &Key, slot: u8, length: u8, first: u32, count: usize) -> Vec<Ipv4Addr> {
+    let mut crowd: Vec<Ipv4Addr> = Vec::new();
+    let step = 1_u32 << (32 - length);
+    let mut network = first & !(step - 1);
+    let set = |address: u32| Place::new(key, slot, &Source::v4(address.to_be_bytes())).set();
+    let shared = set(network);
+    for _ in 0..1_u64 << length {
+        if set(network) == shared {
+            crowd.push(network.into());
+            if crowd.len() == count {
+                break;
+            }
+        }
+        network = network.wrapping_add(step);
+    }
+    crowd
+}
+
+/// Keeps this thread on one CPU: budgets and tallies are each CPU's own.
+pub(crate) fn pin_to_cpu(cpu: usize) {
+    let mut set = CpuSet::new();
+    set.set(cpu).expect("a CPU number");
+    sched_setaffinity(Pid::from_raw(0), &set).expect("the CPU");
+}
+
 /// The host's tables for the same limits.
-fn model(config: &Config) -> Model {
+fn model(config: &Config, observe: bool) -> Model {
     let Compiled {
         limits,
         protocols,
         ports,
     } = Compiled::new(&config.limits);
+    // The first limits go to the bank that is not in use when the maps are made.
     let mut model = Model::default();
-    for (index, limit) in (0..).zip(limits) {
+    model.settings = Settings::new(BANK, observe);
+    for (index, limit) in (BANK * MAX_LIMITS..).zip(limits) {
         model.add_limit(index, limit);
     }
-    model.protocols = (0..).zip(protocols).collect();
-    model.ports = (0..).zip(ports).collect();
+    model.protocols = (BANK * PROTOCOLS_PER_BANK..).zip(protocols).collect();
+    model.ports = (BANK * PORTS_PER_BANK..).zip(ports).collect();
     model
 }

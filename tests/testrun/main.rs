@@ -2,9 +2,14 @@
 //!
 //! [`fixtures`] are packets with the outcome that each must have, in the kernel and in
 //! `decide()` on the host alike. [`exactness`] floods one source from two CPUs at once.
-//! [`events`] looks at what comes out of the ring buffer.
+//! [`events`] looks at what comes out of the ring buffer. [`differential`] runs random packets
+//! through both. [`buckets`] and [`rates`] hold the program to what the bucket table and the
+//! rate arithmetic promise, on a clock of their own.
 
+mod buckets;
+mod differential;
 mod events;
 mod exactness;
 mod fixtures;
 mod kernel;
+mod rates;

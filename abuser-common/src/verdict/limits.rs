@@ -75,7 +75,7 @@ pub(super) fn apply<B: Bytes + ?Sized, T: Tables, K: Kernel>(
     } else {
         kernel.now()
     };
-    let applied = if charging & (charging - 1) == 0 {
+    let applied = if charging.is_power_of_two() {
         apply_one(at, tables, bits::lowest(charging), now)
     } else {
         kernel.apply_several(at, tables, transport, now)
@@ -133,6 +133,7 @@ impl Applied {
 
     /// The limit that gives the reason.
     #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "6 bits")]
     pub const fn number(self) -> u8 {
         (self.0 >> Self::NUMBER_SHIFT) as u8 & 63
     }
@@ -402,7 +403,9 @@ pub(super) fn packet<'a, T: Tables>(
     request: &ChargeRequest,
 ) -> bucket::Packet<'a> {
     const BYTES: u8 = Count::Bytes as u8;
-    let slot = limit.slot & (MAX_LIMITS as u8 - 1);
+    const LAST_SLOT: u8 = 63;
+    const _: () = assert!(MAX_LIMITS == LAST_SLOT as u32 + 1);
+    let slot = limit.slot & LAST_SLOT;
     let length = match request.source.family {
         Family::V4 => limit.ipv4_prefix,
         Family::V6 => limit.ipv6_prefix,

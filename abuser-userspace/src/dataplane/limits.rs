@@ -379,7 +379,8 @@ mod tests {
         let many = |names: std::ops::Range<u32>| {
             names
                 .map(|n| format!("[[limit]]\nname = \"n{n}\"\nrate = \"10/s\"\n"))
-                .collect::<String>()
+                .collect::<Vec<_>>()
+                .concat()
         };
         let mut first = compiled(&many(0..40));
         assert_eq!(first.assign_slots(&[]).len(), 40);

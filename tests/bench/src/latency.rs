@@ -19,9 +19,11 @@ use testkit::Wire;
 
 use crate::{
     flood::AbuserEnd,
+    programs::RANDOM_SOURCES,
     scenario::Measured,
     statistics::{median, percentile},
-    subject::OFFENCE_PORT,
+    subject::{self, OFFENCE_PORT},
+    wire::RECEIVER,
 };
 
 /// Offences; two and a half of them are above the 99th percentile.
@@ -38,7 +40,7 @@ const RUN_UP: Duration = Duration::from_millis(500);
 
 /// Offenders one after another, under the flood.
 pub(crate) fn measure() -> Result<Measured> {
-    let end = AbuserEnd::new()?;
+    let end = AbuserEnd::start(RANDOM_SOURCES, &subject::offender_config(RECEIVER))?;
     let background = end.flood.send_on();
     thread::sleep(RUN_UP);
     let offenders: Vec<_> = (0..OFFENDERS)

@@ -89,7 +89,8 @@ fn run(args: &Args) -> anyhow::Result<bool> {
 
 fn measure(scenario: Scenario) -> anyhow::Result<scenario::Measured> {
     match scenario {
-        Scenario::Flood => flood::measure(),
+        Scenario::Flood => flood::over(),
+        Scenario::FloodWithin => flood::within(),
         Scenario::Latency => latency::measure(),
         Scenario::Clean => cost::clean(),
         Scenario::CleanLoaded => cost::clean_loaded(),

@@ -13,6 +13,9 @@ use crate::prefixes::Prefix;
 static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/ebpf/bench.bpf.o"));
 
+/// Sources that random ones are drawn from: 16 million.
+pub(crate) const RANDOM_SOURCES: u32 = 1 << 24;
+
 /// Frames that the kernel sends at a time, in a flood: as many as a driver polls.
 const BATCH: u32 = 64;
 
@@ -51,11 +54,22 @@ impl Name {
 pub(crate) struct Programs(Ebpf);
 
 impl Programs {
-    /// Loads these programs; `flood_interface` is where [`Name::Flood`] sends to.
-    pub(crate) fn load(names: &[Name], flood_interface: u32) -> Result<Self> {
+    /// Loads these programs.
+    pub(crate) fn load(names: &[Name]) -> Result<Self> {
+        Self::load_with(names, RANDOM_SOURCES, 0)
+    }
+
+    /// Loads [`Name::Flood`], to send from so many sources, a power of two, out of the
+    /// interface with this index.
+    pub(crate) fn load_flood(sources: u32, interface: u32) -> Result<Self> {
+        Self::load_with(&[Name::Flood], sources, interface)
+    }
+
+    fn load_with(names: &[Name], sources: u32, interface: u32) -> Result<Self> {
         let loaded = EbpfLoader::new()
             .verifier_log_level(VerifierLogLevel::DISABLE)
-            .override_global("FLOOD_INTERFACE", &flood_interface, true)
+            .override_global("SOURCES_MASK", &(sources - 1), true)
+            .override_global("FLOOD_INTERFACE", &interface, true)
             .load(OBJECT)
             .context("load the maps of the bench's programs into the kernel")?;
         let mut programs = Self(loaded);

@@ -70,7 +70,7 @@ impl Row {
         [
             self.scenario.name().to_owned(),
             or_dash(measured.map(|measured| unit.show(measured.value))),
-            budget.join(", "),
+            or_dash((!budget.is_empty()).then(|| budget.join(", "))),
             or_dash(
                 measured
                     .and_then(|measured| self.scenario.ratio(measured))

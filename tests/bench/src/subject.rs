@@ -43,7 +43,8 @@ protocol = "udp"
 rate = "1/d"
 "#;
 
-/// The limit of the random scenarios; the references have the same.
+/// The limit of the random scenarios, which none of 16 million sources exceeds; the
+/// references have the same.
 pub(crate) const PER_SOURCE: &str = r#"
 [[limit]]
 name = "source"
@@ -52,25 +53,48 @@ rate = "1k/s"
 burst = 1000
 "#;
 
+/// A limit that a source exceeds with its third packet, for good.
+pub(crate) const TWO_PACKETS: &str = r#"
+[[limit]]
+name = "source"
+protocol = "udp"
+rate = "1/h"
+burst = 1
+"#;
+
 /// The port whose limit an offender exceeds with its second packet.
 pub(crate) const OFFENCE_PORT: u16 = 9;
 
-/// The daemon's configuration for the flood and for offenders in it.
-pub(crate) fn daemon_config(interface: &str) -> String {
-    format!(
-        r#"
-interfaces = ["{interface}"]
-[xdp]
-mode = "driver"
-{PER_SOURCE}
+/// The daemon's configuration for a flood under this limit. It bans nobody.
+pub(crate) fn flood_config(interface: &str, limit: &str) -> String {
+    daemon_config(interface, limit, 1000)
+}
+
+/// The daemon's configuration for offenders in a flood that keeps its limit: it bans them at
+/// once.
+pub(crate) fn offender_config(interface: &str) -> String {
+    let limits = format!(
+        r#"{PER_SOURCE}
 [[limit]]
 name = "offence"
 protocol = "udp"
 ports = [{OFFENCE_PORT}]
 rate = "1/s"
+"#
+    );
+    daemon_config(interface, &limits, 1)
+}
+
+fn daemon_config(interface: &str, limits: &str, maxretry: u32) -> String {
+    format!(
+        r#"
+interfaces = ["{interface}"]
+[xdp]
+mode = "driver"
+{limits}
 [ban]
 require_verified = false
-maxretry = 1
+maxretry = {maxretry}
 findtime = "10m"
 bantime = "10m"
 "#

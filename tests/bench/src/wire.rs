@@ -15,7 +15,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use testkit::{Packet, Wire};
 
 use crate::{
@@ -37,13 +37,14 @@ pub(crate) struct Flood {
 }
 
 impl Flood {
-    /// Lays the cable. The receiving end drops nothing yet.
-    pub(crate) fn lay() -> Result<Self> {
+    /// Lays the cable for a flood from so many sources, a power of two. The receiving end
+    /// drops nothing yet.
+    pub(crate) fn lay(sources: u32) -> Result<Self> {
         let wire = Wire::try_new()?;
         // Nobody asks for the address of a neighbour in the middle of a measurement.
         wire.client_end
             .set_neighbour(Wire::SERVER_V4, wire.server_end.mac())?;
-        let programs = Programs::load(&[Name::Flood], wire.client_end.index())?;
+        let programs = Programs::load_flood(sources, wire.client_end.index())?;
         let frame = Packet::eth()
             .macs(wire.client_end.mac(), wire.server_end.mac())
             .ipv4(CLEAN_SOURCE)
@@ -58,10 +59,17 @@ impl Flood {
         })
     }
 
-    /// Sends frames and returns when they are sent, with the seconds it took.
-    pub(crate) fn send(&self, frames: u32) -> Result<f64> {
+    /// Sends frames; how many a second the receiving end took and worked off.
+    pub(crate) fn packets_per_second(&self, frames: u32) -> Result<f64> {
+        let before = self.received()?;
         let each_ns = self.wire.client.run(|| self.send_here(frames))?;
-        Ok(each_ns * f64::from(frames) / 1e9)
+        let received = self.received()? - before;
+        ensure!(
+            received > u64::from(frames) / 100,
+            "of {frames} frames only {received} arrived: nothing takes the flood"
+        );
+        #[expect(clippy::cast_precision_loss, reason = "counts here are below 2^52")]
+        Ok(received as f64 / (each_ns * f64::from(frames) / 1e9))
     }
 
     fn send_here(&self, frames: u32) -> Result<f64> {
@@ -85,53 +93,51 @@ impl Flood {
         }
     }
 
+    /// Packets that the receiving end has taken since it was made, whatever became of them.
+    ///
+    /// The driver's count, for every filter alike: `nft` would list millions of elements of
+    /// its set to show one counter.
+    pub(crate) fn received(&self) -> Result<u64> {
+        let file = "/proc/thread-self/net/dev";
+        let text = self
+            .wire
+            .server
+            .run(|| std::fs::read_to_string(file))
+            .with_context(|| format!("read {file}"))?;
+        text.lines()
+            .find_map(|line| {
+                let numbers = line.trim().strip_prefix(RECEIVER)?.strip_prefix(':')?;
+                // Bytes, then packets.
+                numbers.split_whitespace().nth(1)?.parse().ok()
+            })
+            .with_context(|| format!("{file} shows no packets of {RECEIVER}: {text}"))
+    }
+
     /// Puts nftables rules in force at the receiving end.
     pub(crate) fn nft(&self, rules: &str) -> Result<()> {
-        self.run_nft(&["-f", "-"], rules).map(|_| ())
-    }
-
-    /// What `nft` says of a counter, in packets.
-    pub(crate) fn nft_packets(&self, counter: &str) -> Result<u64> {
-        let arguments = ["list", "counter", "ip", "bench", counter];
-        let text = self.run_nft(&arguments, "")?;
-        let mut words = text
-            .split_whitespace()
-            .skip_while(|word| *word != "packets");
-        words
-            .nth(1)
-            .and_then(|number| number.parse().ok())
-            .with_context(|| format!("nft shows no packets of the counter {counter}: {text}"))
-    }
-
-    fn run_nft(&self, arguments: &[&str], input: &str) -> Result<String> {
-        let shown = format!("nft {}", arguments.join(" "));
         let mut command = self.wire.server.command("nft");
         // Debian keeps it where only root's `PATH` has it.
         let path = std::env::var("PATH").unwrap_or_default();
         let mut child = command
-            .args(arguments)
+            .args(["-f", "-"])
             .env("PATH", format!("{path}:/usr/sbin:/sbin"))
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .with_context(|| format!("start `{shown}`; `cargo xtask doctor --fix` gets nft"))?;
+            .context("start nft; `cargo xtask doctor --fix` gets it")?;
         if let Some(mut stdin) = child.stdin.take() {
             stdin
-                .write_all(input.as_bytes())
-                .with_context(|| format!("write to `{shown}`"))?;
+                .write_all(rules.as_bytes())
+                .context("write rules to `nft -f -`")?;
         }
-        let output = child
-            .wait_with_output()
-            .with_context(|| format!("wait for `{shown}`"))?;
-        if !output.status.success() {
-            bail!(
-                "`{shown}` failed: {}: {}",
-                output.status,
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        let output = child.wait_with_output().context("wait for `nft -f -`")?;
+        ensure!(
+            output.status.success(),
+            "`nft -f -` failed: {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        Ok(())
     }
 }
 

@@ -37,8 +37,7 @@ pub(crate) fn random() -> u32 {
     // SAFETY: the helper has no preconditions.
     let number = unsafe { bpf_get_prandom_u32() } & mask;
     let spread = number.wrapping_mul(SPREAD);
-    #[expect(clippy::cast_possible_truncation, reason = "less than ADDRESSES")]
-    let scaled = (u64::from(spread) * u64::from(ADDRESSES) >> 32) as u32;
+    let scaled = ((u64::from(spread) * u64::from(ADDRESSES)) >> 32) as u32;
     (FIRST + scaled).to_be()
 }
 

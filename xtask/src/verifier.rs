@@ -15,7 +15,8 @@ pub(crate) struct Verified {
     pub(crate) instructions: Option<u32>,
 }
 
-/// Loads every program of an object, lets go of it, and says what each took to verify.
+/// Loads every program of an object, lets go of it, and says what each took to verify, by
+/// name.
 ///
 /// Nothing is attached or pinned.
 pub(crate) fn verify(object: &[u8]) -> Result<Vec<Verified>> {
@@ -23,7 +24,7 @@ pub(crate) fn verify(object: &[u8]) -> Result<Vec<Verified>> {
         .verifier_log_level(VerifierLogLevel::STATS)
         .load(object)
         .context("load the object's maps into the kernel")?;
-    loaded
+    let mut verified = loaded
         .programs_mut()
         .map(|(name, program)| {
             let program: &mut Xdp = program
@@ -40,7 +41,9 @@ pub(crate) fn verify(object: &[u8]) -> Result<Vec<Verified>> {
                 instructions: info.verified_instruction_count(),
             })
         })
-        .collect()
+        .collect::<Result<Vec<_>>>()?;
+    verified.sort_by(|one, other| one.program.cmp(&other.program));
+    Ok(verified)
 }
 
 impl std::fmt::Display for Verified {

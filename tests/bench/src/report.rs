@@ -1,7 +1,7 @@
 //! The result: a table for people, or one JSON object a line.
 
 use std::{
-    fmt,
+    fmt::{self, Write as _},
     io::{self, Write as _},
 };
 
@@ -158,6 +158,11 @@ impl Report {
                 .collect();
             table.push_str(cells.join("  ").trim_end());
             table.push('\n');
+        }
+        for row in &self.rows {
+            if let Err(error) = &row.outcome {
+                let _infallible = writeln!(table, "{}: not measured: {error}", row.scenario.name());
+            }
         }
         table
     }

@@ -195,7 +195,7 @@ pub enum Charge {
 struct Found {
     /// Words of the source that are not full, and so count.
     count: u32,
-    /// The last of them.
+    /// The last of them; if there is none, one that is full, or zero.
     index: u32,
     word: u64,
 }
@@ -210,9 +210,13 @@ fn find(set: Shared<'_, Set>, packet: &Packet<'_>) -> Found {
     let id = packet.id();
     for index in 0..WORDS {
         let word = set.word(index).load();
-        if word & !RING == id && ahead(word, packet.rate.scale, packet.now) != 0 {
+        if word & !RING != id {
+            continue;
+        }
+        let counts = ahead(word, packet.rate.scale, packet.now) != 0;
+        if counts || found.count == 0 {
             found = Found {
-                count: found.count + 1,
+                count: found.count + u32::from(counts),
                 index,
                 word,
             };
@@ -280,7 +284,17 @@ pub fn charge(set: Shared<'_, Set>, packet: &Packet<'_>, scale: impl Fn(u8) -> S
             return Charge::Over;
         };
         let new = packet.word(ahead);
-        let room = room(set, packet.now, &scale);
+        // A bucket of its own that is full is opened again where it is: by a clock that is
+        // behind, it is not full, and both must meet in one word.
+        let room = if found.word == 0 {
+            room(set, packet.now, &scale)
+        } else {
+            Room {
+                index: found.index,
+                word: found.word,
+                full_in: 0,
+            }
+        };
         let slot = set.word(room.index);
         if !slot.compare_exchange(room.word, new) {
             continue;

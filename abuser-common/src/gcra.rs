@@ -189,15 +189,16 @@ impl Rate {
         made.abs_diff(asked) <= asked / 250
     }
 
-    /// Whether a clock will do that moves in ticks of the kernel, which are 10 ms at most.
+    /// Whether a clock will do that moves in steps of `tick_ns`, the kernel's ticks.
     ///
-    /// A flood gets as much over such ticks as without them if the window covers them; over
-    /// a second from anywhere it is half a percent off. A limit without a burst loses up to a
-    /// tick with each packet, which is as little if its packets are seconds apart.
-    pub fn can_tick(&self) -> bool {
-        const SECOND: u64 = 1_000_000_000;
+    /// A flood gets as much over such ticks as without them if the window covers them. What
+    /// passes in a time as long as the window is off by a tick's worth at most: with 250 of
+    /// them, 0.4%. A limit without a burst loses up to a tick with each packet, which is as
+    /// little if its packets are so many ticks apart.
+    pub fn can_tick(&self, tick_ns: u64) -> bool {
+        let enough = tick_ns.saturating_mul(250);
         let period = self.scale.nanoseconds(self.period >> FRACTION_BITS);
-        self.scale.nanoseconds(self.window) >= SECOND || period >= 2 * SECOND
+        self.scale.nanoseconds(self.window) >= enough || period >= 2 * enough
     }
 
     /// How far ahead `tat` is after admitting `cost` units, if it was `ahead` ticks ahead of

@@ -8,13 +8,14 @@
 //! as buckets are:
 //!
 //! ```text
-//! word = tag (22 bits) | verified (1 bit) | time of the look-up (41 bits, 2^20 ns)
+//! word = tag (22 bits) | last found (22 bits) | next look-up (20 bits), in 2^26 ns
 //! ```
 //!
-//! A source that was found is looked up again after a minute, one that was not after a
-//! second (its first segments may come before the kernel has made the connection), and all
-//! look-ups have a budget on each CPU. A source that is not verified never takes the place
-//! of one that is: who forges can fill the table with nothing.
+//! A source that was found is looked up again after a minute, and one that was not after a
+//! second: its first segments may come before the kernel has made the connection. One whose
+//! connection is just being made is not noted, and looked up again with its next segment. All
+//! look-ups have a budget on each CPU. A source that is not verified never takes the place of one
+//! that is: who forges can fill the table with nothing.
 
 use crate::{
     atomic::Shared,
@@ -26,21 +27,22 @@ use crate::{
 /// Binary logarithm of the number of sets.
 pub const SET_BITS: u32 = 16;
 
-/// How long a source stays verified without another look-up: it is looked up each minute
+/// How long a source stays verified without being found again: it is looked up each minute
 /// while it speaks, and this is twice that.
 const VALID: u64 = 120_000_000_000 >> TIME_SHIFT;
-/// How often a verified source is looked up.
-const RECHECK: u64 = 60_000_000_000 >> TIME_SHIFT;
-/// How often any other source is.
-const RETRY: u64 = 1_000_000_000 >> TIME_SHIFT;
 
-const PLACE_BITS: u32 = 38;
-const TAG_BITS: u32 = PLACE_BITS - SET_BITS;
-const TIME_BITS: u32 = u64::BITS - TAG_BITS - 1;
-const TIMES: u64 = (1 << TIME_BITS) - 1;
-const TIME_SHIFT: u32 = 20;
-const VERIFIED: u64 = 1 << TIME_BITS;
-const STATE: u64 = VERIFIED | TIMES;
+const TAG_BITS: u32 = 22;
+const FOUND_BITS: u32 = 22;
+const NEXT_BITS: u32 = u64::BITS - TAG_BITS - FOUND_BITS;
+const FOUND: u64 = (1 << FOUND_BITS) - 1;
+const NEXT: u64 = (1 << NEXT_BITS) - 1;
+const STATE: u64 = (1 << (FOUND_BITS + NEXT_BITS)) - 1;
+/// A unit of time is 67 ms.
+const TIME_SHIFT: u32 = 26;
+/// How long after a source was found it is looked up again.
+const RECHECK: u64 = 60_000_000_000 >> TIME_SHIFT;
+/// How long after it was not.
+const RETRY: u64 = 1_000_000_000 >> TIME_SHIFT;
 
 /// The slot that no limit has.
 const SLOT: u8 = u8::MAX;
@@ -88,61 +90,80 @@ impl Note {
     /// Whether the source is known to be no forgery.
     #[inline(always)]
     pub fn is_verified(self, set: Shared<'_, Set>, now: KernelTime) -> bool {
-        let word = self.find(set);
-        word & VERIFIED != 0 && age(word, now) < VALID
+        is_valid(self.find(set), now)
     }
 
     /// Whether the source is to be looked up.
     #[inline(always)]
     pub fn is_due(self, set: Shared<'_, Set>, now: KernelTime) -> bool {
         let word = self.find(set);
-        let interval = if word & VERIFIED == 0 { RETRY } else { RECHECK };
-        word == 0 || age(word, now) >= interval
+        // At most a minute is to be waited; what seems longer is of long ago.
+        let wait = word.wrapping_sub(units(now)) & NEXT;
+        word == 0 || wait == 0 || wait > RECHECK
     }
 
     /// Notes what a look-up found.
     #[inline(always)]
-    pub fn write(self, set: Shared<'_, Set>, now: KernelTime, verified: bool) {
-        let mut room = (0, 0, u64::MAX);
-        for index in 0..WORDS {
-            let word = set.word(index).load();
+    pub fn write(self, set: Shared<'_, Set>, now: KernelTime, connected: bool) {
+        let (mut index, mut old, mut least) = (0, 0, u64::MAX);
+        for candidate in 0..WORDS {
+            let word = set.word(candidate).load();
             let worth = if word & !STATE == self.tag() {
                 0
-            } else if word & VERIFIED != 0 && age(word, now) >= VALID {
-                1
+            } else if is_valid(word, now) {
+                // Whoever was found last stays longest.
+                2 + VALID - age(word, now)
             } else {
-                word & STATE
+                1
             };
-            if worth < room.2 {
-                room = (index, word, worth);
+            if worth < least {
+                (index, old, least) = (candidate, word, worth);
             }
         }
-        let (index, old, worth) = room;
-        let own = old & !STATE == self.tag();
-        // A look-up that failed says nothing against one that did not.
-        let still_verified = own && old & VERIFIED != 0 && age(old, now) < VALID;
-        let displaces = worth & VERIFIED != 0;
-        if !verified && (still_verified || displaces) {
+        if !connected && least > 1 {
             return;
         }
-        let state = if verified { VERIFIED } else { 0 };
+        // A look-up that failed says nothing against one that did not.
+        let found = if connected {
+            found(now)
+        } else if least == 0 && is_valid(old, now) {
+            old & FOUND << NEXT_BITS
+        } else {
+            0
+        };
+        let wait = if connected { RECHECK } else { RETRY };
+        let next = (units(now) + wait) & NEXT;
+        // Never all zeros, which is no note at all.
+        let next = if found | next == 0 { 1 } else { next };
         // Whoever was faster noted something as true.
         set.word(index)
-            .compare_exchange(old, self.tag() | state | time(now));
+            .compare_exchange(old, self.tag() | found | next);
     }
 }
 
-/// When a look-up is said to have been; never 0.
+/// Whether a word tells of a source that was found not long ago.
 #[inline(always)]
-const fn time(now: KernelTime) -> u64 {
-    (now.0 >> TIME_SHIFT & TIMES) | 1
+const fn is_valid(word: u64, now: KernelTime) -> bool {
+    word >> NEXT_BITS & FOUND != 0 && age(word, now) < VALID
 }
 
 #[inline(always)]
+const fn units(now: KernelTime) -> u64 {
+    now.0 >> TIME_SHIFT
+}
+
+/// The part of a word that says that its source was found now; never 0.
+#[inline(always)]
+const fn found(now: KernelTime) -> u64 {
+    (units(now) & FOUND | 1) << NEXT_BITS
+}
+
+/// How long ago a word's source was found.
+#[inline(always)]
 const fn age(word: u64, now: KernelTime) -> u64 {
-    let age = time(now).wrapping_sub(word) & TIMES;
+    let age = (found(now).wrapping_sub(word & FOUND << NEXT_BITS) >> NEXT_BITS) & FOUND;
     // Another CPU's clock may be ahead.
-    if age > TIMES / 2 { 0 } else { age }
+    if age > FOUND / 2 { 0 } else { age }
 }
 
 #[cfg(test)]
@@ -189,6 +210,19 @@ mod tests {
             assert!(!note(1).is_due(set, NOW));
             assert!(note(1).is_due(set, after(2)));
             assert!(!note(1).is_verified(set, NOW));
+        });
+    }
+
+    #[test]
+    fn a_verified_source_that_is_not_found_again_is_not_looked_up_with_each_packet() {
+        with_set(|set| {
+            note(1).write(set, NOW, true);
+            assert!(note(1).is_due(set, after(61)));
+            note(1).write(set, after(61), false);
+            assert!(!note(1).is_due(set, after(61)));
+            assert!(note(1).is_verified(set, after(61)));
+            assert!(note(1).is_due(set, after(63)));
+            assert!(!note(1).is_verified(set, after(121)));
         });
     }
 

@@ -86,7 +86,7 @@ fn status_has_every_documented_key() {
         "observed",
         "dropped_limit",
         "dropped_ban",
-        "dropped_tags",
+        "dropped_hidden",
     ] {
         let counted = &status["outcomes"][outcome];
         assert_keys(counted, &["packets", "bytes"]);

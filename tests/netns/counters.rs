@@ -38,7 +38,7 @@ const OUTCOMES: [&str; 8] = [
     "observed",
     "dropped_limit",
     "dropped_ban",
-    "dropped_tags",
+    "dropped_hidden",
 ];
 
 /// A wire on which nobody says a word unless a test does.
@@ -132,7 +132,7 @@ fn assert_all_is_counted(mode: &str) {
     sender.send(12, &sender.eth().payload_len(46).build());
     sender.send(8, &limited[..30]);
     sender.send(6, &limited[..36]);
-    let tagged = sender.eth().vlan(1).vlan(2).vlan(3).vlan(4);
+    let tagged = sender.eth().vlan(1).vlan(2).vlan(3).vlan(4).vlan(5);
     let tagged = tagged.ipv4("192.0.2.10").udp(PORT).payload_len(32);
     sender.send(3, &tagged.build());
     let sent = 50 + 60 + 30 + 17 + 25 + 12 + 8 + 6 + 3;
@@ -148,7 +148,7 @@ fn assert_all_is_counted(mode: &str) {
         ("observed", 20),
         ("dropped_limit", 40),
         ("dropped_ban", 25),
-        ("dropped_tags", 3),
+        ("dropped_hidden", 3),
     ] {
         assert_eq!(outcome(&daemon, name), count, "{name}");
     }

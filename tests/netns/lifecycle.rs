@@ -59,7 +59,7 @@ fn a_killed_daemon_leaves_the_filter_on_and_the_next_one_adopts_it_without_a_gap
     let before = wire.server_end.xdp().unwrap().unwrap();
     let link = daemon
         .pin_dir()
-        .join("v1")
+        .join(format!("v{}", abuser_common::layout::LAYOUT_VERSION))
         .join(format!("link-{}", wire.server_end.index()));
     let link = || fs::metadata(&link).unwrap().ino();
     let link_before = link();
@@ -239,7 +239,8 @@ fn limits_that_changed_while_no_daemon_ran_are_in_force_with_what_was_counted() 
         let limits = daemon.json(&["limits"]);
         assert_eq!(limits.as_array().unwrap().len(), 1, "{limits}");
         assert_eq!(limits[0]["name"], "kept");
-        assert!(limits[0]["passed"].as_u64().unwrap() >= 20, "{limits}");
+        // What the other limit dropped was not charged to this one.
+        assert!(limits[0]["passed"].as_u64().unwrap() >= 5, "{limits}");
         assert_eq!(deliver(&wire, &server, Wire::CLIENT_V4, 20), 20);
     }
 }

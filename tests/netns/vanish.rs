@@ -51,7 +51,10 @@ fn assert_told_once(daemon: &Daemon, words: &[&str]) {
 }
 
 fn pin(daemon: &Daemon, index: u32) -> std::path::PathBuf {
-    daemon.pin_dir().join("v1").join(format!("link-{index}"))
+    daemon
+        .pin_dir()
+        .join(format!("v{}", abuser_common::layout::LAYOUT_VERSION))
+        .join(format!("link-{index}"))
 }
 
 #[test]

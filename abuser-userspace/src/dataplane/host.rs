@@ -56,12 +56,15 @@ fn draw_key() -> io::Result<Key> {
     Ok(key)
 }
 
+/// How long a tick of the kernel is: its coarse clocks move a tick at a time, and say so.
+pub(super) fn tick() -> nix::Result<Duration> {
+    clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).map(Duration::from)
+}
+
 /// How long a tick of the kernel is, and when the count of ticks was zero.
 fn ticks(program: &mut Ebpf) -> Result<(u64, u64), DataplaneError> {
-    // The coarse clocks move a tick at a time, and the kernel says so.
-    let resolution = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)
+    let tick = tick()
         .map_err(|errno| DataplaneError::Load(format!("cannot read the kernel's tick: {errno}")))?;
-    let tick = Duration::from(resolution);
     let jiffy_ns = u64::try_from(tick.as_nanos()).unwrap_or(u64::MAX);
     let clocks = clocks_program(program)?;
     let until = Instant::now() + tick * 2;

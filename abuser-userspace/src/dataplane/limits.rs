@@ -16,7 +16,7 @@ use aya::{
 };
 
 use super::{
-    buckets::Buckets, counters::sum_limit_counters, error::DataplaneError, program::take_map,
+    buckets::Buckets, counters::sum_limit_counters, error::DataplaneError, host, program::take_map,
 };
 use crate::config::{Action, LimitConfig, Protocol};
 
@@ -211,6 +211,10 @@ pub struct Compiled {
 impl Compiled {
     /// Compiles the first [`MAX_LIMITS`] of `configs`.
     pub fn new(configs: &[LimitConfig]) -> Self {
+        // Without knowing the tick no limit is left to it.
+        let tick_ns = host::tick().map_or(u64::MAX, |tick| {
+            u64::try_from(tick.as_nanos()).unwrap_or(u64::MAX)
+        });
         let mut compiled = Self {
             limits: Vec::new(),
             protocols: vec![ProtocolLimits::default(); PROTOCOLS_PER_BANK as usize],
@@ -218,7 +222,7 @@ impl Compiled {
         };
         for (number, config) in configs.iter().enumerate().take(MAX_LIMITS as usize) {
             let bit = 1 << number;
-            let exact = !config.rate().can_tick();
+            let exact = !config.rate().can_tick(tick_ns);
             for protocol in protocols(config) {
                 if let Some(masks) = compiled.protocols.get_mut(usize::from(protocol)) {
                     masks.all |= bit;
@@ -365,10 +369,10 @@ mod tests {
     }
 
     #[test]
-    fn windows_shorter_than_a_second_need_an_exact_clock() {
+    fn windows_of_few_ticks_need_an_exact_clock() {
         let compiled = compiled(
-            "[[limit]]\nname = \"short\"\nrate = \"1000/s\"\nburst = 999\n\
-             [[limit]]\nname = \"long\"\nrate = \"1000/s\"\nburst = 1000\ncount = \"connections\"",
+            "[[limit]]\nname = \"short\"\nrate = \"1000/s\"\nburst = 200\n\
+             [[limit]]\nname = \"long\"\nrate = \"1000/s\"\nburst = 3000\ncount = \"connections\"",
         );
         let masks = compiled.protocols[usize::from(TCP)];
         assert_eq!((masks.exact, masks.connections), (0b01, 0b10));

@@ -121,14 +121,25 @@ impl<V: Pod + Default> PrefixTable<V> {
     pub fn remove(&mut self, hints: &mut Hints, key: &PrefixKey) -> Result<bool, DataplaneError> {
         match self.map.remove(key) {
             Ok(()) => {
-                if self.known.remove(key) {
-                    hints.remove(self.list, key);
-                }
+                self.forget(hints, key);
                 Ok(true)
             }
-            Err(MapError::KeyNotFound) => Ok(false),
-            Err(error) if errno(&error) == Some(Errno::ENOENT) => Ok(false),
+            // Someone else removed it, and could not know of its hints.
+            Err(MapError::KeyNotFound) => {
+                self.forget(hints, key);
+                Ok(false)
+            }
+            Err(error) if errno(&error) == Some(Errno::ENOENT) => {
+                self.forget(hints, key);
+                Ok(false)
+            }
             Err(error) => Err(DataplaneError::map(self.name, error)),
+        }
+    }
+
+    fn forget(&mut self, hints: &mut Hints, key: &PrefixKey) {
+        if self.known.remove(key) {
+            hints.remove(self.list, key);
         }
     }
 

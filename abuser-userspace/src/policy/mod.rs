@@ -9,7 +9,9 @@
 //! for longer. [`BanPolicy`] holds the numbers, [`Offenders`] the memory of who did what.
 
 mod ban;
+mod doubts;
 mod offenders;
 
 pub use ban::{BanPolicy, BanTime, MAX_BAN};
+pub use doubts::Doubts;
 pub use offenders::{Offenders, Sentence};

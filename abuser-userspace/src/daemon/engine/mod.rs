@@ -27,6 +27,7 @@ use std::{
 use abuser_common::{
     event::{Event, Reason, Verdict},
     gcra::KernelTime,
+    layout::Count,
     prefix::PrefixKey,
 };
 use ipnet::IpNet;
@@ -53,7 +54,7 @@ use crate::{
         Dataplane, DataplaneError, buckets::sweep_interval, interfaces::Interface, kernel_now,
         links::LinkChanges,
     },
-    policy::{BanPolicy, Offenders},
+    policy::{BanPolicy, Doubts, Offenders},
 };
 
 /// Sources whose offences are remembered; about 30 MB at the most.
@@ -119,6 +120,7 @@ pub struct Engine {
     dataplane: Dataplane,
     policy: BanPolicy,
     offenders: Offenders,
+    doubts: Doubts,
     bans: BanBooks,
     allowed: BTreeMap<PrefixKey, AllowRecord>,
     names: Names,
@@ -147,6 +149,7 @@ impl Engine {
             dataplane,
             policy: config.ban.clone(),
             offenders: Offenders::new(config.ban.clone(), MAX_OFFENDERS),
+            doubts: Doubts::default(),
             bans,
             allowed: BTreeMap::new(),
             names: Names::default(),
@@ -274,9 +277,6 @@ impl Engine {
     /// An over-limit drop is an offence of whoever the limit counts: the source, or the
     /// prefix it lies in. Unless anyone may have sent it in the source's name.
     fn count_offence(&mut self, event: &Event) {
-        if self.policy.require_verified && !event.verified() {
-            return;
-        }
         let (Some(limit), Some(address)) = (self.names.limit(event), event.source.address()) else {
             return;
         };
@@ -299,12 +299,34 @@ impl Engine {
             return;
         }
         let now = Duration::from_nanos(event.time_ns);
+        if self.policy.require_verified && !self.is_verified(event, &key, now) {
+            return;
+        }
         let Some(sentence) = self.offenders.offence(key, now, fastrand::f64()) else {
             return;
         };
         if let Err(error) = self.ban_offender(key, &limit, &sentence) {
             tracing::error!(source = %net(&key), %error, "cannot ban");
         }
+    }
+
+    /// Whether an offence is its subject's own, by all that is known.
+    fn is_verified(&mut self, event: &Event, subject: &PrefixKey, now: Duration) -> bool {
+        let counts_connections = self
+            .dataplane
+            .limits()
+            .loaded()
+            .iter()
+            .any(|limit| limit.id == event.cause && limit.config.count == Count::Connections);
+        // A SYN belongs to no connection: what is known is that its source has spoken.
+        if counts_connections {
+            return event.verified();
+        }
+        if !event.verified() {
+            self.doubts.cast(subject, now);
+            return false;
+        }
+        !self.doubts.contains(subject, now)
     }
 
     fn publish(&self, record: EventRecord) {

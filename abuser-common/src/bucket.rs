@@ -9,8 +9,8 @@
 //! another's packets. IPv6 addresses are hashed to the same 38 bits; the key is drawn when
 //! the maps are made, and no one outside can tell which addresses share a word.
 //!
-//! A word whose `tat` is not in the future is a full bucket: the same as no word. So a new
-//! source takes such a slot, and nothing is lost; if there is none, it takes the one that
+//! A word whose `tat` is past is a full bucket: the same as no word. So a new source takes
+//! such a slot (one that was full for a while, for the sake of CPUs that were held up), and nothing is lost; if there is none, it takes the one that
 //! is due to be full first, so that sources of one packet make room for each other and
 //! heavy ones stay.
 //!
@@ -35,6 +35,12 @@ pub const WORDS: u32 = 8;
 ///
 /// Each loss means that another CPU changed the same word meanwhile.
 pub const ATTEMPTS: u32 = 8;
+
+/// How long a CPU may be held up between reading the clock and using what it read, in
+/// nanoseconds. By its clock a bucket may not be full that is by another's: so none is taken
+/// for full before it has been for so long. An interrupt takes microseconds, and a
+/// hypervisor some milliseconds.
+const HELD_UP_NS: u64 = 100_000_000;
 
 /// Bits that name a source: a set and a tag.
 const PLACE_BITS: u32 = 38;
@@ -146,6 +152,12 @@ pub struct Packet<'a> {
 }
 
 impl Packet<'_> {
+    /// The time by which buckets are told to be full for good.
+    #[inline(always)]
+    const fn past(&self) -> KernelTime {
+        KernelTime(self.now.0.saturating_sub(HELD_UP_NS))
+    }
+
     #[inline(always)]
     const fn id(&self) -> u64 {
         ((self.slot as u64) << TAG_BITS | self.place.tag()) << RING_BITS
@@ -193,9 +205,9 @@ pub enum Charge {
 /// What a set holds of a source.
 #[derive(Clone, Copy)]
 struct Found {
-    /// Words of the source that are not full, and so count.
+    /// Words of the source that are not long full, and so count.
     count: u32,
-    /// The last of them; if there is none, one that is full, or zero.
+    /// The last of them.
     index: u32,
     word: u64,
 }
@@ -210,13 +222,9 @@ fn find(set: Shared<'_, Set>, packet: &Packet<'_>) -> Found {
     let id = packet.id();
     for index in 0..WORDS {
         let word = set.word(index).load();
-        if word & !RING != id {
-            continue;
-        }
-        let counts = ahead(word, packet.rate.scale, packet.now) != 0;
-        if counts || found.count == 0 {
+        if word & !RING == id && ahead(word, packet.rate.scale, packet.past()) != 0 {
             found = Found {
-                count: found.count + u32::from(counts),
+                count: found.count + 1,
                 index,
                 word,
             };
@@ -284,17 +292,7 @@ pub fn charge(set: Shared<'_, Set>, packet: &Packet<'_>, scale: impl Fn(u8) -> S
             return Charge::Over;
         };
         let new = packet.word(ahead);
-        // A bucket of its own that is full is opened again where it is: by a clock that is
-        // behind, it is not full, and both must meet in one word.
-        let room = if found.word == 0 {
-            room(set, packet.now, &scale)
-        } else {
-            Room {
-                index: found.index,
-                word: found.word,
-                full_in: 0,
-            }
-        };
+        let room = room(set, packet.past(), &scale);
         let slot = set.word(room.index);
         if !slot.compare_exchange(room.word, new) {
             continue;

@@ -104,29 +104,38 @@ impl Note {
 
     /// Notes what a look-up found.
     #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "any number will do")]
     pub fn write(self, set: Shared<'_, Set>, now: KernelTime, connected: bool) {
-        let (mut index, mut old, mut least) = (0, 0, u64::MAX);
+        // One after the other, and not all at once with the best kept: the verifier would
+        // follow every order that they may come in.
+        let mut index = WORDS;
         for candidate in 0..WORDS {
-            let word = set.word(candidate).load();
-            let worth = if word & !STATE == self.tag() {
-                0
-            } else if is_valid(word, now) {
-                // Whoever was found last stays longest.
-                2 + VALID - age(word, now)
-            } else {
-                1
-            };
-            if worth < least {
-                (index, old, least) = (candidate, word, worth);
+            if set.word(candidate).load() & !STATE == self.tag() {
+                index = candidate;
+                break;
             }
         }
-        if !connected && least > 1 {
-            return;
+        let own = index < WORDS;
+        if !own {
+            for candidate in 0..WORDS {
+                if !is_valid(set.word(candidate).load(), now) {
+                    index = candidate;
+                    break;
+                }
+            }
         }
+        if index == WORDS {
+            if !connected {
+                return;
+            }
+            // All are verified: any of them makes room.
+            index = units(now) as u32;
+        }
+        let old = set.word(index).load();
         // A look-up that failed says nothing against one that did not.
         let found = if connected {
             found(now)
-        } else if least == 0 && is_valid(old, now) {
+        } else if own && is_valid(old, now) {
             old & FOUND << NEXT_BITS
         } else {
             0

@@ -51,7 +51,7 @@ fn find<T>(ctx: &XdpContext, tuple: &Aligned<T>) -> Connection {
             ctx.as_ptr(),
             tuple,
             size_of::<T>() as u32,
-            i64::from(BPF_F_CURRENT_NETNS) as u64,
+            i64::from(BPF_F_CURRENT_NETNS).cast_unsigned(),
             0,
         )
     };

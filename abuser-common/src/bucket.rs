@@ -40,7 +40,7 @@ pub const ATTEMPTS: u32 = 8;
 /// nanoseconds. By its clock a bucket may not be full that is by another's: so none is taken
 /// for full before it has been for so long. An interrupt takes microseconds, and a
 /// hypervisor some milliseconds.
-const HELD_UP_NS: u64 = 100_000_000;
+const HELD_UP_NS: u64 = 20_000_000;
 
 /// Bits that name a source: a set and a tag.
 const PLACE_BITS: u32 = 38;

@@ -182,6 +182,13 @@ impl EventStats {
         }
     }
 
+    /// Whether there is an event left in the budget.
+    #[inline(always)]
+    pub fn has_budget(&self, now: KernelTime) -> bool {
+        let mut tat = self.budget_tat;
+        EVENTS.take(&mut tat, now)
+    }
+
     /// Takes one event from the budget; `false` if it is spent.
     #[inline(always)]
     pub fn take_budget(&mut self, now: KernelTime) -> bool {

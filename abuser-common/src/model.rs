@@ -295,6 +295,10 @@ impl Tables for Model {
         tallies.get_mut(number as usize).map_or(0, change)
     }
 
+    fn has_event_budget(&self, now: KernelTime) -> bool {
+        self.event_stats.get().has_budget(now)
+    }
+
     fn take_event_budget(&self, now: KernelTime) -> bool {
         let mut stats = self.event_stats.get();
         let taken = stats.take_budget(now);

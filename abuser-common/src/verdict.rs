@@ -193,6 +193,8 @@ pub trait Tables {
     fn event_time(&self, slot: u32) -> Option<Word<'_>>;
     /// Changes this CPU's tally with this number; 0 if there is none.
     fn tally(&self, number: u32, change: impl FnOnce(&mut Tally) -> u64) -> u64;
+    /// Whether there is an event left in this CPU's budget.
+    fn has_event_budget(&self, now: KernelTime) -> bool;
     /// Takes one event from this CPU's budget; see [`crate::gate::EventStats`].
     fn take_event_budget(&self, now: KernelTime) -> bool;
     /// Counts what became of an event.
@@ -298,7 +300,8 @@ fn refuse_banned<B: Bytes + ?Sized, T: Tables, K: Kernel>(
 ) -> Outcome {
     let observe = at.packet.settings.observe();
     let verdict = verdict(tables, &at.packet.source, observe);
-    if met.due() {
+    // A flood in many names spends the budget, and must not cost more than it was for.
+    if met.due() && tables.has_event_budget(kernel.tick()) {
         kernel.report_ban(at, tables, met.length(), verdict);
     } else {
         tables.count_event(EventOutcome::Suppressed);

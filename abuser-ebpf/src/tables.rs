@@ -234,6 +234,14 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn has_event_budget(&self, now: KernelTime) -> bool {
+        EVENT_STATS.get_ptr_mut(0).is_some_and(|stats| {
+            // SAFETY: the slot is this CPU's own.
+            unsafe { (*stats).has_budget(now) }
+        })
+    }
+
+    #[inline(always)]
     fn take_event_budget(&self, now: KernelTime) -> bool {
         EVENT_STATS.get_ptr_mut(0).is_some_and(|stats| {
             // SAFETY: the slot is this CPU's own.

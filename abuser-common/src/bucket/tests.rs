@@ -110,9 +110,9 @@ proptest! {
         packets in prop::collection::vec((0_u64..3, 0_u64..8), 4..14),
         before in prop::collection::vec(0_u64..20, 8),
     ) {
-        // A packet each 10 ms, bursts of one more.
-        let rate = Rate::new(100, SECOND, 1, 1).unwrap();
-        let ms = |ms: u64| now(ms * 1_000_000);
+        // A packet each millisecond, bursts of one more; times are tenths of one.
+        let rate = Rate::new(1000, SECOND, 1, 1).unwrap();
+        let ms = |tenths: u64| now(tenths * 100_000);
         let mut set = Set::default();
         for (word, until) in set.words.iter_mut().zip(&before) {
             // Others' buckets, which are full by and by.
@@ -156,7 +156,7 @@ proptest! {
                 let allowed = 2 + (to - from) / 10;
                 prop_assert!(
                     count as u64 <= allowed,
-                    "source {source}: {count} from {from} to {to} ms, {allowed} allowed"
+                    "source {source}: {count} from {from} to {to} tenths, {allowed} allowed"
                 );
             }
         }

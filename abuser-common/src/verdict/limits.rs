@@ -235,7 +235,8 @@ fn tell<T: Tables>(tables: &T, who: u64, now: KernelTime) -> bool {
     });
     let last = tables.event_time(event_slot(who));
     // A time of the last tick is behind the clock: an event comes late rather than early.
-    last.is_some_and(|last| gate::is_due(last, now))
+    // A flood in many names spends the budget, and must not cost more than it was for.
+    last.is_some_and(|last| gate::is_due(last, now)) && tables.has_event_budget(now)
 }
 
 /// Where the time of the last event of `who` is kept.

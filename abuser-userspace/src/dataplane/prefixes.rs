@@ -28,6 +28,9 @@ pub struct PrefixTable<V: Pod> {
     known: HashSet<PrefixKey>,
 }
 
+/// Entries that are read one by one.
+const FEW: usize = 10_000;
+
 impl<V: Pod + Default> PrefixTable<V> {
     /// Takes the map out of the program, with what is in it.
     pub(super) fn open(
@@ -54,7 +57,7 @@ impl<V: Pod + Default> PrefixTable<V> {
             list,
             known: HashSet::new(),
         };
-        table.known = table.entries()?.into_iter().map(|(key, _)| key).collect();
+        table.known = table.read_all()?.into_iter().map(|(key, _)| key).collect();
         Ok(table)
     }
 
@@ -65,6 +68,18 @@ impl<V: Pod + Default> PrefixTable<V> {
 
     /// Every entry.
     pub fn entries(&self) -> Result<Vec<(PrefixKey, V)>, DataplaneError> {
+        // All at once the kernel walks a million buckets, which takes milliseconds.
+        if self.known.len() > FEW {
+            return self.read_all();
+        }
+        let entry = |key: &PrefixKey| Ok(self.get(key)?.map(|value| (*key, value)));
+        self.known
+            .iter()
+            .filter_map(|key| entry(key).transpose())
+            .collect()
+    }
+
+    fn read_all(&self) -> Result<Vec<(PrefixKey, V)>, DataplaneError> {
         batch::entries(self.fd.as_fd()).map_err(|source| DataplaneError::Map {
             map: self.name.to_owned(),
             message: format!("cannot read its entries: {source}"),

@@ -233,8 +233,8 @@ fn exact(spec: RateSpec, burst: u64, count: Count) -> Result<Rate, Unrepresentab
             }
         }
         return Err(Unrepresentable::Burst(format!(
-            "a burst of {burst} at {spec} would last for more than a year; \
-             write at most {works}, or a higher rate"
+            "a burst of {burst} at {spec} takes too long to refill to be counted exactly; \
+             write at most {works}"
         )));
     }
     // Close to the fastest rate some numbers happen to divide well and others do not, so a

@@ -10,9 +10,9 @@
 //! the maps are made, and no one outside can tell which addresses share a word.
 //!
 //! A word whose `tat` is past is a full bucket: the same as no word. So a new source takes
-//! such a slot (one that was full for a while, for the sake of CPUs that were held up), and nothing is lost; if there is none, it takes the one that
-//! is due to be full first, so that sources of one packet make room for each other and
-//! heavy ones stay.
+//! such a slot (rather one that was full for a while, for the sake of CPUs that were held
+//! up), and nothing is lost; if there is none, it takes the one that is due to be full
+//! first, so that sources of one packet make room for each other and heavy ones stay.
 //!
 //! Every change is one compare-and-swap of limit, source and time together. Two CPUs can
 //! neither spend one token twice nor open two buckets for one source: who opens a bucket
@@ -301,7 +301,8 @@ pub fn charge(set: Shared<'_, Set>, packet: &Packet<'_>, scale: impl Fn(u8) -> S
             slot.compare_exchange(new, 0);
             return Charge::Contended;
         }
-        return if room.full_in == 0 {
+        // Full by this CPU's clock, if not for long: nothing was lost.
+        return if room.full_in <= HELD_UP_NS {
             Charge::Conforms
         } else {
             Charge::Evicts

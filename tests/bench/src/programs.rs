@@ -1,9 +1,11 @@
 //! The bench's own XDP programs, loaded.
 
+use std::{net::Ipv4Addr, time::Duration};
+
 use anyhow::{Context as _, Result, ensure};
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
-    maps::{LpmTrie, ProgramArray, lpm_trie::Key},
+    maps::{Array, LpmTrie, MapData, ProgramArray, lpm_trie::Key},
     programs::{ProgramFd, TestRun as _, TestRunAttrs, TestRunOptions, Xdp},
 };
 
@@ -18,6 +20,9 @@ pub(crate) const RANDOM_SOURCES: u32 = 1 << 24;
 
 /// Frames that the kernel sends at a time, in a flood: as many as a driver polls.
 const BATCH: u32 = 64;
+
+/// Of so many frames of [`Name::FloodWithOffender`] one is the offender's.
+const EVERY: u64 = 64;
 
 /// The name of a program in the object.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +39,8 @@ pub(crate) enum Name {
     RandomSource,
     /// Gives the frame a random source, then sends it out.
     Flood,
+    /// The same, and now and then the frame is the offender's.
+    FloodWithOffender,
 }
 
 impl Name {
@@ -45,6 +52,7 @@ impl Name {
             Self::LpmBlocklist => "lpm_blocklist",
             Self::RandomSource => "random_source",
             Self::Flood => "flood",
+            Self::FloodWithOffender => "flood_with_offender",
         }
     }
 }
@@ -59,10 +67,10 @@ impl Programs {
         Self::load_with(names, RANDOM_SOURCES, 0)
     }
 
-    /// Loads [`Name::Flood`], to send from so many sources, a power of two, out of the
-    /// interface with this index.
+    /// Loads the floods, to send from so many sources, a power of two, out of the interface
+    /// with this index.
     pub(crate) fn load_flood(sources: u32, interface: u32) -> Result<Self> {
-        Self::load_with(&[Name::Flood], sources, interface)
+        Self::load_with(&[Name::Flood, Name::FloodWithOffender], sources, interface)
     }
 
     fn load_with(names: &[Name], sources: u32, interface: u32) -> Result<Self> {
@@ -123,6 +131,56 @@ impl Programs {
                 .with_context(|| format!("block {address}/{length} in the LPM trie"))?;
         }
         Ok(())
+    }
+
+    /// The maps of [`Name::FloodWithOffender`]: they can be taken once.
+    pub(crate) fn take_offender(&mut self) -> Result<Offender> {
+        let mut take = |name| {
+            let map = self.0.take_map(name);
+            map.with_context(|| format!("the bench's object has no map {name}"))
+        };
+        Ok(Offender {
+            address: take("OFFENDER")?.try_into().context("use OFFENDER")?,
+            since: take("SINCE")?.try_into().context("use SINCE")?,
+            made: take("MADE")?.try_into().context("use MADE")?,
+        })
+    }
+}
+
+/// The offender in a flood.
+pub(crate) struct Offender {
+    address: Array<MapData, u32>,
+    since: Array<MapData, u64>,
+    made: Array<MapData, u64>,
+}
+
+impl Offender {
+    /// Another one begins to offend.
+    pub(crate) fn replace(&mut self, address: Ipv4Addr) -> Result<()> {
+        self.retire()?;
+        let since = self.since.set(0, 0, 0);
+        since.context("begin to count an offender's frames")?;
+        let bytes = u32::from_ne_bytes(address.octets());
+        let offender = self.address.set(0, bytes, 0);
+        offender.with_context(|| format!("make {address} the offender"))
+    }
+
+    /// Nobody offends.
+    pub(crate) fn retire(&mut self) -> Result<()> {
+        self.address.set(0, 0, 0).context("retire the offender")
+    }
+
+    /// When the offender's frame with this number was made, in kernel time; `None` if it has
+    /// not been yet, or never will be.
+    pub(crate) fn made(&self, number: u32) -> Result<Option<Duration>> {
+        let since = self.since.get(&0, 0);
+        let since = since.context("read how far an offender has come")?;
+        if number >= self.made.len() || u64::from(number) * EVERY >= since {
+            return Ok(None);
+        }
+        let made = self.made.get(&number, 0);
+        let made = made.with_context(|| format!("read when frame {number} was made"))?;
+        Ok(Some(Duration::from_nanos(made)))
     }
 }
 

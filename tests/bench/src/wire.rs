@@ -20,7 +20,7 @@ use testkit::{Packet, Wire};
 
 use crate::{
     prefixes::CLEAN_SOURCE,
-    programs::{self, Name, Programs},
+    programs::{self, Name, Offender, Programs},
 };
 
 /// The receiving end of every [`Wire`].
@@ -34,6 +34,8 @@ pub(crate) struct Flood {
     pub(crate) wire: Wire,
     programs: Arc<Programs>,
     frame: Vec<u8>,
+    /// The offender in [`Flood::send_on`].
+    pub(crate) offender: Offender,
 }
 
 impl Flood {
@@ -44,7 +46,7 @@ impl Flood {
         // Nobody asks for the address of a neighbour in the middle of a measurement.
         wire.client_end
             .set_neighbour(Wire::SERVER_V4, wire.server_end.mac())?;
-        let programs = Programs::load_flood(sources, wire.client_end.index())?;
+        let mut programs = Programs::load_flood(sources, wire.client_end.index())?;
         let frame = Packet::eth()
             .macs(wire.client_end.mac(), wire.server_end.mac())
             .ipv4(CLEAN_SOURCE)
@@ -52,10 +54,12 @@ impl Flood {
             .udp(7)
             .payload_len(18)
             .build();
+        let offender = programs.take_offender()?;
         Ok(Self {
             wire,
             programs: Arc::new(programs),
             frame,
+            offender,
         })
     }
 
@@ -76,14 +80,15 @@ impl Flood {
         programs::send(self.programs.get(Name::Flood)?, &self.frame, frames)
     }
 
-    /// Sends frames until the returned value is dropped.
+    /// Sends frames until the returned value is dropped; now and then one is the offender's.
     pub(crate) fn send_on(&self) -> Background {
         let stop = Arc::new(AtomicBool::new(false));
         let (programs, frame) = (Arc::clone(&self.programs), self.frame.clone());
         let ours = Arc::clone(&stop);
         let thread = self.wire.client.spawn(move || {
             while !ours.load(Ordering::Relaxed) {
-                programs::send(programs.get(Name::Flood)?, &frame, BACKGROUND_FRAMES)?;
+                let flood = programs.get(Name::FloodWithOffender)?;
+                programs::send(flood, &frame, BACKGROUND_FRAMES)?;
             }
             Ok(())
         });

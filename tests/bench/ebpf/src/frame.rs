@@ -1,4 +1,4 @@
-//! IPv4 in packet memory: the only place that touches it.
+//! IPv4 and UDP in packet memory: the only place that touches it.
 
 use aya_ebpf::programs::XdpContext;
 
@@ -69,5 +69,40 @@ impl<'a> Ipv4<'a> {
         let checksum = !(sum as u16);
         self.0.checksum = checksum;
         self.0.source = [high, low];
+    }
+}
+
+/// A UDP datagram behind an IPv4 header without options, and the start of its payload.
+#[repr(C, packed)]
+struct UdpHeaders {
+    ipv4: Headers,
+    source_port: u16,
+    port: u16,
+    length: u16,
+    checksum: u16,
+    number: u32,
+}
+
+/// A UDP datagram that carries a number.
+pub(crate) struct Udp<'a>(&'a mut UdpHeaders);
+
+impl<'a> Udp<'a> {
+    /// `None` if the frame is too short; that it is UDP is taken for granted.
+    #[inline(always)]
+    pub(crate) fn of(ctx: &'a XdpContext) -> Option<Self> {
+        let data = ctx.data();
+        if data + size_of::<UdpHeaders>() > ctx.data_end() {
+            return None;
+        }
+        // SAFETY: as in `Ipv4::of`.
+        Some(Self(unsafe { &mut *(data as *mut UdpHeaders) }))
+    }
+
+    /// Writes where it goes to and what it carries, and that it has no checksum (RFC 768).
+    #[inline(always)]
+    pub(crate) fn address(&mut self, port: u16, number: u32) {
+        self.0.port = port.to_be();
+        self.0.number = number.to_be();
+        self.0.checksum = 0;
     }
 }

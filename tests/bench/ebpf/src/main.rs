@@ -9,6 +9,7 @@
 //! | `lpm_blocklist` | the reference for bans: a blocklist in an LPM trie |
 //! | `random_source` | writes a random source into the frame, then runs a program |
 //! | `flood` | writes a random source into the frame, then sends it out |
+//! | `flood_with_offender` | the same; now and then the frame is an offender's |
 //!
 //! All take fragments: the kernel lets only programs of one kind share a program array.
 
@@ -20,6 +21,7 @@
 )]
 
 mod frame;
+mod offender;
 mod references;
 mod sources;
 
@@ -29,7 +31,7 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 
-use crate::frame::Ipv4;
+use crate::frame::{Ipv4, Udp};
 
 #[xdp(frags)]
 fn bare_drop(_ctx: XdpContext) -> u32 {
@@ -73,6 +75,25 @@ fn flood(ctx: XdpContext) -> u32 {
         return XDP_ABORTED;
     };
     ipv4.set_source(sources::random());
+    sources::send_out()
+}
+
+/// The frame is a UDP datagram whose payload has room for a number.
+#[xdp(frags)]
+fn flood_with_offender(ctx: XdpContext) -> u32 {
+    let frame = offender::next();
+    let Some(mut udp) = Udp::of(&ctx) else {
+        return XDP_ABORTED;
+    };
+    // The kernel does not restore a frame before it uses it again.
+    udp.address(frame.port, frame.number);
+    let Some(mut ipv4) = Ipv4::of(&ctx) else {
+        return XDP_ABORTED;
+    };
+    ipv4.set_source(match frame.offender {
+        0 => sources::random(),
+        offender => offender,
+    });
     sources::send_out()
 }
 

@@ -233,10 +233,14 @@ fn tell<T: Tables>(tables: &T, who: u64, now: KernelTime) -> bool {
         tally.add(who);
         0
     });
-    let last = tables.event_time(event_slot(who));
+    // A flood in many names spends the budget, and must not cost more than it was for: times
+    // of last events lie all over their table, the budget does not.
+    if !tables.has_event_budget(now) {
+        return false;
+    }
     // A time of the last tick is behind the clock: an event comes late rather than early.
-    // A flood in many names spends the budget, and must not cost more than it was for.
-    last.is_some_and(|last| gate::is_due(last, now)) && tables.has_event_budget(now)
+    let last = tables.event_time(event_slot(who));
+    last.is_some_and(|last| gate::is_due(last, now))
 }
 
 /// Where the time of the last event of `who` is kept.

@@ -93,10 +93,9 @@ fn latency_ms(address: Ipv4Addr, offender: &Offender, probes: &UdpSocket) -> Res
     loop {
         match receive(probes)? {
             Some((source, number)) if source == address => first_stopped = number + NEXT_PROBE,
-            // A straggler of an earlier offender.
-            Some(_) => {}
             None if offender.made(first_stopped + SILENCE)?.is_some() => break,
-            None => {}
+            // A straggler of an earlier offender, or a probe still under way.
+            Some(_) | None => {}
         }
     }
     let offence = offender.made(OFFENCE)?;

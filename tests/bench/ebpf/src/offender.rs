@@ -66,7 +66,10 @@ pub(crate) fn next() -> Frame {
     if count % EVERY != 0 {
         return Frame::ANYONES;
     }
-    #[expect(clippy::cast_possible_truncation, reason = "a flood has no 2^38 frames")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a flood has no 2^38 frames"
+    )]
     let number = (count / EVERY) as u32;
     let Some(made) = MADE.get_ptr_mut(number) else {
         return Frame::ANYONES;

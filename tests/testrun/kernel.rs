@@ -131,7 +131,7 @@ impl Kernel {
             ..Ban::default()
         };
         let (table, hints) = self.dataplane().bans();
-        table.insert(hints, &key, ban).expect("a ban");
+        table.insert(hints, &[(key, ban)]).expect("a ban");
         self.model.add_ban(key, ban);
     }
 
@@ -153,7 +153,7 @@ impl Kernel {
     pub(crate) fn allow_key(&mut self, key: PrefixKey) {
         let (table, hints) = self.dataplane().allowed();
         table
-            .insert(hints, &key, AllowOrigin::Command as u64)
+            .insert(hints, &[(key, AllowOrigin::Command as u64)])
             .expect("an allow entry");
         self.model.add_allow(key);
     }

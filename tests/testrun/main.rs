@@ -4,7 +4,7 @@
 //! `decide()` on the host alike. [`exactness`] floods one source from two CPUs at once.
 //! [`events`] looks at what comes out of the ring buffer. [`differential`] runs random packets
 //! through both. [`buckets`] and [`rates`] hold the program to what the bucket table and the
-//! rate arithmetic promise, on a clock of their own.
+//! rate arithmetic promise, on a clock of their own. [`prefixes`] fills the allow list.
 
 mod buckets;
 mod differential;
@@ -12,4 +12,5 @@ mod events;
 mod exactness;
 mod fixtures;
 mod kernel;
+mod prefixes;
 mod rates;

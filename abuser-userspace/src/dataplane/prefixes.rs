@@ -95,41 +95,39 @@ impl<V: Pod + Default> PrefixTable<V> {
         }
     }
 
-    /// Writes an entry, new or not. It holds from the next packet on.
+    /// Writes entries, new or not, with one system call for thousands of them: all or, if
+    /// one cannot be written, none. They hold from the next packet on.
     pub fn insert(
-        &mut self,
-        hints: &mut Hints,
-        key: &PrefixKey,
-        value: V,
-    ) -> Result<(), DataplaneError> {
-        let written = self.map.insert(key, value, 0);
-        written.map_err(|error| self.insert_error(error))?;
-        self.note(hints, key);
-        Ok(())
-    }
-
-    fn note(&mut self, hints: &mut Hints, key: &PrefixKey) {
-        if self.known.insert(*key) {
-            hints.insert(self.list, key);
-        }
-    }
-
-    /// [`PrefixTable::insert`] for many entries, with a system call for thousands of them.
-    /// If one fails, those before it are in force.
-    pub fn insert_all(
         &mut self,
         hints: &mut Hints,
         entries: &[(PrefixKey, V)],
     ) -> Result<(), DataplaneError> {
+        let mut before = Vec::new();
+        for (key, _) in entries.iter().filter(|(key, _)| self.known.contains(key)) {
+            before.extend(self.get(key)?.map(|value| (*key, value)));
+        }
         let (keys, values): (Vec<_>, Vec<_>) = entries.iter().copied().unzip();
         let result = batch::insert(self.fd.as_fd(), &keys, &values);
-        let done = result
+        let written = result
             .as_ref()
             .map_or_else(|stopped| stopped.done, |()| keys.len());
-        for key in keys.iter().take(done) {
-            self.note(hints, key);
+        let mut new = Vec::new();
+        for key in keys.into_iter().take(written) {
+            if self.known.insert(key) {
+                hints.insert(self.list, &key);
+                new.push(key);
+            }
         }
-        result.map_err(|stopped| self.error(stopped.errno))
+        let Err(stopped) = result else {
+            return Ok(());
+        };
+        for key in &new {
+            self.remove(hints, key)?;
+        }
+        let (keys, values): (Vec<_>, Vec<_>) = before.into_iter().unzip();
+        batch::insert(self.fd.as_fd(), &keys, &values)
+            .map_err(|stopped| self.error(stopped.errno))?;
+        Err(self.error(stopped.errno))
     }
 
     /// Removes an entry; `false` if there was none.
@@ -155,13 +153,6 @@ impl<V: Pod + Default> PrefixTable<V> {
     fn forget(&mut self, hints: &mut Hints, key: &PrefixKey) {
         if self.known.remove(key) {
             hints.remove(self.list, key);
-        }
-    }
-
-    fn insert_error(&self, error: MapError) -> DataplaneError {
-        match errno(&error) {
-            Some(errno) => self.error(errno),
-            None => DataplaneError::map(self.name, error),
         }
     }
 

@@ -150,7 +150,7 @@ impl Abuser {
             .collect::<Result<Vec<_>>>()?;
         let (table, hints) = self.dataplane()?.bans();
         table
-            .insert_all(hints, &entries)
+            .insert(hints, &entries)
             .with_context(|| format!("ban {} prefixes", prefixes.len()))?;
         Ok(())
     }
@@ -163,7 +163,7 @@ impl Abuser {
             .collect::<Result<Vec<_>>>()?;
         let (table, hints) = self.dataplane()?.allowed();
         table
-            .insert_all(hints, &entries)
+            .insert(hints, &entries)
             .with_context(|| format!("allow {} prefixes", prefixes.len()))?;
         Ok(())
     }

@@ -1,16 +1,11 @@
 //! Who is never dropped.
 
-use abuser_common::{
-    layout::{AllowOrigin, MAX_ALLOWED},
-    prefix::PrefixKey,
-};
-use ipnet::IpNet;
+use abuser_common::{layout::AllowOrigin, prefix::PrefixKey};
 
 use super::{Engine, EngineError, check_reason, key, keys, net};
 use crate::{
     api::types::{AllowInfo, AllowRequest, RemoveRequest},
     daemon::names::ConfiguredAllow,
-    dataplane::DataplaneError,
 };
 
 /// What is known of an allow entry.
@@ -38,13 +33,15 @@ impl Engine {
                 self.allowed.insert(*key, record);
             }
         }
-        for ConfiguredAllow { prefix, name } in configured {
+        let configured = configured.iter().map(|ConfiguredAllow { prefix, name }| {
             let record = AllowRecord {
                 origin: AllowOrigin::Config,
                 note: name.clone(),
             };
-            self.allow_one(*prefix, record)?;
-        }
+            Ok((key(prefix)?, record))
+        });
+        let configured = configured.collect::<Result<Vec<_>, EngineError>>()?;
+        self.allow(configured)?;
         let stale = before.into_iter().map(|(key, _)| key);
         Ok(stale
             .filter(|key| !self.allowed.contains_key(key))
@@ -56,20 +53,23 @@ impl Engine {
         &mut self,
         stale: &[PrefixKey],
     ) -> Result<(), EngineError> {
-        let (table, lengths) = self.dataplane.allowed();
+        let (table, hints) = self.dataplane.allowed();
         for key in stale {
-            table.remove(lengths, key)?;
+            table.remove(hints, key)?;
         }
         Ok(())
     }
 
-    fn allow_one(&mut self, source: IpNet, record: AllowRecord) -> Result<AllowInfo, EngineError> {
-        let key = key(&source)?;
-        let (table, lengths) = self.dataplane.allowed();
-        table.insert(lengths, &key, record.origin as u64)?;
-        let info = allow_info(&key, &record);
-        self.allowed.insert(key, record);
-        Ok(info)
+    /// Map first, then the books.
+    fn allow(&mut self, new: Vec<(PrefixKey, AllowRecord)>) -> Result<(), EngineError> {
+        let entries: Vec<_> = new
+            .iter()
+            .map(|(key, record)| (*key, record.origin as u64))
+            .collect();
+        let (table, hints) = self.dataplane.allowed();
+        table.insert(hints, &entries)?;
+        self.allowed.extend(new);
+        Ok(())
     }
 
     pub(super) fn allow_list(&self) -> Vec<AllowInfo> {
@@ -86,24 +86,17 @@ impl Engine {
         let AllowRequest { sources, reason } = request;
         check_reason(reason.as_deref())?;
         let keys = keys(sources, "allow")?;
-        let new = keys.iter().filter(|key| !self.allowed.contains_key(key));
-        if self.allowed.len() + new.count() > MAX_ALLOWED as usize {
-            return Err(DataplaneError::Full {
-                table: "allow list",
-                capacity: MAX_ALLOWED,
-            }
-            .into());
-        }
-        sources
+        let record = AllowRecord {
+            origin: AllowOrigin::Command,
+            note: reason.clone(),
+        };
+        let new: Vec<_> = keys.into_iter().map(|key| (key, record.clone())).collect();
+        let infos = new
             .iter()
-            .map(|source| {
-                let record = AllowRecord {
-                    origin: AllowOrigin::Command,
-                    note: reason.clone(),
-                };
-                self.allow_one(*source, record)
-            })
-            .collect()
+            .map(|(key, record)| allow_info(key, record))
+            .collect();
+        self.allow(new)?;
+        Ok(infos)
     }
 
     pub(super) fn disallow_by_hand(
@@ -124,8 +117,8 @@ impl Engine {
         }
         let mut removed = Vec::new();
         for key in keys {
-            let (table, lengths) = self.dataplane.allowed();
-            table.remove(lengths, &key)?;
+            let (table, hints) = self.dataplane.allowed();
+            table.remove(hints, &key)?;
             if let Some(record) = self.allowed.remove(&key) {
                 removed.push(allow_info(&key, &record));
             }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use abuser_common::{
-    layout::{Ban, BanCause, MAX_BANS},
+    layout::{Ban, BanCause},
     prefix::PrefixKey,
 };
 use ipnet::IpNet;
@@ -19,7 +19,7 @@ use super::{Engine, EngineError, check_reason, key, keys, net};
 use crate::{
     api::types::{BanDuration, BanInfo, BanRequest, EventKind, EventRecord, RemoveRequest},
     daemon::clock,
-    dataplane::{DataplaneError, kernel_now},
+    dataplane::kernel_now,
     policy::{BanTime, Sentence},
 };
 
@@ -104,7 +104,7 @@ impl Engine {
         key: PrefixKey,
         limit: &str,
         sentence: &Sentence,
-    ) -> Result<BanInfo, EngineError> {
+    ) -> Result<(), EngineError> {
         let mut reason = format!("{} offences against limit {limit}", sentence.offences);
         if sentence.repeats > 0 {
             let _infallible = write!(reason, ", banned {} times before", sentence.repeats);
@@ -115,55 +115,80 @@ impl Engine {
             reason: Some(reason),
             ..BanRecord::default()
         };
-        self.ban(key, sentence.time, BanCause::Limit, record)
+        self.ban(&[key], sentence.time, BanCause::Limit, &record)?;
+        Ok(())
     }
 
-    /// Map first, then the books, then the stream.
+    /// Map first, then the books, then the stream. All are banned or, if one cannot be, none.
     fn ban(
         &mut self,
-        key: PrefixKey,
+        keys: &[PrefixKey],
         time: BanTime,
         cause: BanCause,
-        mut record: BanRecord,
-    ) -> Result<BanInfo, EngineError> {
-        let (table, lengths) = self.dataplane.bans();
-        let before = table
-            .get(&key)?
-            .filter(|before| !Ban::expired(before.expires_ns, kernel_now().0));
-        let ban = Ban {
-            expires_ns: match time {
-                BanTime::Permanent => 0,
-                BanTime::For(duration) => clock::kernel_deadline(duration),
-            },
-            id: before.map_or(self.bans.last_id + 1, |before| before.id),
-            cause: cause as u64,
-            // A ban that is renewed keeps its number and its count.
-            hits: before.map_or_else(Default::default, |before| before.hits),
-            last_hit_ns: before.map_or(0, |before| before.last_hit_ns),
+        record: &BanRecord,
+    ) -> Result<Vec<BanInfo>, EngineError> {
+        let expires_ns = match time {
+            BanTime::Permanent => 0,
+            BanTime::For(duration) => clock::kernel_deadline(duration),
         };
-        table.insert(lengths, &key, ban)?;
-        record.created = Some(SystemTime::now());
-        record.expires_ns = ban.expires_ns;
-        self.bans.last_id = self.bans.last_id.max(ban.id);
-        self.bans.insert(key, record);
-        let info = self.ban_info(&key, &ban);
-        tracing::info!(
-            source = %info.source,
-            expires = info.expires.as_deref().unwrap_or("never"),
-            reason = info.reason.as_deref().unwrap_or_default(),
-            "banned"
-        );
-        self.publish(ban_event(EventKind::Ban, &info, info.reason.clone()));
-        Ok(info)
+        let mut last_id = self.bans.last_id;
+        let mut new = Vec::with_capacity(keys.len());
+        for key in keys {
+            // A ban that is renewed keeps its number and its count.
+            let ban = self.ban_in_force(key)?.unwrap_or_else(|| {
+                last_id += 1;
+                Ban {
+                    id: last_id,
+                    ..Ban::default()
+                }
+            });
+            let ban = Ban {
+                expires_ns,
+                cause: cause as u64,
+                ..ban
+            };
+            new.push((*key, ban));
+        }
+        let (table, hints) = self.dataplane.bans();
+        table.insert(hints, &new)?;
+        self.bans.last_id = last_id;
+        let record = BanRecord {
+            created: Some(SystemTime::now()),
+            expires_ns,
+            ..record.clone()
+        };
+        let banned = new.iter().map(|(key, ban)| {
+            self.bans.insert(*key, record.clone());
+            let info = self.ban_info(key, ban);
+            tracing::info!(
+                source = %info.source,
+                expires = info.expires.as_deref().unwrap_or("never"),
+                reason = info.reason.as_deref().unwrap_or_default(),
+                "banned"
+            );
+            self.publish(ban_event(EventKind::Ban, &info, info.reason.clone()));
+            info
+        });
+        Ok(banned.collect())
+    }
+
+    /// The ban of exactly this prefix, unless it is over.
+    fn ban_in_force(&mut self, key: &PrefixKey) -> Result<Option<Ban>, EngineError> {
+        // The books first: they are at hand, the map is a system call away.
+        if !self.bans.contains(key) {
+            return Ok(None);
+        }
+        let ban = self.dataplane.bans().0.get(key)?;
+        Ok(ban.filter(|ban| !Ban::expired(ban.expires_ns, kernel_now().0)))
     }
 
     fn unban(&mut self, key: &PrefixKey, reason: &str) -> Result<Option<BanInfo>, EngineError> {
-        let (table, lengths) = self.dataplane.bans();
+        let (table, hints) = self.dataplane.bans();
         let Some(ban) = table.get(key)? else {
             self.bans.remove(key);
             return Ok(None);
         };
-        table.remove(lengths, key)?;
+        table.remove(hints, key)?;
         let info = self.ban_info(key, &ban);
         self.bans.remove(key);
         tracing::info!(source = %info.source, hits = info.hits, reason, "unbanned");
@@ -219,19 +244,12 @@ impl Engine {
     /// The bans that cover an address, the longest prefix first.
     pub(super) fn bans_covering(&mut self, address: IpAddr) -> Result<Vec<BanInfo>, EngineError> {
         let host = net(&key(&IpNet::from(address))?);
-        let now = kernel_now().0;
         let mut found = Vec::new();
         for length in (0..=host.prefix_len()).rev() {
             let Some(key) = PrefixKey::new(host.addr(), length) else {
                 continue;
             };
-            // The books first: they are at hand, the map is a system call away.
-            if !self.bans.contains(&key) {
-                continue;
-            }
-            if let Some(ban) = self.dataplane.bans().0.get(&key)?
-                && !Ban::expired(ban.expires_ns, now)
-            {
+            if let Some(ban) = self.ban_in_force(&key)? {
                 found.push(self.ban_info(&key, &ban));
             }
         }
@@ -268,21 +286,27 @@ impl Engine {
                  out many, you among them; use --force if you mean it"
             )));
         }
-        self.room_for_bans(&keys)?;
-        keys.into_iter()
-            .map(|key| {
-                if *duration == BanDuration::Policy
-                    && let Some(kept) = self.longer_ban(&key, time)?
-                {
-                    return Ok(kept);
-                }
-                let record = BanRecord {
-                    reason: reason.clone(),
-                    ..BanRecord::default()
-                };
-                self.ban(key, time, BanCause::Manual, record)
-            })
-            .collect()
+        let mut longer = HashMap::new();
+        if *duration == BanDuration::Policy {
+            for key in &keys {
+                longer.extend(self.longer_ban(key, time)?.map(|kept| (*key, kept)));
+            }
+        }
+        let record = BanRecord {
+            reason: reason.clone(),
+            ..BanRecord::default()
+        };
+        let new: Vec<_> = keys
+            .iter()
+            .filter(|key| !longer.contains_key(*key))
+            .copied()
+            .collect();
+        let mut banned = self.ban(&new, time, BanCause::Manual, &record)?.into_iter();
+        // As they were asked for.
+        let bans = keys
+            .iter()
+            .filter_map(|key| longer.get(key).cloned().or_else(|| banned.next()));
+        Ok(bans.collect())
     }
 
     /// The ban of `key` if it lasts longer than `time`: who asks for no time in particular
@@ -292,7 +316,7 @@ impl Engine {
         key: &PrefixKey,
         time: BanTime,
     ) -> Result<Option<BanInfo>, EngineError> {
-        let Some(ban) = self.dataplane.bans().0.get(key)? else {
+        let Some(ban) = self.ban_in_force(key)? else {
             return Ok(None);
         };
         let longer = match time {
@@ -302,19 +326,6 @@ impl Engine {
             }
         };
         Ok(longer.then(|| self.ban_info(key, &ban)))
-    }
-
-    /// Refuses a request that would fill the table half way through.
-    fn room_for_bans(&self, keys: &[PrefixKey]) -> Result<(), EngineError> {
-        let new = keys.iter().filter(|key| !self.bans.contains(key)).count();
-        if self.bans.records.len() + new > MAX_BANS as usize {
-            return Err(DataplaneError::Full {
-                table: "ban table",
-                capacity: MAX_BANS,
-            }
-            .into());
-        }
-        Ok(())
     }
 
     pub(super) fn unban_by_hand(

@@ -17,7 +17,7 @@ mod links;
 mod report;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     io,
     net::IpAddr,
     sync::Arc,
@@ -365,7 +365,12 @@ fn keys(sources: &[IpNet], action: &str) -> Result<Vec<PrefixKey>, EngineError> 
             "name at least one address or prefix to {action}"
         )));
     }
-    sources.iter().map(key).collect()
+    let mut seen = HashSet::new();
+    sources
+        .iter()
+        .map(key)
+        .filter(|key| key.as_ref().map_or(true, |key| seen.insert(*key)))
+        .collect()
 }
 
 /// The prefix of a key that this program made.

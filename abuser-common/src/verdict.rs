@@ -30,7 +30,7 @@ use crate::{
     gcra::KernelTime,
     layout::{Ban, Limit, LimitOutcome, Outcome, ProtocolLimits, Scales, Settings},
     packet::{self, Bytes, Transport, Unreadable},
-    prefix::{Family, LengthMask, Lengths, List, PrefixKey, Source},
+    prefix::{LengthMask, Lengths, List, PrefixKey, Source},
 };
 
 pub mod limits;
@@ -270,11 +270,9 @@ fn decide_ip<B: Bytes + ?Sized, T: Tables, K: Kernel>(
     kernel: &K,
 ) -> Outcome {
     let source = &at.packet.source;
-    if !is_empty(tables, List::Bans, source.family) {
-        let met = prefixes::find_ban(tables, kernel, source);
-        if met.banned() {
-            return refuse_banned(at, tables, kernel, met);
-        }
+    let met = prefixes::find_ban(tables, kernel, source);
+    if met.banned() {
+        return refuse_banned(at, tables, kernel, met);
     }
     let transport = kernel.transport(at);
     if transport.is_malformed() {
@@ -312,18 +310,13 @@ fn refuse_banned<B: Bytes + ?Sized, T: Tables, K: Kernel>(
 /// What happens to a packet that is about to be dropped.
 #[inline(always)]
 fn verdict<T: Tables>(tables: &T, source: &Source, observe: bool) -> Verdict {
-    if !is_empty(tables, List::Allowed, source.family) && tables.is_allowed(source) {
+    if !prefixes::is_empty(tables, List::Allowed, source.family) && tables.is_allowed(source) {
         Verdict::Allow
     } else if observe {
         Verdict::Observe
     } else {
         Verdict::Drop
     }
-}
-
-#[inline(always)]
-fn is_empty<T: Tables>(tables: &T, list: List, family: Family) -> bool {
-    tables.lengths(list).of(family) == 0
 }
 
 #[inline(always)]

@@ -40,24 +40,29 @@ impl BanMet {
 /// The lengths of `list` that a source can be covered by.
 #[inline(always)]
 fn lengths<T: Tables>(tables: &T, list: List, source: &Source) -> LengthMask {
-    let [low, middle, high] = tables.hints(list, source);
     let short = tables.lengths(list).of(source.family) & !Lengths::LONGER;
+    let [low, middle, high] = tables.hints(list, source);
     match source.family {
         Family::V4 => [low | short, 0, 0],
         Family::V6 => [low | short, middle, high & 1],
     }
 }
 
-/// Those of them that are left if there is nothing in the source's neighbourhood.
+/// Those of `lengths` that are left if there is nothing in the source's neighbourhood.
 #[inline(always)]
-fn possible_lengths<T: Tables>(tables: &T, list: List, source: &Source) -> LengthMask {
-    let lengths = lengths(tables, list, source);
+fn narrow<T: Tables>(tables: &T, list: List, source: &Source, lengths: LengthMask) -> LengthMask {
     let near = prefix::near_lengths(source.family);
     if is_none(and(lengths, near)) || tables.filter(prefix::neighbourhood_bit(list, source)) {
         return lengths;
     }
     let [low, middle, high] = near;
     and(lengths, [!low, !middle, !high])
+}
+
+/// Whether a list has no entry of a family.
+#[inline(always)]
+pub(super) fn is_empty<T: Tables>(tables: &T, list: List, family: Family) -> bool {
+    tables.lengths(list).of(family) == 0
 }
 
 #[inline(always)]
@@ -77,19 +82,26 @@ const fn is_none([low, middle, high]: LengthMask) -> bool {
 /// the function called that looks for all lengths.
 #[inline(always)]
 pub(super) fn find_ban<T: Tables, K: Kernel>(tables: &T, kernel: &K, source: &Source) -> BanMet {
-    let lengths = possible_lengths(tables, List::Bans, source);
+    if is_empty(tables, List::Bans, source.family) {
+        return BanMet::default();
+    }
+    let lengths = lengths(tables, List::Bans, source);
     if is_none(lengths) {
         return BanMet::default();
     }
     let now = kernel.tick();
     let (lengths, host) = split_host(lengths, source.family);
     if host {
-        let met = meet_ban_of(tables, source, source.family.bits(), now);
+        // Each family by itself: of a length that the compiler knows little is left to do.
+        let met = match source.family {
+            Family::V4 => meet_ban_of(tables, source, Family::V4.bits(), now),
+            Family::V6 => meet_ban_of(tables, source, Family::V6.bits(), now),
+        };
         if met.banned() {
             return met;
         }
     }
-    if is_none(lengths) {
+    if is_none(narrow(tables, List::Bans, source, lengths)) {
         return BanMet::default();
     }
     tables.meet_ban(source, now)

@@ -170,6 +170,35 @@ fn forged_datagrams_and_segments_over_ipv6_ban_nobody() {
 }
 
 #[test]
+fn a_connected_client_is_not_banned_for_what_others_send_in_its_name() {
+    testkit::require_root!();
+    let wire = wire();
+    let _server = echo(&wire, OTHER_V4);
+    let daemon = Daemon::start(&wire.server, &limited(PACKETS, BAN));
+    let events = listen(&daemon);
+    let mut talks = [(); 3].map(|()| Talk::open(&wire, OTHER_V4));
+    for talk in &mut talks {
+        talk.works();
+    }
+    let forger = Forger::start(&wire, OTHER_V4, segments);
+    for _ in 0..2 {
+        let drop = next_drop(&events);
+        assert_eq!(drop["verified"], false, "{drop:#}");
+    }
+    drop(forger);
+    // Now its own packets are over the limit, and they are verified.
+    let mut own = 0;
+    for talk in &mut talks {
+        // One event a second.
+        thread::sleep(Duration::from_millis(1100));
+        talk.say(b"is anybody there?");
+        own += u32::from(next_drop(&events)["verified"] == true);
+    }
+    assert!(own >= 2, "{own} events of three were the client's own");
+    assert_eq!(banned(&daemon), [""; 0]);
+}
+
+#[test]
 fn whoever_asks_for_it_has_forged_sources_banned() {
     testkit::require_root!();
     let believing = format!("{BAN}require_verified = false\n");

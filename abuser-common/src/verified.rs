@@ -152,7 +152,7 @@ impl Note {
 
 /// Whether a word tells of a source that was found not long ago.
 #[inline(always)]
-const fn is_valid(word: u64, now: KernelTime) -> bool {
+pub const fn is_valid(word: u64, now: KernelTime) -> bool {
     word >> NEXT_BITS & FOUND != 0 && age(word, now) < VALID
 }
 

@@ -37,6 +37,7 @@ fn status_has_every_documented_key() {
             "events",
             "buckets",
             "lookups",
+            "verified",
             "capacity",
             "limits",
             "bans",
@@ -57,6 +58,7 @@ fn status_has_every_documented_key() {
     assert_keys(&status["events"], &["sent", "suppressed", "lost"]);
     assert_keys(&status["buckets"], &["capacity", "active", "evictions"]);
     assert_keys(&status["lookups"], &["total", "connected"]);
+    assert_keys(&status["verified"], &["capacity", "sources"]);
     assert_keys(&status["capacity"], &["limits", "bans", "allow"]);
     assert_eq!(status["capacity"]["bans"], 1 << 20);
     let interfaces = status["interfaces"].as_array().expect("a list");

@@ -136,7 +136,9 @@ fn assert_not_banned(wire: &Wire, limit: &str, victim: IpAddr, frame: fn(Packet,
     assert_eq!(banned(&daemon), [""; 0]);
     let limits = daemon.json(&["limits"]);
     assert!(number(&limits, "/0/dropped") > 100, "{limits:#}");
-    assert_eq!(number(&daemon.json(&["status"]), "/lookups/connected"), 0);
+    let status = daemon.json(&["status"]);
+    assert_eq!(number(&status, "/lookups/connected"), 0);
+    assert_eq!(number(&status, "/verified/sources"), 0);
 }
 
 #[test]
@@ -240,6 +242,12 @@ fn assert_banned(
     }
     assert!(server.bytes() > 0, "the client never spoke");
     assert_eq!(banned(&daemon), [prefix]);
+    // Under a limit of packets the connection itself is looked up.
+    let noted = u64::from(limit == CONNECTIONS);
+    assert_eq!(
+        number(&daemon.json(&["status"]), "/verified/sources"),
+        noted
+    );
     let ban = &daemon.json(&["ban", "list"])[0];
     assert_eq!(ban["limit"], "tight", "{ban:#}");
 }

@@ -33,6 +33,8 @@ pub struct Status {
     pub buckets: BucketCounts,
     /// Socket look-ups that tell which sources are no forgeries.
     pub lookups: LookupCounts,
+    /// The sources that they told are none.
+    pub verified: VerifiedCounts,
     /// What there is room for.
     pub capacity: Capacity,
     /// Limits in force.
@@ -113,6 +115,16 @@ pub struct LookupCounts {
     pub total: u64,
     /// Those that found an established connection.
     pub connected: u64,
+}
+
+/// The table of verified sources.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct VerifiedCounts {
+    /// Sources that there is room for.
+    pub capacity: usize,
+    /// Sources that were found to have a connection within two minutes. They are noted only
+    /// if a limit counts connections.
+    pub sources: usize,
 }
 
 /// How many of each there is room for.

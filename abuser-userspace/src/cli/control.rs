@@ -52,6 +52,11 @@ pub(super) async fn status(socket: &Path, args: &JsonArgs) -> Result<(), CliErro
         grouped(status.buckets.evictions)
     ))?;
     output::line(&format!(
+        "sources with a connection: {} of {}",
+        grouped(status.verified.sources as u64),
+        grouped(status.verified.capacity as u64)
+    ))?;
+    output::line(&format!(
         "events: {} sent, {} suppressed, {} lost",
         grouped(status.events.sent),
         grouped(status.events.suppressed),

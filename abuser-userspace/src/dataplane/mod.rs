@@ -20,6 +20,7 @@
 //! | [`prefixes`] | the ban and allow tables |
 //! | [`program`] | loading; who may, and which kernels can |
 //! | [`protected`] | what is attached, and what is waited for |
+//! | [`verified`] | the table of verified sources |
 
 pub mod attach;
 mod batch;
@@ -36,6 +37,7 @@ pub mod pins;
 pub mod prefixes;
 pub mod program;
 pub mod protected;
+pub mod verified;
 
 use std::{
     collections::BTreeMap,
@@ -64,6 +66,7 @@ use self::{
     pins::PinDir,
     prefixes::PrefixTable,
     protected::Protected,
+    verified::VerifiedSources,
 };
 use crate::config::{LimitConfig, Mode};
 
@@ -85,6 +88,7 @@ struct Tables {
     allowed: PrefixTable<u64>,
     limits: LimitTables,
     buckets: Arc<Buckets>,
+    verified: Arc<VerifiedSources>,
     counters: Counters,
 }
 
@@ -134,13 +138,13 @@ impl Dataplane {
             let mut program = program::load(object, &pins, log_level)?;
             host::prepare(&mut program)?;
             let hints = Hints::open(&mut program)?;
-            let buckets = Arc::new(Buckets::open(&mut program)?);
             let mut tables = Tables {
                 hints,
                 bans: PrefixTable::open(&mut program, maps::BANS, List::Bans)?,
                 allowed: PrefixTable::open(&mut program, maps::ALLOWED, List::Allowed)?,
                 limits: LimitTables::open(&mut program)?,
-                buckets,
+                buckets: Arc::new(Buckets::open(&mut program)?),
+                verified: Arc::new(VerifiedSources::open(&mut program)?),
                 counters: Counters::open(&mut program)?,
             };
             tables.rebuild_hints();
@@ -276,6 +280,11 @@ impl Dataplane {
     /// The bucket table.
     pub fn buckets(&self) -> &Arc<Buckets> {
         &self.tables.buckets
+    }
+
+    /// The table of verified sources.
+    pub fn verified(&self) -> &Arc<VerifiedSources> {
+        &self.tables.verified
     }
 }
 

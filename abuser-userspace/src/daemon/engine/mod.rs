@@ -242,8 +242,18 @@ impl Engine {
 
     fn handle_command(&mut self, command: Command) -> Option<Stop> {
         match command {
-            Command::Status(reply) => answer(reply, self.status()),
-            Command::Limits(reply) => answer(reply, self.limits()),
+            Command::Status(reply) => {
+                let (status, occupancy) = (self.status(), self.occupancy());
+                complete(reply, status, move |status| {
+                    occupancy.complete_status(status);
+                });
+            }
+            Command::Limits(reply) => {
+                let (limits, occupancy) = (self.limits(), self.occupancy());
+                complete(reply, limits, move |limits| {
+                    occupancy.complete_limits(limits);
+                });
+            }
             Command::Bans(reply) => answer(reply, self.ban_list()),
             Command::Covering(address, reply) => answer(reply, self.bans_covering(address)),
             Command::Ban(request, reply) => answer(reply, self.ban_by_hand(&request)),
@@ -348,6 +358,21 @@ fn check_reason(reason: Option<&str>) -> Result<(), EngineError> {
 fn answer<T>(reply: Reply<T>, result: Result<T, EngineError>) {
     // Whoever asked may have gone.
     let _gone = reply.send(result);
+}
+
+/// Answers when `rest` has completed the result, for which bans do not wait.
+fn complete<T: Send + 'static>(
+    reply: Reply<T>,
+    result: Result<T, EngineError>,
+    rest: impl FnOnce(&mut T) + Send + 'static,
+) {
+    tokio::task::spawn_blocking(move || {
+        let result = result.map(|mut result| {
+            rest(&mut result);
+            result
+        });
+        answer(reply, result);
+    });
 }
 
 /// The key of a prefix as people write it, so that the API normalises as the command line

@@ -1,24 +1,73 @@
 //! Status and limits, as the API tells them.
 
-use abuser_common::layout::{Count, LimitCounters, MAX_ALLOWED, MAX_BANS, MAX_LIMITS};
+use std::sync::Arc;
+
+use abuser_common::layout::{Count, LimitCounters, MAX_ALLOWED, MAX_BANS, MAX_LIMITS, Scales};
 
 use super::{Engine, EngineError};
 use crate::{
     api::types::{
         BucketCounts, Capacity, EventCounts, InterfaceState, InterfaceStatus, LimitStatus,
-        LookupCounts, Status, TrafficCount,
+        LookupCounts, Status, TrafficCount, VerifiedCounts,
     },
     config::LimitConfig,
     daemon::clock,
-    dataplane::{attach::mode_name, buckets, kernel_now, protected::Protection},
+    dataplane::{
+        attach::mode_name,
+        buckets::{self, Buckets},
+        kernel_now,
+        protected::Protection,
+        verified::{self, VerifiedSources},
+    },
 };
 
+/// The tables whose entries nobody counts as they come and go: to know how many there are
+/// takes milliseconds, and is done where no ban waits for it.
+pub(super) struct Occupancy {
+    buckets: Arc<Buckets>,
+    scales: Scales,
+    /// The slots of the limits in force, in their order.
+    slots: Vec<u8>,
+    verified: Arc<VerifiedSources>,
+}
+
+impl Occupancy {
+    /// Buckets that are not full, by the slot of their limit.
+    fn active_buckets(&self) -> [usize; MAX_LIMITS as usize] {
+        self.buckets.active(&self.scales, kernel_now())
+    }
+
+    /// Completes what [`Engine::status`] began.
+    pub(super) fn complete_status(&self, status: &mut Status) {
+        status.buckets.active = self.active_buckets().iter().sum();
+        status.verified.sources = self.verified.count(kernel_now());
+    }
+
+    /// Completes what [`Engine::limits`] began.
+    pub(super) fn complete_limits(&self, limits: &mut [LimitStatus]) {
+        let active = self.active_buckets();
+        for (limit, slot) in limits.iter_mut().zip(&self.slots) {
+            limit.sources = active.get(usize::from(*slot)).copied().unwrap_or_default();
+        }
+    }
+}
+
 impl Engine {
+    pub(super) fn occupancy(&self) -> Occupancy {
+        let limits = self.dataplane.limits();
+        Occupancy {
+            buckets: Arc::clone(self.dataplane.buckets()),
+            scales: limits.scales(),
+            slots: limits.loaded().iter().map(|limit| limit.slot).collect(),
+            verified: Arc::clone(self.dataplane.verified()),
+        }
+    }
+
+    /// The status, but for the tables' [`Occupancy`].
     pub(super) fn status(&self) -> Result<Status, EngineError> {
         let events = self.dataplane.counters().events()?;
         let outcomes = self.dataplane.counters().outcomes()?;
         let sources = self.dataplane.counters().sources()?;
-        let active = self.active_buckets();
         let (started, since) = self.started;
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -49,12 +98,16 @@ impl Engine {
             },
             buckets: BucketCounts {
                 capacity: buckets::CAPACITY,
-                active: active.iter().sum(),
+                active: 0,
                 evictions: sources.evictions,
             },
             lookups: LookupCounts {
                 total: sources.lookups,
                 connected: sources.connected,
+            },
+            verified: VerifiedCounts {
+                capacity: verified::CAPACITY,
+                sources: 0,
             },
             capacity: Capacity {
                 limits: MAX_LIMITS,
@@ -67,24 +120,15 @@ impl Engine {
         })
     }
 
+    /// The limits, but for the bucket table's [`Occupancy`].
     pub(super) fn limits(&self) -> Result<Vec<LimitStatus>, EngineError> {
         let limits = self.dataplane.limits();
-        let active = self.active_buckets();
         Ok(limits
             .loaded()
             .iter()
             .zip(limits.counted()?)
-            .map(|(limit, counted)| {
-                let sources = active.get(usize::from(limit.slot)).copied();
-                limit_status(&limit.config, &counted, sources.unwrap_or_default())
-            })
+            .map(|(limit, counted)| limit_status(&limit.config, &counted))
             .collect())
-    }
-
-    /// Buckets that are not full, by the slot of their limit.
-    fn active_buckets(&self) -> [usize; MAX_LIMITS as usize] {
-        let scales = self.dataplane.limits().scales();
-        self.dataplane.buckets().active(&scales, kernel_now())
     }
 }
 
@@ -120,7 +164,7 @@ fn interface_status(state: Protection<'_>) -> InterfaceStatus {
     }
 }
 
-fn limit_status(config: &LimitConfig, counted: &LimitCounters, sources: usize) -> LimitStatus {
+fn limit_status(config: &LimitConfig, counted: &LimitCounters) -> LimitStatus {
     LimitStatus {
         name: config.name.clone(),
         protocol: config.protocol.to_string(),
@@ -151,6 +195,6 @@ fn limit_status(config: &LimitConfig, counted: &LimitCounters, sources: usize) -
         observed: counted.observed,
         allowed: counted.allowed,
         contended: counted.contended,
-        sources,
+        sources: 0,
     }
 }

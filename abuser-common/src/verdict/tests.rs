@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    bucket::Place,
     gate::INTERVAL_NS,
     gcra::Rate,
     layout::{Count, LimitCounters},
@@ -225,6 +226,40 @@ fn a_segment_that_ends_a_handshake_keeps_no_other_from_being_looked_up() {
     assert!(host.model.events.borrow()[0].verified());
     let stats = host.model.source_stats.get();
     assert_eq!((stats.lookups, stats.connected), (2, 1));
+}
+
+#[test]
+fn an_answer_to_a_connection_of_this_host_s_own_is_neither_charged_nor_looked_up() {
+    let connections = Limit {
+        count: Count::Connections as u8,
+        ..limit(0, 1, 0, 0)
+    };
+    let host = host_with(&[connections]);
+    let server = [203, 0, 113, 7];
+    connect(&host, server);
+    let outcomes = host.decide_many(&tcp(server, TCP_SYN | TCP_ACK), 3);
+    assert_eq!(outcomes, [Outcome::Passed; 3]);
+    assert_eq!(host.counters(0), LimitCounters::default());
+    assert_eq!(host.model.source_stats.get().lookups, 0);
+}
+
+#[test]
+fn a_source_whose_bucket_two_cpus_opened_at_once_is_over_and_counted_as_contended() {
+    let host = host(&[(1, 5, 0)]);
+    let source = [203, 0, 113, 7];
+    assert_eq!(host.decide(&udp(source)), Outcome::Passed);
+    let place = Place::new(&host.model.key, 0, &Source::v4(source));
+    let set = host.model.buckets(place.set()).unwrap();
+    let (own, other) = (set.word(0).load(), set.word(1));
+    assert!(own != 0 && other.compare_exchange(0, own));
+    assert_eq!(host.decide(&udp(source)), Outcome::DroppedLimit);
+    let LimitCounters {
+        passed,
+        dropped,
+        contended,
+        ..
+    } = host.counters(0);
+    assert_eq!((passed, dropped, contended), (1, 1, 1));
 }
 
 #[test]

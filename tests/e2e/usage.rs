@@ -95,6 +95,7 @@ fn what_makes_no_sense_together_is_refused() {
     ] {
         abuser(arguments).complains(2, &[]);
     }
+    abuser(&["ban", "remove"]).complains(2, &["<ADDR|PREFIX|--all>"]);
 }
 
 #[test]

@@ -148,12 +148,13 @@ pub(super) struct BanAddArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["sources", "all"]))]
 pub(super) struct BanRemoveArgs {
     /// What was banned, as `ban list` shows it
-    #[arg(required_unless_present = "all", value_name = "ADDR|PREFIX", value_parser = prefix)]
+    #[arg(value_name = "ADDR|PREFIX", value_parser = prefix)]
     pub(super) sources: Vec<IpNet>,
     /// All bans
-    #[arg(long, conflicts_with = "sources")]
+    #[arg(long)]
     pub(super) all: bool,
     /// Print JSON
     #[arg(long)]

@@ -209,6 +209,8 @@ mod tests {
             assert!(note(1).is_verified(set, after(119)));
             assert!(!note(1).is_verified(set, after(121)));
             assert!(!note(2).is_verified(set, NOW), "another source is not");
+            note(2).write(set, after(1), true);
+            assert!(note(2).is_verified(set, NOW), "by a clock that is behind");
         });
     }
 

@@ -251,22 +251,58 @@ const _: () = assert!(size_of::<Limit>() == 40);
 
 /// Why a source is banned.
 #[repr(u64)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BanCause {
     /// Someone said so.
     Manual = 0,
     /// It went over a limit too often.
     Limit = 1,
+    /// A list that someone imported names it.
+    Import = 2,
+    /// A block list that the configuration names has it.
+    Blocklist = 3,
+    /// Too many hosts in it are banned.
+    Rollup = 4,
+}
+
+impl BanCause {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Manual,
+        Self::Limit,
+        Self::Import,
+        Self::Blocklist,
+        Self::Rollup,
+    ];
+
+    /// The name used in JSON, in tables and in the store.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Manual => "manual",
+            Self::Limit => "limit",
+            Self::Import => "import",
+            Self::Blocklist => "blocklist",
+            Self::Rollup => "rollup",
+        }
+    }
+
+    /// The cause with this number, as in [`Ban::cause`].
+    pub fn from_number(number: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|cause| *cause as u64 == number)
+    }
 }
 
 /// Who put an entry on the allow list.
 #[repr(u64)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum AllowOrigin {
     /// The configuration: it goes when the configuration does not have it any more.
     Config = 0,
     /// Someone said so.
     Command = 1,
+    /// It is an address of this host, its gateway, its resolver, or the other end of the SSH
+    /// session that the daemon was started from.
+    Automatic = 2,
 }
 
 impl AllowOrigin {
@@ -275,6 +311,7 @@ impl AllowOrigin {
         match self {
             Self::Config => "config",
             Self::Command => "command",
+            Self::Automatic => "automatic",
         }
     }
 }

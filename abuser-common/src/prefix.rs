@@ -135,7 +135,7 @@ const fn all_ones_if(bit: u8) -> u64 {
 
 /// A prefix as a map key, aligned so that it is written a word at a time.
 #[repr(C, align(8))]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PrefixKey {
     /// 4 or 6.
     pub family: u32,
@@ -146,6 +146,19 @@ pub struct PrefixKey {
 }
 
 const _: () = assert!(size_of::<PrefixKey>() == 24);
+
+/// As people sort prefixes: by family, then by address, a network before its hosts.
+impl Ord for PrefixKey {
+    fn cmp(&self, other: &Self) -> core::cmp::Ordering {
+        (self.family, self.address, self.length).cmp(&(other.family, other.address, other.length))
+    }
+}
+
+impl PartialOrd for PrefixKey {
+    fn partial_cmp(&self, other: &Self) -> Option<core::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl PrefixKey {
     /// The prefix of `address` that is `length` bits long; `None` if that is too long.

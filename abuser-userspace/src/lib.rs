@@ -7,6 +7,7 @@
 //! | [`daemon`] | `abuser run`: the engine that owns bans |
 //! | [`dataplane`] | the kernel half: program, maps, interfaces |
 //! | [`policy`] | when to ban and for how long |
+//! | [`store`] | what outlives the daemon |
 //! | [`api`] | how the command line talks to the daemon |
 
 pub mod api;
@@ -15,3 +16,4 @@ pub mod config;
 pub mod daemon;
 pub mod dataplane;
 pub mod policy;
+pub mod store;

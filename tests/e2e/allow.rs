@@ -19,15 +19,28 @@ fn entries_tell_where_they_come_from() {
         "--reason",
         "ours",
     ]);
-    let ours = |source: &str| json!({"source": source, "origin": "command", "note": "ours"});
+    let created = added[0]["created"].clone();
+    assert!(created.is_string(), "{added}");
+    let ours = |source: &str| {
+        json!({
+            "source": source,
+            "origin": "command",
+            "note": "ours",
+            "by": "root",
+            "created": created,
+        })
+    };
     assert_eq!(added, json!([ours("192.0.2.1/32"), ours("2001:db8::/48")]));
+    let configured = json!({
+        "source": "10.0.0.0/8",
+        "origin": "config",
+        "note": null,
+        "by": null,
+        "created": null,
+    });
     assert_eq!(
         daemon.json(&["allow", "list"]),
-        json!([
-            {"source": "10.0.0.0/8", "origin": "config", "note": null},
-            ours("192.0.2.1/32"),
-            ours("2001:db8::/48"),
-        ])
+        json!([configured, ours("192.0.2.1/32"), ours("2001:db8::/48"),])
     );
     assert_eq!(daemon.json(&["status"])["allow"], 3);
     let said = daemon.abuser(&["allow", "list"]).success();
@@ -52,12 +65,24 @@ fn entries_are_removed_by_name_all_or_none() {
     assert_eq!(daemon.json(&["status"])["allow"], 2);
     let said = daemon.abuser(&["allow", "remove", "192.0.2.1"]).success();
     assert_eq!(said.stdout, "no longer allowed: 192.0.2.1/32\n");
-    let removed = daemon.json(&["allow", "remove", "10.0.0.0/8"]);
-    assert_eq!(
-        removed,
-        json!([{"source": "10.0.0.0/8", "origin": "config", "note": null}])
+    // What the configuration says is the configuration's to take back.
+    let before = daemon.json(&["allow", "list"]);
+    daemon.abuser(&["allow", "remove", "10.0.0.0/8"]).complains(
+        1,
+        &["10.0.0.0/8 is allowed by the configuration", "[allow]"],
     );
-    assert_eq!(daemon.json(&["allow", "list"]), json!([]));
+    assert_eq!(daemon.json(&["allow", "list"]), before);
+    // A command may say the same, and take that back.
+    daemon.abuser(&["allow", "add", "10.0.0.0/8"]).success();
+    let origins = |list: &serde_json::Value| -> Vec<String> {
+        let list = list.as_array().expect("a list").iter();
+        list.map(|entry| entry["origin"].to_string()).collect()
+    };
+    let both = daemon.json(&["allow", "list"]);
+    assert_eq!(origins(&both), ["\"config\"", "\"command\""]);
+    let removed = daemon.json(&["allow", "remove", "10.0.0.0/8"]);
+    assert_eq!(origins(&removed), ["\"command\""]);
+    assert_eq!(daemon.json(&["allow", "list"]), before);
 }
 
 #[test]

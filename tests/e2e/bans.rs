@@ -5,7 +5,7 @@ use testkit::{CommandOutput, Daemon, require_root};
 
 use crate::support::{Complains as _, assert_keys, daemon_on_lo};
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 13] = [
     "id",
     "source",
     "created",
@@ -13,8 +13,10 @@ const KEYS: [&str; 11] = [
     "remaining_seconds",
     "cause",
     "limit",
+    "policy",
     "offences",
     "reason",
+    "by",
     "hits",
     "last_hit",
 ];
@@ -51,9 +53,10 @@ fn a_ban_is_told_as_it_was_asked_for() {
     assert_eq!(added["source"], "203.0.113.7/32");
     assert_eq!(added["cause"], "manual");
     assert_eq!(added["reason"], "scans \"ports\"");
+    assert_eq!(added["by"], "root");
     assert_eq!(added["hits"], 0);
     assert!(added["id"].is_u64() && added["created"].is_string() && added["expires"].is_string());
-    for absent in ["limit", "offences", "last_hit"] {
+    for absent in ["limit", "policy", "offences", "last_hit"] {
         assert_eq!(added[absent], Value::Null, "{absent}");
     }
     let remaining = added["remaining_seconds"].as_u64().expect("seconds");

@@ -128,7 +128,7 @@ fn every_kind_of_event_has_every_documented_key() {
     let unbanned = next(&reader, "unban");
     assert_eq!(
         (&unbanned["reason"], &unbanned["drops"]),
-        (&"by hand".into(), &3.into())
+        (&"removed by root".into(), &3.into())
     );
 }
 

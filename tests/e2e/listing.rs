@@ -38,6 +38,8 @@ fn status_has_every_documented_key() {
             "buckets",
             "lookups",
             "verified",
+            "store",
+            "reconciler",
             "capacity",
             "limits",
             "bans",
@@ -59,6 +61,12 @@ fn status_has_every_documented_key() {
     assert_keys(&status["buckets"], &["capacity", "active", "evictions"]);
     assert_keys(&status["lookups"], &["total", "connected"]);
     assert_keys(&status["verified"], &["capacity", "sources"]);
+    assert_keys(&status["store"], &["path", "error", "failed"]);
+    assert_eq!(status["store"]["error"], serde_json::Value::Null);
+    assert_keys(
+        &status["reconciler"],
+        &["passes", "kernel_repairs", "store_repairs"],
+    );
     assert_keys(&status["capacity"], &["limits", "bans", "allow"]);
     assert_eq!(status["capacity"]["bans"], 1 << 20);
     let interfaces = status["interfaces"].as_array().expect("a list");

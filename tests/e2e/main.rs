@@ -11,6 +11,9 @@
 //! | `listing` | `status`, `limits` and tables, for people and for programs |
 //! | `events` | the stream |
 //! | `detach` | taking the program off |
+//! | `store` | what outlives the daemon |
+//! | `faults` | the daemon is killed at any moment |
+//! | `reconcile` | maps and rows that somebody else changed |
 //! | `api` | hostile requests, straight to the socket |
 
 mod allow;
@@ -19,8 +22,11 @@ mod bans;
 mod check;
 mod detach;
 mod events;
+mod faults;
 mod listing;
 mod no_daemon;
+mod reconcile;
 mod start;
+mod store;
 mod support;
 mod usage;

@@ -212,9 +212,11 @@ impl Site {
         let path = self.path("abuser.toml");
         let text = format!(
             "{first}\n[api]\nsocket = \"{}\"\n[xdp]\npin_dir = \"{}\"\n\
+             [store]\npath = \"{}\"\n\
              [[limit]]\nname = \"flood\"\nrate = \"1000/s\"\n",
             socket.display(),
-            pin_dir.display()
+            pin_dir.display(),
+            self.path("abuser.db").display()
         );
         fs::write(&path, text).expect("writing a configuration");
         path

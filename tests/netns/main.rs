@@ -15,6 +15,8 @@ mod limits;
 mod mtu;
 mod observe;
 mod offenders;
+mod policies;
+mod restart;
 mod several;
 mod support;
 mod vanish;

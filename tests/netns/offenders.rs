@@ -132,7 +132,7 @@ require_verified = false
     assert!(reason.contains("banned 1 times before"), "{reason}");
 
     daemon.abuser(&["ban", "remove", SOURCE]).success();
-    assert_eq!(next("unban")["reason"], "by hand");
+    assert_eq!(next("unban")["reason"], "removed by root");
     let reason = next("ban")["reason"].to_string();
     assert!(!reason.contains("before"), "{reason}");
 }

@@ -45,7 +45,8 @@ pub struct Daemon {
 impl Daemon {
     /// Starts the daemon with this configuration and waits until it answers.
     ///
-    /// `[api] socket` and `[xdp] pin_dir` are added with unique values unless given.
+    /// `[api] socket`, `[xdp] pin_dir` and `[store] path` are added with unique values unless
+    /// given.
     ///
     /// # Panics
     /// If the binary is not built, or with the daemon's own words if it does not start.
@@ -84,6 +85,8 @@ impl Daemon {
 
         let (config, socket) = with_default(config, "api", "socket", &socket.to_string_lossy());
         let (config, pin_dir) = with_default(&config, "xdp", "pin_dir", &pin_dir.to_string_lossy());
+        let store = folder.path().join("abuser.db");
+        let (config, _) = with_default(&config, "store", "path", &store.to_string_lossy());
         fs::write(folder.path().join("abuser.toml"), config)?;
 
         let mut daemon = Self {
@@ -261,6 +264,11 @@ impl Daemon {
     /// The configuration file; a test may change it and restart or reload.
     pub fn config_path(&self) -> PathBuf {
         self.folder.path().join("abuser.toml")
+    }
+
+    /// Where the daemon keeps what outlives it, unless the configuration says otherwise.
+    pub fn store_path(&self) -> PathBuf {
+        self.folder.path().join("abuser.db")
     }
 
     fn output(&self, name: &str) -> String {

@@ -6,15 +6,18 @@ use axum::{
     Json, Router,
     body::Body,
     extract::{
-        DefaultBodyLimit, FromRequest, Path, Query, Request, State,
+        ConnectInfo, DefaultBodyLimit, FromRequest, Path, Query, Request, State,
+        connect_info::Connected,
         rejection::{JsonRejection, PathRejection, QueryRejection},
     },
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
+    serve::IncomingStream,
 };
 use bytes::Bytes;
 use futures_util::stream;
+use nix::unistd::{Uid, User};
 use serde::de::DeserializeOwned;
 use tokio::{
     net::UnixListener,
@@ -27,7 +30,7 @@ use super::types::{
 };
 use crate::daemon::{
     clock,
-    engine::{Command, EngineError, Reply},
+    engine::{Asker, Command, EngineError, Reply},
 };
 
 /// The largest request body, in bytes: some hundred thousand addresses.
@@ -57,13 +60,17 @@ pub async fn serve(listener: UnixListener, api: Api, stopped: oneshot::Receiver<
             "/v1/bans",
             get(|State(api): State<Api>| api.ask(Command::Bans))
                 .post(
-                    |State(api): State<Api>, JsonBody(request): JsonBody<BanRequest>| {
-                        api.ask(|reply| Command::Ban(request, reply))
+                    |State(api): State<Api>,
+                     ConnectInfo(peer): ConnectInfo<Peer>,
+                     JsonBody(request): JsonBody<BanRequest>| {
+                        api.ask(move |reply| Command::Ban(request, peer.name(), reply))
                     },
                 )
                 .delete(
-                    |State(api): State<Api>, JsonBody(request): JsonBody<RemoveRequest>| {
-                        api.ask(|reply| Command::Unban(request, reply))
+                    |State(api): State<Api>,
+                     ConnectInfo(peer): ConnectInfo<Peer>,
+                     JsonBody(request): JsonBody<RemoveRequest>| {
+                        api.ask(move |reply| Command::Unban(request, peer.name(), reply))
                     },
                 ),
         )
@@ -72,8 +79,10 @@ pub async fn serve(listener: UnixListener, api: Api, stopped: oneshot::Receiver<
             "/v1/allow",
             get(|State(api): State<Api>| api.ask(Command::AllowList))
                 .post(
-                    |State(api): State<Api>, JsonBody(request): JsonBody<AllowRequest>| {
-                        api.ask(|reply| Command::Allow(request, reply))
+                    |State(api): State<Api>,
+                     ConnectInfo(peer): ConnectInfo<Peer>,
+                     JsonBody(request): JsonBody<AllowRequest>| {
+                        api.ask(move |reply| Command::Allow(request, peer.name(), reply))
                     },
                 )
                 .delete(
@@ -100,11 +109,40 @@ pub async fn serve(listener: UnixListener, api: Api, stopped: oneshot::Receiver<
         .fallback(|| async { failure(StatusCode::NOT_FOUND, "there is no such resource") })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(api);
-    let server = axum::serve(listener, router).with_graceful_shutdown(async {
+    let service = router.into_make_service_with_connect_info::<Peer>();
+    let server = axum::serve(listener, service).with_graceful_shutdown(async {
         let _dropped = stopped.await;
     });
     if let Err(error) = server.await {
         tracing::error!(%error, "the API stopped");
+    }
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy)]
+struct Peer {
+    /// The user, unless the kernel did not say.
+    uid: Option<u32>,
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        let credentials = stream.io().peer_cred().ok();
+        Self {
+            uid: credentials.map(|credentials| credentials.uid()),
+        }
+    }
+}
+
+impl Peer {
+    /// The user's name, or number if it has none.
+    fn name(self) -> Asker {
+        let Some(uid) = self.uid else {
+            return "somebody".into();
+        };
+        let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+        user.map_or_else(|| format!("user {uid}"), |user| user.name)
+            .into()
     }
 }
 

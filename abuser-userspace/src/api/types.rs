@@ -35,6 +35,10 @@ pub struct Status {
     pub lookups: LookupCounts,
     /// The sources that they told are none.
     pub verified: VerifiedCounts,
+    /// What outlives the daemon.
+    pub store: StoreStatus,
+    /// Comparing what is in force with what should be.
+    pub reconciler: ReconcilerStatus,
     /// What there is room for.
     pub capacity: Capacity,
     /// Limits in force.
@@ -127,6 +131,28 @@ pub struct VerifiedCounts {
     pub sources: usize,
 }
 
+/// The store of bans, their history, offences and allow entries.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StoreStatus {
+    /// The database's path; `:memory:` for none.
+    pub path: String,
+    /// Why nothing is written now; `null` if all is well.
+    pub error: Option<String>,
+    /// Since when.
+    pub failed: Option<String>,
+}
+
+/// Every 30 seconds the kernel's maps and the store are compared with what they should hold.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct ReconcilerStatus {
+    /// Comparisons that were finished.
+    pub passes: u64,
+    /// Entries of the kernel's maps that were put right.
+    pub kernel_repairs: u64,
+    /// Rows of the store that were put right.
+    pub store_repairs: u64,
+}
+
 /// How many of each there is room for.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Capacity {
@@ -180,20 +206,24 @@ pub struct BanInfo {
     pub id: u64,
     /// Whom it bans.
     pub source: IpNet,
-    /// When it was made; `null` for a ban that an earlier daemon made.
+    /// When it was made; `null` for one that was found in the kernel and nowhere else.
     pub created: Option<String>,
     /// When it ends; `null`: never.
     pub expires: Option<String>,
     /// Seconds until then.
     pub remaining_seconds: Option<u64>,
-    /// `manual` or `limit`.
+    /// `manual`, `limit`, or `rollup` (too many hosts in it are banned).
     pub cause: String,
     /// The limit that was exceeded, if that is the cause.
     pub limit: Option<String>,
+    /// The policy that said for how long, if one did.
+    pub policy: Option<String>,
     /// How many offences led to it, if a limit is the cause.
     pub offences: Option<u32>,
     /// What whoever made it said.
     pub reason: Option<String>,
+    /// Who asked for it, if somebody did: the user's name.
+    pub by: Option<String>,
     /// Packets that met it.
     pub hits: u64,
     /// When the last one did.
@@ -247,10 +277,14 @@ pub struct RemoveRequest {
 pub struct AllowInfo {
     /// Who is never dropped.
     pub source: IpNet,
-    /// `config` or `command`.
+    /// `config` or `command`; an entry that has both is listed twice.
     pub origin: String,
     /// The DNS name it was resolved from, or what whoever made it said.
     pub note: Option<String>,
+    /// Who made it, if somebody did: the user's name.
+    pub by: Option<String>,
+    /// When that was.
+    pub created: Option<String>,
 }
 
 /// Asks for allow entries.

@@ -14,7 +14,8 @@ use crate::{
         client::Client,
         types::{
             AllowInfo, AllowRequest, BanDuration, BanInfo, BanRequest, InterfaceState,
-            InterfaceStatus, LimitStatus, RemoveRequest, Status, TrafficCount,
+            InterfaceStatus, LimitStatus, ReconcilerStatus, RemoveRequest, Status, StoreStatus,
+            TrafficCount,
         },
     },
     policy::BanTime,
@@ -51,6 +52,7 @@ pub(super) async fn status(socket: &Path, args: &JsonArgs) -> Result<(), CliErro
         grouped(status.buckets.capacity as u64),
         grouped(status.buckets.evictions)
     ))?;
+    output::line(&store(&status))?;
     output::line(&format!(
         "sources with a connection: {} of {}",
         grouped(status.verified.sources as u64),
@@ -101,6 +103,33 @@ fn protection(interface: &InterfaceStatus) -> String {
             interface.error.as_deref().unwrap_or("refused")
         ),
     }
+}
+
+/// How it stands with the store, and what had to be put right.
+fn store(status: &Status) -> String {
+    let StoreStatus {
+        path,
+        error,
+        failed,
+    } = &status.store;
+    let mut line = format!("store: {path}");
+    if let Some(error) = error {
+        let since = failed.as_deref().unwrap_or_default();
+        line = format!("{line} IS NOT WRITTEN since {since}: {error}");
+    }
+    let ReconcilerStatus {
+        kernel_repairs,
+        store_repairs,
+        ..
+    } = status.reconciler;
+    if kernel_repairs + store_repairs > 0 {
+        line = format!(
+            "{line}; put right: {} in the kernel, {} in the store",
+            grouped(kernel_repairs),
+            grouped(store_repairs)
+        );
+    }
+    line
 }
 
 pub(super) async fn limits(socket: &Path, args: &JsonArgs) -> Result<(), CliError> {

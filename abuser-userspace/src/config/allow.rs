@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 
 use super::{
+    Automatic, Config,
     error::{ConfigError, quote},
     prefix::parse_prefix,
     section::{Item, Section},
@@ -17,14 +18,17 @@ pub enum AllowEntry {
     Name(String),
 }
 
-/// Reads `[allow]` and appends to `allow`.
-pub(super) fn read(section: &Section<'_>, allow: &mut Vec<AllowEntry>) -> Result<(), ConfigError> {
+/// Reads `[allow]`; its addresses are added to those of earlier files.
+pub(super) fn read(section: &Section<'_>, config: &mut Config) -> Result<(), ConfigError> {
     const EXPECTED: &str = "a list of addresses, prefixes and names, \
                             for example [\"10.0.0.0/8\", \"monitoring.example.com\"]";
     if let Some(addresses) = section.get("addresses") {
         for item in addresses.list(EXPECTED)? {
-            allow.push(entry(&item)?);
+            config.allow.push(entry(&item)?);
         }
+    }
+    if let Some(item) = section.get("automatic") {
+        config.allow_automatic = Automatic(item.boolean()?);
     }
     Ok(())
 }

@@ -11,17 +11,25 @@ use super::{
     limit,
     section::{self, Item, Section},
     source::{Place, Source},
+    store,
 };
+use crate::policy::{BanPolicy, DEFAULT_POLICY};
 
 /// The longest name of an interface, in bytes (`IFNAMSIZ - 1` of the kernel).
 const MAX_INTERFACE_LENGTH: usize = 15;
+
+/// The most policies beside the default one.
+const MAX_POLICIES: usize = 64;
 
 /// What the files read so far say, and where they say what must go together.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
     config: Config,
     limit_names: HashMap<String, Place>,
-    ban_places: ban::Places,
+    /// The policies that limits name, and where they do.
+    named: Vec<(String, Place)>,
+    ban: ban::PolicyDraft,
+    policies: Vec<(String, Place, ban::PolicyDraft)>,
 }
 
 impl Draft {
@@ -55,22 +63,82 @@ impl Draft {
         }
         if let Some(item) = top.get("allow") {
             let section = item.section(&section::ALLOW, "a table: [allow]")?;
-            allow::read(&section, &mut self.config.allow)?;
+            allow::read(&section, &mut self.config)?;
         }
         if let Some(item) = top.get("limit") {
             self.limits(&item)?;
         }
         if let Some(item) = top.get("ban") {
             let section = item.section(&section::BAN, "a table: [ban]")?;
-            ban::read(&section, &mut self.config.ban, &mut self.ban_places)?;
+            ban::read(&section, &mut self.ban)?;
+        }
+        if let Some(item) = top.get("policy") {
+            self.policies(&item)?;
+        }
+        if let Some(item) = top.get("store") {
+            let section = item.section(&section::STORE, "a table: [store]")?;
+            store::read(&section, &mut self.config.store)?;
         }
         Ok(())
     }
 
     /// The configuration, after the checks that only all files together allow.
     pub(super) fn finish(self) -> Result<Config, ConfigError> {
-        ban::check(&self.config.ban, &self.ban_places)?;
-        Ok(self.config)
+        let Self {
+            mut config,
+            named,
+            ban,
+            policies,
+            ..
+        } = self;
+        config.ban = ban.finish(DEFAULT_POLICY, &BanPolicy::default(), "in [ban]")?;
+        for (name, _, draft) in policies {
+            let policy = draft.finish(&name, &config.ban, "in [[policy]]")?;
+            config.policies.push(policy);
+        }
+        let known = || config.policies.iter().map(|policy| policy.name.as_str());
+        if let Some((name, place)) = named
+            .iter()
+            .find(|(name, _)| name != DEFAULT_POLICY && !known().any(|known| known == name))
+        {
+            let near = section::nearest(name, known())
+                .map_or_else(String::new, |near| format!("; did you mean \"{near}\"?"));
+            return Err(place.error(format!(
+                "`policy` in [[limit]]: there is no [[policy]] with the name {}{near}",
+                quote(name)
+            )));
+        }
+        Ok(config)
+    }
+
+    fn policies(&mut self, item: &Item<'_>) -> Result<(), ConfigError> {
+        const EXPECTED: &str = "tables with double brackets: [[policy]]";
+        if let DeValue::Table(_) = item.value {
+            return Err(item.wrong_type(EXPECTED));
+        }
+        for item in item.list(EXPECTED)? {
+            let section = item.section(&section::POLICY, EXPECTED)?;
+            if self.policies.len() >= MAX_POLICIES {
+                return Err(section.place.error(format!(
+                    "this [[policy]] is one more than the {MAX_POLICIES} there can be; remove one"
+                )));
+            }
+            let named = section.require("name", "\"strict\"")?;
+            let name = limit::name(&named, "policy")?;
+            if name == DEFAULT_POLICY {
+                return Err(named.error("\"default\" is what [ban] says; choose another"));
+            }
+            if let Some((_, other, _)) = self.policies.iter().find(|(known, ..)| *known == name) {
+                return Err(named.error(format!(
+                    "\"{name}\" is taken by {}; choose another",
+                    other.describe()
+                )));
+            }
+            let mut draft = ban::PolicyDraft::default();
+            ban::read(&section, &mut draft)?;
+            self.policies.push((name, named.place, draft));
+        }
+        Ok(())
     }
 
     fn interfaces(&mut self, top: &Section<'_>) -> Result<(), ConfigError> {
@@ -102,6 +170,9 @@ impl Draft {
         if let Some(item) = section.get("pin_dir") {
             self.config.xdp.pin_dir = absolute_path(&item)?.into();
         }
+        if let Some(item) = section.get("persist") {
+            self.config.xdp.persist = item.boolean()?;
+        }
         Ok(())
     }
 
@@ -130,13 +201,17 @@ impl Draft {
                 )));
             }
             self.limit_names.insert(limit.name.clone(), place);
+            if let Some(item) = section.get("policy") {
+                self.named.push((limit.policy.clone(), item.place));
+            }
             self.config.limits.push(limit);
         }
         Ok(())
     }
 }
 
-fn absolute_path<'t>(item: &Item<'t>) -> Result<&'t str, ConfigError> {
+/// The value as a path from the root.
+pub(super) fn absolute_path<'t>(item: &Item<'t>) -> Result<&'t str, ConfigError> {
     let path = item.string("a path in quotes")?;
     if path.starts_with('/') && !path.contains('\0') {
         Ok(path)

@@ -14,6 +14,7 @@ use super::{
     rate::RateSpec,
     section::{Item, Section},
 };
+use crate::policy::DEFAULT_POLICY;
 
 /// The longest name of a limit, in characters.
 pub const MAX_NAME_LENGTH: usize = 32;
@@ -86,6 +87,8 @@ pub struct LimitConfig {
     pub ipv4_prefix: u8,
     /// Bits of an IPv6 address that tell sources apart: 1 to 128.
     pub ipv6_prefix: u8,
+    /// The name of the policy that says when being over it bans, and for how long.
+    pub policy: String,
     /// `rate` and `burst` as the packet path uses them; private so that it exists.
     exact: Rate,
 }
@@ -99,7 +102,7 @@ impl LimitConfig {
 
 /// Reads one `[[limit]]`.
 pub(super) fn read(section: &Section<'_>) -> Result<LimitConfig, ConfigError> {
-    let name = name(&section.require("name", "\"web\"")?)?;
+    let name = name(&section.require("name", "\"web\"")?, "limit")?;
     let rate_item = section.require("rate", "\"5000/s\"")?;
     let rate: RateSpec = rate_item
         .string("a rate in quotes, such as \"60/m\" or \"5000/s\"")?
@@ -171,18 +174,23 @@ pub(super) fn read(section: &Section<'_>) -> Result<LimitConfig, ConfigError> {
             Some(item) => item.integer(1..=128)?,
             None => 64,
         },
+        policy: match section.get("policy") {
+            Some(item) => self::name(&item, "policy")?,
+            None => DEFAULT_POLICY.to_owned(),
+        },
         exact,
     })
 }
 
-fn name(item: &Item<'_>) -> Result<String, ConfigError> {
+/// The value as the name of `what`.
+pub(super) fn name(item: &Item<'_>, what: &str) -> Result<String, ConfigError> {
     let name = item.string("a name in quotes")?;
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
     if (1..=MAX_NAME_LENGTH).contains(&name.len()) && name.bytes().all(allowed) {
         return Ok(name.to_owned());
     }
     Err(item.error(format!(
-        "{} cannot name a limit; write 1 to {MAX_NAME_LENGTH} of the characters A-Z a-z 0-9 _ . -",
+        "{} cannot name a {what}; write 1 to {MAX_NAME_LENGTH} of the characters A-Z a-z 0-9 _ . -",
         quote(name)
     )))
 }

@@ -12,7 +12,8 @@
 //! | `draft` | how files are laid over each other |
 //! | `section`, `source` | tables, keys, values, and their places |
 //! | `limit`, `ports`, `rate` | `[[limit]]` |
-//! | `ban`, `duration` | `[ban]` |
+//! | `ban`, `duration` | `[ban]`, `[[policy]]` |
+//! | `store` | `[store]` |
 //! | `allow`, `prefix` | `[allow]` |
 
 mod allow;
@@ -27,6 +28,7 @@ mod prefix;
 mod rate;
 mod section;
 mod source;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -36,7 +38,7 @@ use std::{
     str::FromStr,
 };
 
-use crate::policy::BanPolicy;
+use crate::{policy::BanPolicy, store::StoreConfig};
 
 pub use allow::AllowEntry;
 pub use duration::{DurationError, parse_duration};
@@ -57,13 +59,37 @@ pub struct Config {
     pub api: Api,
     /// Sources that are never dropped.
     pub allow: Vec<AllowEntry>,
+    /// Whether to allow also this host's own addresses, its gateways and resolvers, and the
+    /// other end of the SSH session that the daemon was started from.
+    pub allow_automatic: Automatic,
     /// Limits, at most [`abuser_common::layout::MAX_LIMITS`], in the order of the files.
     pub limits: Vec<LimitConfig>,
-    /// Who is banned, and for how long.
+    /// Who is banned, and for how long, unless a limit names another policy.
     pub ban: BanPolicy,
+    /// The policies that limits name; none has the name of `ban`.
+    pub policies: Vec<BanPolicy>,
+    /// What outlives the daemon, and where it is kept.
+    pub store: StoreConfig,
+}
+
+/// Whether what this host must not lock out is allowed without being named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Automatic(pub bool);
+
+impl Default for Automatic {
+    fn default() -> Self {
+        Self(true)
+    }
 }
 
 impl Config {
+    /// All policies, the default one first.
+    pub fn all_policies(&self) -> Vec<BanPolicy> {
+        let mut all = vec![self.ban.clone()];
+        all.extend(self.policies.iter().cloned());
+        all
+    }
+
     /// The configuration where there is no file, as for `abuser run -i eth0`: the example
     /// that is shipped as `deploy/abuser.toml`.
     pub fn builtin() -> Self {
@@ -82,6 +108,9 @@ pub struct Xdp {
     pub mode: Mode,
     /// The directory in a BPF file system that maps and links are pinned under.
     pub pin_dir: PathBuf,
+    /// Whether the program stays on its interfaces when the daemon is stopped by a signal, so
+    /// that a restart leaves no gap.
+    pub persist: bool,
 }
 
 impl Default for Xdp {
@@ -89,6 +118,7 @@ impl Default for Xdp {
         Self {
             mode: Mode::Auto,
             pin_dir: PathBuf::from("/sys/fs/bpf/abuser"),
+            persist: false,
         }
     }
 }

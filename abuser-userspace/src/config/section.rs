@@ -25,12 +25,21 @@ pub(super) struct Schema {
 /// Keys at the top level of a file.
 pub(super) const TOP: Schema = Schema {
     label: "at the top level",
-    keys: &["interfaces", "xdp", "api", "allow", "limit", "ban"],
+    keys: &[
+        "interfaces",
+        "xdp",
+        "api",
+        "allow",
+        "limit",
+        "ban",
+        "policy",
+        "store",
+    ],
 };
 /// Keys of `[xdp]`.
 pub(super) const XDP: Schema = Schema {
     label: "in [xdp]",
-    keys: &["mode", "pin_dir"],
+    keys: &["mode", "pin_dir", "persist"],
 };
 /// Keys of `[api]`.
 pub(super) const API: Schema = Schema {
@@ -40,7 +49,7 @@ pub(super) const API: Schema = Schema {
 /// Keys of `[allow]`.
 pub(super) const ALLOW: Schema = Schema {
     label: "in [allow]",
-    keys: &["addresses"],
+    keys: &["addresses", "automatic"],
 };
 /// Keys of each `[[limit]]`.
 pub(super) const LIMIT: Schema = Schema {
@@ -55,6 +64,7 @@ pub(super) const LIMIT: Schema = Schema {
         "action",
         "ipv4_prefix",
         "ipv6_prefix",
+        "policy",
     ],
 };
 /// Keys of `[ban]`.
@@ -69,11 +79,42 @@ pub(super) const BAN: Schema = Schema {
         "multipliers",
         "maxtime",
         "rndtime",
+        "decay",
+        "rollup",
         "require_verified",
     ],
 };
-
-const ALL: [&Schema; 6] = [&TOP, &XDP, &API, &ALLOW, &LIMIT, &BAN];
+/// Keys of each `[[policy]]`: those of `[ban]`, and a name.
+pub(super) const POLICY: Schema = Schema {
+    label: "in [[policy]]",
+    keys: &[
+        "name",
+        "maxretry",
+        "findtime",
+        "bantime",
+        "increment",
+        "factor",
+        "multipliers",
+        "maxtime",
+        "rndtime",
+        "decay",
+        "rollup",
+        "require_verified",
+    ],
+};
+/// Keys of `rollup`.
+pub(super) const ROLLUP: Schema = Schema {
+    label: "in rollup",
+    keys: &["hosts", "ipv4_prefix", "ipv6_prefix"],
+};
+/// Keys of `[store]`.
+pub(super) const STORE: Schema = Schema {
+    label: "in [store]",
+    keys: &["path", "history", "history_max", "evidence"],
+};
+const ALL: [&Schema; 9] = [
+    &TOP, &XDP, &API, &ALLOW, &LIMIT, &BAN, &POLICY, &ROLLUP, &STORE,
+];
 
 /// One table of a file, whose keys are all known.
 #[derive(Debug)]
@@ -285,7 +326,10 @@ fn unknown_key(schema: &Schema, key: &str) -> String {
 }
 
 /// The one of `candidates` that `text` is probably a slip of.
-fn nearest<'c>(text: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
+pub(super) fn nearest<'c>(
+    text: &str,
+    candidates: impl Iterator<Item = &'c str>,
+) -> Option<&'c str> {
     /// Longer ones are no slips, and would take long to compare.
     const LONGEST: usize = 32;
     if text.len() > LONGEST {

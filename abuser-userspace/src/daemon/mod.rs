@@ -30,6 +30,7 @@ use crate::{
     },
     config::Config,
     dataplane::{Dataplane, attach::mode_name, links::LinkChanges, program},
+    store::Store,
 };
 
 /// Events that a slow reader may be behind before it misses some.
@@ -93,10 +94,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         let links = LinkChanges::follow()?;
         let reader = EventReader::new(dataplane.take_events()?)
             .context("cannot wait for the XDP program's events")?;
+        let store = Store::open(&config.store)?;
         let listener = socket::listen(&config.api.socket)?;
-        anyhow::Ok((interfaces, links, reader, listener))
+        anyhow::Ok((interfaces, links, reader, store, listener))
     };
-    let (interfaces, links, reader, listener) = match prepared.await {
+    let (interfaces, links, reader, (store, snapshot), listener) = match prepared.await {
         Ok(prepared) => prepared,
         Err(error) => {
             dataplane.abandon();
@@ -104,8 +106,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         }
     };
     let _socket = socket::Guard::new(&config.api.socket);
-    let mut engine = Engine::new(dataplane, &config, observe, events.clone())?;
-    if let Err(error) = engine.attach(&interfaces, &config, &allow) {
+    let mut engine = Engine::new(dataplane, store, &config, observe, events.clone());
+    if let Err(error) = engine.attach(&interfaces, &config, &allow, snapshot) {
         engine.abandon();
         return Err(error.into());
     }
@@ -148,20 +150,31 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
                 config.xdp.pin_dir.display()
             )
         })?;
-    tracing::info!(
-        "{}, detaching",
-        match stop {
-            Stop::Signal(name) => name,
-            Stop::Detached => "asked to detach",
-        }
-    );
-    engine.shut_down();
+    end(engine, stop, config.xdp.persist);
     // Whoever asked for this is to have its answer.
     drop(stop_server);
     if tokio::time::timeout(LAST_ANSWERS, server).await.is_err() {
         tracing::debug!("closed the API on those who still listened");
     }
     Ok(())
+}
+
+/// Takes the program off, unless it is to stay for the next daemon.
+fn end(engine: Engine, stop: Stop, persist: bool) {
+    match stop {
+        Stop::Signal(name) if persist => {
+            tracing::info!("{name}, leaving the program on ([xdp] persist)");
+            engine.leave();
+        }
+        Stop::Signal(name) => {
+            tracing::info!("{name}, detaching");
+            engine.shut_down();
+        }
+        Stop::Detached => {
+            tracing::info!("asked to detach");
+            engine.shut_down();
+        }
+    }
 }
 
 fn ignore_hang_up() -> anyhow::Result<()> {

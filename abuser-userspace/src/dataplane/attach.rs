@@ -51,6 +51,12 @@ pub struct Attachment {
 }
 
 impl Attachment {
+    /// Leaves the program on the interface, held by the link's pin.
+    pub fn leave(self) {
+        // Whoever holds a pinned link too may let go.
+        drop(self.link);
+    }
+
     /// Takes the program off the interface.
     pub fn detach(self) {
         let Self { link, pin, .. } = self;

@@ -47,14 +47,34 @@ pub(super) fn insert<K: Pod, V: Pod>(
     Ok(())
 }
 
+/// Some entries, and where the next ones are, unless there are none.
+pub(super) type Page<K, V, P> = (Vec<(K, V)>, Option<P>);
+
 /// Every entry of a map.
 pub(super) fn entries<K: Pod + Default, V: Pod + Default>(
     map: BorrowedFd<'_>,
 ) -> io::Result<Vec<(K, V)>> {
     let mut entries = Vec::new();
+    let mut position = None;
+    loop {
+        let (page, next) = page(map, position, CHUNK)?;
+        entries.extend(page);
+        match next {
+            Some(next) => position = Some(next),
+            None => return Ok(entries),
+        }
+    }
+}
+
+/// Some entries of a map from a position on, about `count` of them, and the position after
+/// them; without a position, the first ones.
+pub(super) fn page<K: Pod + Default, V: Pod + Default>(
+    map: BorrowedFd<'_>,
+    position: Option<u32>,
+    count: usize,
+) -> io::Result<Page<K, V, u32>> {
     // As many as one of the kernel's own buckets can hold, at the least.
-    let mut size = CHUNK;
-    let mut position: Option<u32> = None;
+    let mut size = count.max(1);
     loop {
         let (mut keys, mut values) = (vec![K::default(); size], vec![V::default(); size]);
         let mut next = 0_u32;
@@ -69,22 +89,19 @@ pub(super) fn entries<K: Pod + Default, V: Pod + Default>(
         let result = call(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attributes);
         // SAFETY: the kernel writes the count whatever the outcome.
         let count = unsafe { attributes.batch.count } as usize;
-        match result {
-            Ok(()) => {}
+        let next = match result {
+            Ok(()) => Some(next),
             // The last part.
-            Err(Errno::ENOENT) => {
-                entries.extend(keys.into_iter().zip(values).take(count));
-                return Ok(entries);
-            }
+            Err(Errno::ENOENT) => None,
             // One bucket has more entries than there is room for.
             Err(Errno::ENOSPC) if size < 1 << 24 => {
                 size *= 2;
                 continue;
             }
             Err(errno) => return Err(errno.into()),
-        }
-        entries.extend(keys.into_iter().zip(values).take(count));
-        position = Some(next);
+        };
+        let entries = keys.into_iter().zip(values).take(count).collect();
+        return Ok((entries, next));
     }
 }
 

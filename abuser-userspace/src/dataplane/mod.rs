@@ -249,6 +249,13 @@ impl Dataplane {
         }
     }
 
+    /// Leaves everything as it is: pinned links keep the program on its interfaces.
+    pub fn leave(mut self) {
+        for attachment in self.protected.take_attachments() {
+            attachment.leave();
+        }
+    }
+
     /// Detaches from everything and leaves no pin behind.
     pub fn shut_down(mut self) {
         for attachment in self.protected.take_attachments() {

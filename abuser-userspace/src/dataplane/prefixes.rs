@@ -28,6 +28,10 @@ pub struct PrefixTable<V: Pod> {
     known: HashSet<PrefixKey>,
 }
 
+/// Where a walk over a table is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position(u32);
+
 /// Entries that are read one by one.
 const FEW: usize = 10_000;
 
@@ -79,11 +83,28 @@ impl<V: Pod + Default> PrefixTable<V> {
             .collect()
     }
 
-    fn read_all(&self) -> Result<Vec<(PrefixKey, V)>, DataplaneError> {
-        batch::entries(self.fd.as_fd()).map_err(|source| DataplaneError::Map {
+    /// Every entry that the kernel has, whoever made it.
+    pub fn read_all(&self) -> Result<Vec<(PrefixKey, V)>, DataplaneError> {
+        batch::entries(self.fd.as_fd()).map_err(|source| self.unreadable(&source))
+    }
+
+    /// Some of them, about `count`, from a position on, and the position after them.
+    pub fn page(
+        &self,
+        position: Option<Position>,
+        count: usize,
+    ) -> Result<batch::Page<PrefixKey, V, Position>, DataplaneError> {
+        let position = position.map(|Position(position)| position);
+        let (entries, next) = batch::page(self.fd.as_fd(), position, count)
+            .map_err(|source| self.unreadable(&source))?;
+        Ok((entries, next.map(Position)))
+    }
+
+    fn unreadable(&self, source: &std::io::Error) -> DataplaneError {
+        DataplaneError::Map {
             map: self.name.to_owned(),
             message: format!("cannot read its entries: {source}"),
-        })
+        }
     }
 
     /// The entry of exactly this prefix.

@@ -9,6 +9,11 @@ use std::time::Duration;
 /// Far beyond any uptime, and far from where nanoseconds in 64 bits end.
 pub const MAX_BAN: Duration = Duration::from_secs(3_155_760_000);
 
+/// Prefixes shorter than this are banned only by force, never by a policy.
+pub const WIDEST_IPV4: u8 = 16;
+/// [`WIDEST_IPV4`] for IPv6.
+pub const WIDEST_IPV6: u8 = 32;
+
 /// How many times the default formula doubles at most.
 const MAX_DOUBLINGS: u32 = 20;
 
@@ -21,9 +26,25 @@ pub enum BanTime {
     For(Duration),
 }
 
+/// The name of the policy that `[ban]` is.
+pub const DEFAULT_POLICY: &str = "default";
+
+/// When so many hosts of a prefix are banned that all of it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rollup {
+    /// So many of them; at least 2.
+    pub hosts: u32,
+    /// The length of the prefix, for IPv4.
+    pub ipv4_prefix: u8,
+    /// The length of the prefix, for IPv6.
+    pub ipv6_prefix: u8,
+}
+
 /// When to ban and for how long, in fail2ban's words.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BanPolicy {
+    /// What limits call it.
+    pub name: String,
     /// So many offences within `findtime` ban; at least 1.
     pub maxretry: u32,
     /// How long an offence counts.
@@ -41,6 +62,11 @@ pub struct BanPolicy {
     pub maxtime: Option<Duration>,
     /// Up to so much is added to every ban at random, so that nobody can tell when it ends.
     pub rndtime: Duration,
+    /// How long an offender has to be clean for half of its earlier bans to be forgotten;
+    /// `None`: they never are.
+    pub decay: Option<Duration>,
+    /// When to ban a prefix for the hosts in it; `None`: never.
+    pub rollup: Option<Rollup>,
     /// Whether only a source that is known to be no forgery can commit an offence.
     pub require_verified: bool,
 }
@@ -49,6 +75,7 @@ impl Default for BanPolicy {
     /// fail2ban's defaults: 5 offences within 10 minutes ban for 10 minutes.
     fn default() -> Self {
         Self {
+            name: DEFAULT_POLICY.to_owned(),
             maxretry: 5,
             findtime: Duration::from_secs(600),
             bantime: BanTime::For(Duration::from_secs(600)),
@@ -57,6 +84,8 @@ impl Default for BanPolicy {
             multipliers: Vec::new(),
             maxtime: None,
             rndtime: Duration::ZERO,
+            decay: None,
+            rollup: None,
             require_verified: true,
         }
     }
@@ -94,6 +123,16 @@ impl BanPolicy {
         };
         let total = total.min(MAX_BAN.as_secs_f64());
         BanTime::For(Duration::try_from_secs_f64(total).unwrap_or(MAX_BAN))
+    }
+
+    /// What is left of `bans` earlier bans after a `clean` time.
+    pub fn decayed(&self, bans: u32, clean: Duration) -> u32 {
+        let Some(decay) = self.decay.filter(|decay| !decay.is_zero()) else {
+            return bans;
+        };
+        let periods = clean.as_nanos() / decay.as_nanos();
+        let periods = u32::try_from(periods).unwrap_or(u32::MAX);
+        bans.checked_shr(periods).unwrap_or(0)
     }
 
     fn grown(&self, first: f64, repeats: u32) -> f64 {
@@ -250,6 +289,20 @@ mod tests {
             ..BanPolicy::default()
         };
         assert_eq!(policy.ban_time(0, 0.0), BanTime::For(MAX_BAN));
+    }
+
+    #[test]
+    fn earlier_bans_halve_with_each_clean_period() {
+        let policy = BanPolicy {
+            decay: Some(Duration::from_secs(100)),
+            ..growing()
+        };
+        let left = |seconds| policy.decayed(9, Duration::from_secs(seconds));
+        assert_eq!(
+            [0, 99, 100, 199, 200, 300, 400, 1_000_000].map(left),
+            [9, 9, 4, 4, 2, 1, 0, 0]
+        );
+        assert_eq!(growing().decayed(9, Duration::MAX), 9);
     }
 
     proptest! {

@@ -6,12 +6,15 @@
 //!
 //! The words and the arithmetic are fail2ban's, because that is what operators know:
 //! `maxretry` offences within `findtime` ban for `bantime`, and who comes back is banned
-//! for longer. [`BanPolicy`] holds the numbers, [`Offenders`] the memory of who did what.
+//! for longer. [`BanPolicy`] holds the numbers, [`Offenders`] the memory of who did what, [`Rollups`] how
+//! many hosts of a prefix are banned.
 
 mod ban;
 mod doubts;
 mod offenders;
+mod rollup;
 
-pub use ban::{BanPolicy, BanTime, MAX_BAN};
+pub use ban::{BanPolicy, BanTime, DEFAULT_POLICY, MAX_BAN, Rollup, WIDEST_IPV4, WIDEST_IPV6};
 pub use doubts::Doubts;
-pub use offenders::{Offenders, Sentence};
+pub use offenders::{Offence, Offenders, Record, Sentence, Subject};
+pub use rollup::Rollups;

@@ -38,7 +38,7 @@ fn unknown_keys_are_refused_where_they_stand_with_the_nearest_known_one() {
         (
             "[allow]\nnames = []",
             "2:1",
-            "in [allow]; known are: addresses",
+            "in [allow]; known are: addresses, automatic",
         ),
         (
             "[xdp]\nmode = \"auto\"\nsocket = 1",
@@ -355,4 +355,72 @@ fn a_duplicate_key_is_to_be_removed_and_a_bare_text_to_be_quoted() {
 fn columns_count_characters_and_lines_end_with_crlf_too() {
     assert_error("interfaces = [\"\u{e9}\u{1f600}\", 1]", "1:21", &[]);
     assert_error("\r\n\r\n[ban]\r\nmaxretry = 0\r\n", "4:12", &[]);
+}
+
+#[test]
+fn policies_and_the_store_are_checked_too() {
+    for (text, place, phrase) in [
+        (
+            limit("policy = \"stric\"") + "\n[[policy]]\nname = \"strict\"",
+            "4:10",
+            "no [[policy]] with the name \"stric\"; did you mean \"strict\"?",
+        ),
+        (
+            "[[policy]]\nmaxretry = 2".to_owned(),
+            "1:1",
+            "`name` is missing in [[policy]]",
+        ),
+        (
+            "[[policy]]\nname = \"default\"".to_owned(),
+            "2:8",
+            "is what [ban] says",
+        ),
+        (
+            "[[policy]]\nname = \"a\"\n[[policy]]\nname = \"a\"".to_owned(),
+            "4:8",
+            "\"a\" is taken by",
+        ),
+        (
+            "[[policy]]\nname = \"a\"\nmaxtime = \"1m\"\nincrement = true".to_owned(),
+            "3:11",
+            "`maxtime` in [[policy]] (60 s) is shorter",
+        ),
+        (
+            "[ban]\nrollup = { hosts = 1 }".to_owned(),
+            "2:20",
+            "an integer from 2 to 65536",
+        ),
+        (
+            "[ban]\nrollup = { ipv4_prefix = 24 }".to_owned(),
+            "2:10",
+            "`hosts` is missing in rollup",
+        ),
+        (
+            "[ban]\nrollup = { hosts = 2, ipv4_prefix = 8 }".to_owned(),
+            "2:37",
+            "an integer from 16 to 31",
+        ),
+        (
+            "[ban]\nrollup = { hosts = 2, ipv6_prefix = 31 }".to_owned(),
+            "2:37",
+            "an integer from 32 to 127",
+        ),
+        (
+            "[ban]\ndecay = -1".to_owned(),
+            "2:9",
+            "cannot be without end; leave decay out",
+        ),
+        (
+            "[store]\npath = \"abuser.db\"".to_owned(),
+            "2:8",
+            "is not an absolute path",
+        ),
+        (
+            "[store]\nhistory = \"permanent\"".to_owned(),
+            "2:11",
+            "cannot be without end; write a long time",
+        ),
+    ] {
+        assert_error(&text, place, &[phrase]);
+    }
 }

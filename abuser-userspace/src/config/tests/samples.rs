@@ -7,8 +7,9 @@ use proptest::prelude::*;
 
 use super::{good, limit, read};
 use crate::{
-    config::{Action, AllowEntry, Config, Mode, Protocol, Xdp, section},
-    policy::{BanPolicy, BanTime},
+    config::{Action, AllowEntry, Automatic, Config, Mode, Protocol, Xdp, section},
+    policy::{BanPolicy, BanTime, Rollup},
+    store::{IN_MEMORY, StoreConfig},
 };
 
 #[test]
@@ -149,6 +150,7 @@ fn all_of_ban_is_read_in_fail2bans_syntax() {
             maxtime: Some(Duration::from_secs(2_629_800)),
             rndtime: Duration::from_secs(90),
             require_verified: false,
+            ..BanPolicy::default()
         }
     );
     for permanent in ["-1", "\"-1\"", "\"permanent\""] {
@@ -158,6 +160,59 @@ fn all_of_ban_is_read_in_fail2bans_syntax() {
         assert_eq!(config.ban.bantime, BanTime::Permanent);
         assert_eq!(config.ban.multipliers, [1.0, 2.5]);
     }
+}
+
+#[test]
+fn a_policy_says_what_differs_from_ban_in_whatever_order_they_stand() {
+    let config = good(
+        "[[policy]]\nname = \"strict\"\nmaxretry = 2\ndecay = \"7d\"\n\
+         rollup = { hosts = 8, ipv4_prefix = 20 }\n\
+         [[limit]]\nname = \"login\"\nrate = \"5/m\"\npolicy = \"strict\"\n\
+         [[limit]]\nname = \"other\"\nrate = \"5/m\"\n\
+         [ban]\nfindtime = \"1h\"\nincrement = true\ndecay = \"30d\"",
+    );
+    let day = 86_400;
+    let ban = BanPolicy {
+        findtime: Duration::from_secs(3600),
+        increment: true,
+        decay: Some(Duration::from_secs(30 * day)),
+        ..BanPolicy::default()
+    };
+    let strict = BanPolicy {
+        name: "strict".to_owned(),
+        maxretry: 2,
+        decay: Some(Duration::from_secs(7 * day)),
+        rollup: Some(Rollup {
+            hosts: 8,
+            ipv4_prefix: 20,
+            ipv6_prefix: 48,
+        }),
+        ..ban.clone()
+    };
+    assert_eq!(config.all_policies(), [ban, strict]);
+    let policies = config.limits.iter().map(|limit| limit.policy.as_str());
+    assert_eq!(policies.collect::<Vec<_>>(), ["strict", "default"]);
+}
+
+#[test]
+fn the_store_has_a_place_and_bounds() {
+    let config = good(
+        "[store]\npath = \"/srv/abuser.db\"\nhistory = \"1d\"\nhistory_max = 10\nevidence = 0",
+    );
+    assert_eq!(
+        config.store,
+        StoreConfig {
+            path: "/srv/abuser.db".into(),
+            history: Duration::from_secs(86_400),
+            history_max: 10,
+            evidence: 0,
+        }
+    );
+    let config = good("[store]\npath = \":memory:\"\n[allow]\nautomatic = false");
+    assert_eq!(config.store.path, std::path::Path::new(IN_MEMORY));
+    assert_eq!(config.allow_automatic, Automatic(false));
+    assert_eq!(good("").allow_automatic, Automatic(true));
+    assert!(good("[xdp]\npersist = true").xdp.persist);
 }
 
 #[test]

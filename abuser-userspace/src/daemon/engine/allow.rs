@@ -1,129 +1,252 @@
-//! Who is never dropped.
+//! Who is never dropped, and why: the configuration may say so, a command, or what this host
+//! is, several of them at once.
+
+use std::{collections::BTreeMap, time::SystemTime};
 
 use abuser_common::{layout::AllowOrigin, prefix::PrefixKey};
+use ipnet::IpNet;
 
-use super::{Engine, EngineError, check_reason, key, keys, net};
+use super::{Changed, Engine, EngineError, check_reason, key, keys, net};
 use crate::{
     api::types::{AllowInfo, AllowRequest, RemoveRequest},
     daemon::names::ConfiguredAllow,
+    store::{AllowRow, Change},
 };
 
-/// What is known of an allow entry.
-#[derive(Debug, Clone)]
+/// One reason for an allow entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct AllowRecord {
-    origin: AllowOrigin,
-    note: Option<String>,
+    pub(super) origin: AllowOrigin,
+    /// The DNS name it was resolved from, or what whoever made it said.
+    pub(super) note: Option<String>,
+    /// Who made it, if somebody did.
+    pub(super) by: Option<String>,
+    /// When that was.
+    pub(super) created: Option<SystemTime>,
+}
+
+impl AllowRecord {
+    pub(super) fn new(origin: AllowOrigin, note: Option<String>) -> Self {
+        Self {
+            origin,
+            note,
+            by: None,
+            created: None,
+        }
+    }
+}
+
+/// The reasons for each entry, at least one, at most one of an origin.
+#[derive(Debug, Default)]
+pub(super) struct AllowBooks(BTreeMap<PrefixKey, Vec<AllowRecord>>);
+
+impl AllowBooks {
+    pub(super) fn contains(&self, key: &PrefixKey) -> bool {
+        self.0.contains_key(key)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = &PrefixKey> {
+        self.0.keys()
+    }
+
+    /// What the map has for an entry.
+    pub(super) fn value(&self, key: &PrefixKey) -> Option<u64> {
+        let records = self.0.get(key)?;
+        let by_command = records
+            .iter()
+            .find(|record| record.origin == AllowOrigin::Command);
+        Some(by_command.or(records.first())?.origin as u64)
+    }
+
+    pub(super) fn insert(&mut self, key: PrefixKey, record: AllowRecord) {
+        let records = self.0.entry(key).or_default();
+        records.retain(|other| other.origin != record.origin);
+        records.push(record);
+        records.sort_by_key(|record| record.origin);
+    }
+
+    /// Takes one reason away; whether there was such a one.
+    fn remove(&mut self, key: &PrefixKey, origin: AllowOrigin) -> Option<AllowRecord> {
+        let records = self.0.get_mut(key)?;
+        let position = records.iter().position(|record| record.origin == origin)?;
+        let record = records.remove(position);
+        if records.is_empty() {
+            self.0.remove(key);
+        }
+        Some(record)
+    }
+
+    /// What the store is to have: what a command said.
+    pub(super) fn rows(&self) -> Vec<AllowRow> {
+        let entries = self.0.iter();
+        let records = entries.flat_map(|(key, records)| records.iter().map(move |r| (key, r)));
+        records
+            .filter(|(_, record)| record.origin == AllowOrigin::Command)
+            .map(|(key, record)| AllowRow {
+                source: *key,
+                created: record.created.unwrap_or(SystemTime::UNIX_EPOCH),
+                reason: record.note.clone(),
+                by: record.by.clone(),
+            })
+            .collect()
+    }
+
+    fn infos(&self) -> impl Iterator<Item = AllowInfo> {
+        let entries = self.0.iter();
+        entries.flat_map(|(key, records)| records.iter().map(|record| allow_info(key, record)))
+    }
+}
+
+/// The configured entries, with their reason.
+pub(super) fn configured(
+    allow: &[ConfiguredAllow],
+) -> Result<Vec<(PrefixKey, AllowRecord)>, EngineError> {
+    allow
+        .iter()
+        .map(|ConfiguredAllow { prefix, name }| {
+            let record = AllowRecord::new(AllowOrigin::Config, name.clone());
+            Ok((key(prefix)?, record))
+        })
+        .collect()
 }
 
 impl Engine {
-    /// Takes over what was allowed by command, adds what the configuration says, and returns
-    /// what an earlier configuration said: to be dropped when all else is in force, so that
-    /// who stays allowed is so without a gap.
-    pub(super) fn adopt_allow_list(
-        &mut self,
-        configured: &[ConfiguredAllow],
-    ) -> Result<Vec<PrefixKey>, EngineError> {
-        let before = self.dataplane.allowed().0.entries()?;
-        for (key, origin) in &before {
-            if *origin == AllowOrigin::Command as u64 {
-                let record = AllowRecord {
-                    origin: AllowOrigin::Command,
-                    note: None,
-                };
-                self.allowed.insert(*key, record);
-            }
-        }
-        let configured = configured.iter().map(|ConfiguredAllow { prefix, name }| {
-            let record = AllowRecord {
-                origin: AllowOrigin::Config,
-                note: name.clone(),
-            };
-            Ok((key(prefix)?, record))
-        });
-        let configured = configured.collect::<Result<Vec<_>, EngineError>>()?;
-        self.allow(configured)?;
-        let stale = before.into_iter().map(|(key, _)| key);
-        Ok(stale
-            .filter(|key| !self.allowed.contains_key(key))
-            .collect())
-    }
-
-    /// Drops entries of an earlier configuration.
-    pub(super) fn drop_stale_allow_entries(
-        &mut self,
-        stale: &[PrefixKey],
-    ) -> Result<(), EngineError> {
+    /// Brings the map in line with the books for these keys.
+    pub(super) fn write_allowed(&mut self, keys: &[PrefixKey]) -> Result<(), EngineError> {
+        let entries = keys
+            .iter()
+            .filter_map(|key| Some((*key, self.allowed.value(key)?)));
+        let entries: Vec<_> = entries.collect();
+        let gone = keys.iter().filter(|key| !self.allowed.contains(key));
+        let gone: Vec<_> = gone.collect();
         let (table, hints) = self.dataplane.allowed();
-        for key in stale {
+        table.insert(hints, &entries)?;
+        for key in gone {
             table.remove(hints, key)?;
         }
         Ok(())
     }
 
-    /// Map first, then the books.
-    fn allow(&mut self, new: Vec<(PrefixKey, AllowRecord)>) -> Result<(), EngineError> {
-        let entries: Vec<_> = new
-            .iter()
-            .map(|(key, record)| (*key, record.origin as u64))
-            .collect();
-        let (table, hints) = self.dataplane.allowed();
-        table.insert(hints, &entries)?;
-        self.allowed.extend(new);
-        Ok(())
+    /// Drops entries of the map that the books do not have: those of an earlier daemon's
+    /// configuration.
+    pub(super) fn drop_stale_allow_entries(&mut self) -> Result<(), EngineError> {
+        let before = self.dataplane.allowed().0.entries()?;
+        let stale = before.iter().map(|(key, _)| *key);
+        let stale: Vec<_> = stale.filter(|key| !self.allowed.contains(key)).collect();
+        self.write_allowed(&stale)
+    }
+
+    /// Writes all that is allowed into the map.
+    pub(super) fn write_all_allowed(&mut self) -> Result<(), EngineError> {
+        let keys: Vec<_> = self.allowed.keys().copied().collect();
+        self.write_allowed(&keys)
+    }
+
+    /// Who is allowed within a range, or covers it; the first of them.
+    pub(super) fn allowed_within(&self, range: &IpNet) -> Option<IpNet> {
+        self.allowed
+            .keys()
+            .map(net)
+            .find(|allowed| allowed.contains(range) || range.contains(allowed))
     }
 
     pub(super) fn allow_list(&self) -> Vec<AllowInfo> {
-        self.allowed
-            .iter()
-            .map(|(key, record)| allow_info(key, record))
-            .collect()
+        self.allowed.infos().collect()
     }
 
     pub(super) fn allow_by_hand(
         &mut self,
         request: &AllowRequest,
-    ) -> Result<Vec<AllowInfo>, EngineError> {
+        by: &str,
+    ) -> Result<Changed<Vec<AllowInfo>>, EngineError> {
         let AllowRequest { sources, reason } = request;
         check_reason(reason.as_deref())?;
         let keys = keys(sources, "allow")?;
+        let created = SystemTime::now();
         let record = AllowRecord {
             origin: AllowOrigin::Command,
             note: reason.clone(),
+            by: Some(by.to_owned()),
+            created: Some(created),
         };
-        let new: Vec<_> = keys.into_iter().map(|key| (key, record.clone())).collect();
-        let infos = new
+        // The map first: if it is full, the books stay as they are.
+        let entries: Vec<_> = keys
             .iter()
-            .map(|(key, record)| allow_info(key, record))
+            .map(|key| (*key, AllowOrigin::Command as u64))
             .collect();
-        self.allow(new)?;
-        Ok(infos)
+        let (table, hints) = self.dataplane.allowed();
+        table.insert(hints, &entries)?;
+        let mut allowed = Changed::<Vec<_>>::default();
+        for source in keys {
+            allowed.value.push(allow_info(&source, &record));
+            allowed.changes.push(Change::Allow(AllowRow {
+                source,
+                created,
+                reason: reason.clone(),
+                by: record.by.clone(),
+            }));
+            self.allowed.insert(source, record.clone());
+        }
+        Ok(allowed)
     }
 
     pub(super) fn disallow_by_hand(
         &mut self,
         request: &RemoveRequest,
-    ) -> Result<Vec<AllowInfo>, EngineError> {
+    ) -> Result<Changed<Vec<AllowInfo>>, EngineError> {
         if request.all {
             return Err(EngineError::Refused(
                 "name the allow entries to remove; there is no --all for them".to_owned(),
             ));
         }
         let keys = keys(&request.sources, "remove from the allow list")?;
-        if let Some(missing) = keys.iter().find(|key| !self.allowed.contains_key(key)) {
-            return Err(EngineError::NotFound(format!(
-                "{} is not in the allow list; `abuser allow list` shows what is",
-                net(missing)
-            )));
+        for key in &keys {
+            self.check_removable(key)?;
         }
-        let mut removed = Vec::new();
-        for key in keys {
-            let (table, hints) = self.dataplane.allowed();
-            table.remove(hints, &key)?;
-            if let Some(record) = self.allowed.remove(&key) {
-                removed.push(allow_info(&key, &record));
+        let mut removed = Changed::<Vec<_>>::default();
+        for key in &keys {
+            if let Some(record) = self.allowed.remove(key, AllowOrigin::Command) {
+                removed.value.push(allow_info(key, &record));
+                removed.changes.push(Change::Disallow(*key));
             }
         }
+        self.write_allowed(&keys)?;
         Ok(removed)
+    }
+
+    /// Whether an entry is there because a command said so.
+    fn check_removable(&self, key: &PrefixKey) -> Result<(), EngineError> {
+        let Some(records) = self.allowed.0.get(key) else {
+            return Err(EngineError::NotFound(format!(
+                "{} is not in the allow list; `abuser allow list` shows what is",
+                net(key)
+            )));
+        };
+        match records.first().map(|record| record.origin) {
+            _ if records
+                .iter()
+                .any(|record| record.origin == AllowOrigin::Command) =>
+            {
+                Ok(())
+            }
+            Some(AllowOrigin::Automatic) => Err(EngineError::Refused(format!(
+                "{} is allowed because of what it is to this host ({}); without that, set [allow] \
+                 automatic = false",
+                net(key),
+                records
+                    .first()
+                    .and_then(|record| record.note.as_deref())
+                    .unwrap_or_default()
+            ))),
+            _ => Err(EngineError::Refused(format!(
+                "{} is allowed by the configuration; take it out of [allow] addresses",
+                net(key)
+            ))),
+        }
     }
 }
 
@@ -132,5 +255,7 @@ fn allow_info(key: &PrefixKey, record: &AllowRecord) -> AllowInfo {
         source: net(key),
         origin: record.origin.name().to_owned(),
         note: record.note.clone(),
+        by: record.by.clone(),
+        created: record.created.map(crate::daemon::clock::format),
     }
 }

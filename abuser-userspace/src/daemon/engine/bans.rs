@@ -1,11 +1,9 @@
-//! Who is banned, why and until when.
-//!
-//! The map is what holds; the books here are what the map has no room for.
+//! Bans: made, renewed, ended. The map first, then the books, then the store and the stream.
 
 use std::{
-    collections::{BTreeSet, HashMap},
-    fmt::Write as _,
+    collections::HashMap,
     net::IpAddr,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -15,150 +13,77 @@ use abuser_common::{
 };
 use ipnet::IpNet;
 
-use super::{Engine, EngineError, check_reason, key, keys, net};
+use super::{Changed, Engine, EngineError, books::BanRecord, check_reason, key, keys, net};
 use crate::{
     api::types::{BanDuration, BanInfo, BanRequest, EventKind, EventRecord, RemoveRequest},
     daemon::clock,
     dataplane::kernel_now,
-    policy::{BanTime, Sentence},
+    policy::{BanTime, DEFAULT_POLICY, WIDEST_IPV4, WIDEST_IPV6},
+    store::{Change, EvidenceRow, HistoryRow, rows::BanNote},
 };
 
-/// Prefixes shorter than this are banned only by force.
-const WIDEST_IPV4: u8 = 16;
-const WIDEST_IPV6: u8 = 32;
+/// Expired bans that are cleared away in one go; events do not wait for more.
+const SWEPT_AT_ONCE: usize = 256;
 
-/// What is known of a ban besides what the map holds.
-#[derive(Debug, Clone, Default)]
-struct BanRecord {
-    created: Option<SystemTime>,
-    limit: Option<String>,
-    offences: Option<u32>,
-    reason: Option<String>,
-    /// As in the map: kernel time in nanoseconds, 0 for never.
-    expires_ns: u64,
-}
-
-/// The books of all bans.
-#[derive(Debug, Default)]
-pub(super) struct BanBooks {
-    records: HashMap<PrefixKey, BanRecord>,
-    /// Bans that end, the first to end first.
-    expiries: BTreeSet<(u64, PrefixKey)>,
-    last_id: u64,
-}
-
-impl BanBooks {
-    /// The books of bans that an earlier daemon made: what the map says is all there is.
-    pub(super) fn adopt(entries: &[(PrefixKey, Ban)]) -> Self {
-        let mut books = Self::default();
-        for (key, ban) in entries {
-            books.last_id = books.last_id.max(ban.id);
-            let record = BanRecord {
-                expires_ns: ban.expires_ns,
-                ..BanRecord::default()
-            };
-            books.insert(*key, record);
-        }
-        books
-    }
-
-    pub(super) fn contains(&self, key: &PrefixKey) -> bool {
-        self.records.contains_key(key)
-    }
-
-    /// How many bans are in force at `now_ns`.
-    pub(super) fn count(&self, now_ns: u64) -> usize {
-        let over = self
-            .expiries
-            .iter()
-            .take_while(|(expires_ns, _)| *expires_ns <= now_ns)
-            .count();
-        self.records.len() - over
-    }
-
-    fn insert(&mut self, key: PrefixKey, record: BanRecord) {
-        self.remove(&key);
-        if record.expires_ns != 0 {
-            self.expiries.insert((record.expires_ns, key));
-        }
-        self.records.insert(key, record);
-    }
-
-    fn remove(&mut self, key: &PrefixKey) {
-        if let Some(record) = self.records.remove(key) {
-            self.expiries.remove(&(record.expires_ns, *key));
-        }
-    }
-
-    /// A ban that is over at `now_ns`.
-    fn expired(&self, now_ns: u64) -> Option<PrefixKey> {
-        let (expires_ns, key) = self.expiries.first()?;
-        (*expires_ns <= now_ns).then_some(*key)
-    }
+/// A ban that is to be.
+#[derive(Debug, Clone)]
+pub(super) struct NewBan {
+    pub(super) source: PrefixKey,
+    pub(super) time: BanTime,
+    pub(super) offences: u32,
+    pub(super) note: Arc<BanNote>,
+    /// What led to it.
+    pub(super) evidence: Vec<EvidenceRow>,
 }
 
 impl Engine {
-    /// Bans who went over a limit too often.
-    pub(super) fn ban_offender(
-        &mut self,
-        key: PrefixKey,
-        limit: &str,
-        sentence: &Sentence,
-    ) -> Result<(), EngineError> {
-        let mut reason = format!("{} offences against limit {limit}", sentence.offences);
-        if sentence.repeats > 0 {
-            let _infallible = write!(reason, ", banned {} times before", sentence.repeats);
-        }
-        let record = BanRecord {
-            limit: Some(limit.to_owned()),
-            offences: Some(sentence.offences),
-            reason: Some(reason),
-            ..BanRecord::default()
-        };
-        self.ban(&[key], sentence.time, BanCause::Limit, &record)?;
-        Ok(())
-    }
-
-    /// Map first, then the books, then the stream. All are banned or, if one cannot be, none.
-    fn ban(
-        &mut self,
-        keys: &[PrefixKey],
-        time: BanTime,
-        cause: BanCause,
-        record: &BanRecord,
-    ) -> Result<Vec<BanInfo>, EngineError> {
-        let expires_ns = match time {
-            BanTime::Permanent => 0,
-            BanTime::For(duration) => clock::kernel_deadline(duration),
-        };
-        let mut last_id = self.bans.last_id;
-        let mut new = Vec::with_capacity(keys.len());
-        for key in keys {
+    /// Makes or renews bans: all of them or, if one cannot be made, none.
+    pub(super) fn ban(&mut self, new: Vec<NewBan>) -> Result<Changed<Vec<BanInfo>>, EngineError> {
+        let mut last_id = self.bans.last_id();
+        let mut entries = Vec::with_capacity(new.len());
+        for ban in &new {
             // A ban that is renewed keeps its number and its count.
-            let ban = self.ban_in_force(key)?.unwrap_or_else(|| {
+            let before = self.ban_in_force(&ban.source)?.unwrap_or_else(|| {
                 last_id += 1;
                 Ban {
                     id: last_id,
                     ..Ban::default()
                 }
             });
-            let ban = Ban {
-                expires_ns,
-                cause: cause as u64,
-                ..ban
+            let entry = Ban {
+                expires_ns: match ban.time {
+                    BanTime::Permanent => 0,
+                    BanTime::For(duration) => clock::kernel_deadline(duration),
+                },
+                cause: ban.note.cause as u64,
+                ..before
             };
-            new.push((*key, ban));
+            entries.push((ban.source, entry));
         }
         let (table, hints) = self.dataplane.bans();
-        table.insert(hints, &new)?;
-        self.bans.last_id = last_id;
-        let record = BanRecord {
-            created: Some(SystemTime::now()),
-            expires_ns,
-            ..record.clone()
-        };
-        let banned = new.iter().map(|(key, ban)| {
-            self.bans.insert(*key, record.clone());
+        table.insert(hints, &entries)?;
+        let mut changes = Vec::with_capacity(new.len());
+        let mut infos = Vec::with_capacity(new.len());
+        for (new, (key, ban)) in new.into_iter().zip(&entries) {
+            if let Some(before) = self.bans.remove(key) {
+                self.forget_for_rollup(key, &before.note);
+                // One that is over and not swept yet has another number.
+                if before.id != ban.id {
+                    changes.push(over_change(key, &before, "expired", 0));
+                }
+            }
+            let record = BanRecord {
+                id: ban.id,
+                expires_ns: ban.expires_ns,
+                created: Some(SystemTime::now()),
+                offences: new.offences,
+                note: new.note,
+            };
+            changes.push(Change::Ban(record.row(key)));
+            if !new.evidence.is_empty() {
+                changes.push(Change::Evidence(ban.id, new.evidence));
+            }
+            self.bans.insert(*key, record);
             let info = self.ban_info(key, ban);
             tracing::info!(
                 source = %info.source,
@@ -167,13 +92,16 @@ impl Engine {
                 "banned"
             );
             self.publish(ban_event(EventKind::Ban, &info, info.reason.clone()));
-            info
-        });
-        Ok(banned.collect())
+            infos.push(info);
+        }
+        Ok(Changed {
+            value: infos,
+            changes,
+        })
     }
 
     /// The ban of exactly this prefix, unless it is over.
-    fn ban_in_force(&mut self, key: &PrefixKey) -> Result<Option<Ban>, EngineError> {
+    pub(super) fn ban_in_force(&mut self, key: &PrefixKey) -> Result<Option<Ban>, EngineError> {
         // The books first: they are at hand, the map is a system call away.
         if !self.bans.contains(key) {
             return Ok(None);
@@ -182,33 +110,59 @@ impl Engine {
         Ok(ban.filter(|ban| !Ban::expired(ban.expires_ns, kernel_now().0)))
     }
 
-    fn unban(&mut self, key: &PrefixKey, reason: &str) -> Result<Option<BanInfo>, EngineError> {
+    /// Ends a ban; `how` is for history and the stream.
+    fn unban(
+        &mut self,
+        key: &PrefixKey,
+        how: &str,
+    ) -> Result<Changed<Option<BanInfo>>, EngineError> {
         let (table, hints) = self.dataplane.bans();
-        let Some(ban) = table.get(key)? else {
-            self.bans.remove(key);
-            return Ok(None);
-        };
+        let ban = table.get(key)?;
         table.remove(hints, key)?;
-        let info = self.ban_info(key, &ban);
-        self.bans.remove(key);
-        tracing::info!(source = %info.source, hits = info.hits, reason, "unbanned");
-        self.publish(ban_event(EventKind::Unban, &info, Some(reason.to_owned())));
-        Ok(Some(info))
+        let info = ban.map(|ban| self.ban_info(key, &ban));
+        let mut changes = Vec::new();
+        if let Some(record) = self.bans.remove(key) {
+            let met = info.as_ref().map_or(0, |info| info.hits);
+            self.forget_for_rollup(key, &record.note);
+            changes.push(over_change(key, &record, how, met));
+        }
+        if let Some(info) = &info {
+            tracing::info!(source = %info.source, hits = info.hits, how, "unbanned");
+            self.publish(ban_event(EventKind::Unban, info, Some(how.to_owned())));
+        }
+        Ok(Changed {
+            value: info,
+            changes,
+        })
     }
 
-    /// Clears expired bans away.
-    pub(super) fn sweep(&mut self) {
+    /// Clears some expired bans away; whether there are more.
+    pub(super) fn sweep(&mut self) -> bool {
         let now = kernel_now().0;
+        let mut changes = Vec::new();
+        let mut more = false;
         while let Some(key) = self.bans.expired(now) {
-            if let Err(error) = self.unban(&key, "expired") {
-                tracing::error!(source = %net(&key), %error, "cannot clear an expired ban away");
-                return;
+            if changes.len() >= SWEPT_AT_ONCE {
+                more = true;
+                break;
+            }
+            match self.unban(&key, "expired") {
+                Ok(unbanned) => changes.extend(unbanned.changes),
+                Err(error) => {
+                    tracing::error!(source = %net(&key), %error, "cannot clear an expired ban away");
+                    break;
+                }
             }
         }
+        if !changes.is_empty() {
+            self.store.write(changes, None);
+        }
+        more
     }
 
-    fn ban_info(&self, key: &PrefixKey, ban: &Ban) -> BanInfo {
-        let record = self.bans.records.get(key);
+    pub(super) fn ban_info(&self, key: &PrefixKey, ban: &Ban) -> BanInfo {
+        let record = self.bans.get(key);
+        let note = record.map(|record| &record.note);
         let remaining = ban.expires_ns.saturating_sub(kernel_now().0);
         BanInfo {
             id: ban.id,
@@ -216,14 +170,19 @@ impl Engine {
             created: record.and_then(|record| record.created).map(clock::format),
             expires: clock::format_kernel(ban.expires_ns),
             remaining_seconds: (ban.expires_ns != 0).then_some(remaining / 1_000_000_000),
-            cause: match ban.cause {
-                cause if cause == BanCause::Limit as u64 => "limit",
-                _ => "manual",
-            }
-            .to_owned(),
-            limit: record.and_then(|record| record.limit.clone()),
-            offences: record.and_then(|record| record.offences),
-            reason: record.and_then(|record| record.reason.clone()),
+            cause: BanCause::from_number(ban.cause)
+                .unwrap_or(BanCause::Manual)
+                .name()
+                .to_owned(),
+            limit: note
+                .filter(|note| note.cause == BanCause::Limit)
+                .and_then(|note| note.subject.clone()),
+            policy: note.and_then(|note| note.policy.clone()),
+            offences: record
+                .map(|record| record.offences)
+                .filter(|offences| *offences > 0),
+            reason: note.and_then(|note| note.reason.clone()),
+            by: note.and_then(|note| note.by.clone()),
             hits: ban.hits.total,
             last_hit: clock::format_kernel(ban.last_hit_ns),
         }
@@ -234,7 +193,7 @@ impl Engine {
         let now = kernel_now().0;
         let mut entries = self.dataplane.bans().0.entries()?;
         entries.retain(|(_, ban)| !Ban::expired(ban.expires_ns, now));
-        entries.sort_unstable_by_key(|(key, _)| (key.family, key.address, key.length));
+        entries.sort_unstable_by_key(|(key, _)| *key);
         Ok(entries
             .iter()
             .map(|(key, ban)| self.ban_info(key, ban))
@@ -259,7 +218,8 @@ impl Engine {
     pub(super) fn ban_by_hand(
         &mut self,
         request: &BanRequest,
-    ) -> Result<Vec<BanInfo>, EngineError> {
+        by: &str,
+    ) -> Result<Changed<Vec<BanInfo>>, EngineError> {
         let BanRequest {
             sources,
             duration,
@@ -268,7 +228,10 @@ impl Engine {
         } = request;
         check_reason(reason.as_deref())?;
         let time = match duration {
-            BanDuration::Policy => self.policy.ban_time(0, fastrand::f64()),
+            BanDuration::Policy => {
+                let policy = self.offenders.policy(0);
+                policy.ban_time(0, fastrand::f64())
+            }
             BanDuration::Permanent => BanTime::Permanent,
             BanDuration::Seconds(0) => {
                 return Err(EngineError::Refused(
@@ -292,21 +255,32 @@ impl Engine {
                 longer.extend(self.longer_ban(key, time)?.map(|kept| (*key, kept)));
             }
         }
-        let record = BanRecord {
+        let note = Arc::new(BanNote {
+            cause: BanCause::Manual,
+            subject: None,
+            policy: (*duration == BanDuration::Policy).then(|| DEFAULT_POLICY.to_owned()),
             reason: reason.clone(),
-            ..BanRecord::default()
-        };
-        let new: Vec<_> = keys
-            .iter()
-            .filter(|key| !longer.contains_key(*key))
-            .copied()
-            .collect();
-        let mut banned = self.ban(&new, time, BanCause::Manual, &record)?.into_iter();
+            by: Some(by.to_owned()),
+        });
+        let new = keys.iter().filter(|key| !longer.contains_key(*key));
+        let new = new.map(|source| NewBan {
+            source: *source,
+            time,
+            offences: 0,
+            note: Arc::clone(&note),
+            evidence: Vec::new(),
+        });
+        let new = new.collect();
+        let Changed { value, changes } = self.ban(new)?;
+        let mut banned = value.into_iter();
         // As they were asked for.
         let bans = keys
             .iter()
             .filter_map(|key| longer.get(key).cloned().or_else(|| banned.next()));
-        Ok(bans.collect())
+        Ok(Changed {
+            value: bans.collect(),
+            changes,
+        })
     }
 
     /// The ban of `key` if it lasts longer than `time`: who asks for no time in particular
@@ -331,14 +305,11 @@ impl Engine {
     pub(super) fn unban_by_hand(
         &mut self,
         request: &RemoveRequest,
-    ) -> Result<Vec<BanInfo>, EngineError> {
+        by: &str,
+    ) -> Result<Changed<Vec<BanInfo>>, EngineError> {
         let RemoveRequest { sources, all } = request;
         let keys = if *all {
-            let banned = self.ban_list()?;
-            banned
-                .iter()
-                .map(|ban| key(&ban.source))
-                .collect::<Result<Vec<_>, _>>()?
+            self.bans.iter().map(|(key, _)| *key).collect()
         } else {
             keys(sources, "unban")?
         };
@@ -347,13 +318,26 @@ impl Engine {
             let covering = self.bans_covering(missing.addr())?;
             return Err(not_banned(&missing, &covering));
         }
-        let mut removed = Vec::new();
+        let how = format!("removed by {by}");
+        let mut removed = Changed::<Vec<_>>::default();
         for key in keys {
-            removed.extend(self.unban(&key, "by hand")?);
+            let Changed { value, changes } = self.unban(&key, &how)?;
+            removed.value.extend(value);
+            removed.changes.extend(changes);
             self.offenders.forgive(key);
+            removed.changes.push(Change::Forgive(key));
         }
         Ok(removed)
     }
+}
+
+fn over_change(key: &PrefixKey, record: &BanRecord, how: &str, hits: u64) -> Change {
+    Change::Unban(HistoryRow {
+        ban: record.row(key),
+        ended: SystemTime::now(),
+        how: how.to_owned(),
+        hits,
+    })
 }
 
 /// Whether a prefix is so wide that it is banned by force only.

@@ -1,35 +1,39 @@
 //! The one task that owns the maps and all that is known of bans.
 //!
-//! A ban enters the map first, then the books, then the event stream: enforcement waits
-//! for nothing. Commands that name several sources are checked for all of them before the
-//! first is acted on, so an error has changed nothing.
+//! A ban enters the map first, then the books, then the store and the event stream:
+//! enforcement waits for nothing. Who asked for it is answered when it is on disk. Commands
+//! that name several sources are checked for all of them before the first is acted on, so an
+//! error has changed nothing.
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | `bans` | who is banned, why and until when |
+//! | `books` | what is known of each ban besides what the map holds |
+//! | `bans` | bans made, renewed, ended |
+//! | `offences` | from an event to an offence, and from offences to a ban |
 //! | `allow` | who is never dropped |
+//! | `restore` | the start: from the store and the map to the books |
+//! | `reconcile` | comparing the books with the maps and the store |
 //! | `links` | interfaces that come and go |
 //! | `report` | status and limits, as the API tells them |
 
 mod allow;
 mod bans;
+mod books;
 mod links;
+mod offences;
+mod reconcile;
 mod report;
+mod restore;
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::HashSet,
     io,
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
-use abuser_common::{
-    event::{Event, Reason, Verdict},
-    gcra::KernelTime,
-    layout::Count,
-    prefix::PrefixKey,
-};
+use abuser_common::prefix::PrefixKey;
 use ipnet::IpNet;
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
@@ -37,8 +41,10 @@ use tokio::{
 };
 
 use self::{
-    allow::AllowRecord,
-    bans::{BanBooks, is_wide},
+    allow::AllowBooks,
+    books::Books,
+    offences::PolicyClock,
+    reconcile::{Reconciler, Repairs},
 };
 use super::{
     events::{EventReader, Names},
@@ -54,7 +60,8 @@ use crate::{
         Dataplane, DataplaneError, buckets::sweep_interval, interfaces::Interface, kernel_now,
         links::LinkChanges,
     },
-    policy::{BanPolicy, Doubts, Offenders},
+    policy::{Doubts, Offenders, Rollups},
+    store::{Change, EvidenceRow, Snapshot, Store},
 };
 
 /// Sources whose offences are remembered; about 30 MB at the most.
@@ -63,6 +70,8 @@ const MAX_OFFENDERS: usize = 1 << 17;
 const MAX_REASON: usize = 1000;
 /// How often expired bans are cleared away. They end in the kernel to the nanosecond.
 const SWEEP: Duration = Duration::from_millis(500);
+/// How soon to go on if there are many of them.
+const SWEEP_ON: Duration = Duration::from_millis(10);
 
 /// Why a command failed. It has changed nothing.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +90,16 @@ pub enum EngineError {
 /// Where an answer goes.
 pub type Reply<T> = oneshot::Sender<Result<T, EngineError>>;
 
+/// Who asks, in words that are kept with what was asked for.
+pub type Asker = Arc<str>;
+
+/// What a command brought about, and what of it the store is to know before it is told.
+#[derive(Debug, Default)]
+struct Changed<T> {
+    value: T,
+    changes: Vec<Change>,
+}
+
 /// What the engine can be asked; see [`crate::api`].
 #[derive(Debug)]
 pub enum Command {
@@ -93,13 +112,13 @@ pub enum Command {
     /// The bans that cover an address.
     Covering(IpAddr, Reply<Vec<BanInfo>>),
     /// Ban.
-    Ban(BanRequest, Reply<Vec<BanInfo>>),
+    Ban(BanRequest, Asker, Reply<Vec<BanInfo>>),
     /// Remove bans.
-    Unban(RemoveRequest, Reply<Vec<BanInfo>>),
+    Unban(RemoveRequest, Asker, Reply<Vec<BanInfo>>),
     /// The allow list.
     AllowList(Reply<Vec<AllowInfo>>),
     /// Allow.
-    Allow(AllowRequest, Reply<Vec<AllowInfo>>),
+    Allow(AllowRequest, Asker, Reply<Vec<AllowInfo>>),
     /// Remove allow entries.
     Disallow(RemoveRequest, Reply<Vec<AllowInfo>>),
     /// Detach from interfaces, or from all and stop.
@@ -118,11 +137,17 @@ pub enum Stop {
 /// The engine's state.
 pub struct Engine {
     dataplane: Dataplane,
-    policy: BanPolicy,
-    offenders: Offenders,
+    store: Store,
+    offenders: Offenders<EvidenceRow>,
+    rollups: Rollups,
     doubts: Doubts,
-    bans: BanBooks,
-    allowed: BTreeMap<PrefixKey, AllowRecord>,
+    clock: PolicyClock,
+    /// How many events are kept as evidence for a ban.
+    evidence: usize,
+    bans: Books,
+    allowed: AllowBooks,
+    reconciler: Reconciler,
+    repairs: Repairs,
     names: Names,
     events: broadcast::Sender<Arc<EventRecord>>,
     observe: bool,
@@ -130,47 +155,47 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Takes over the data plane with whatever bans and allow entries it holds. What is in
-    /// force stays so until [`Engine::attach`].
+    /// Takes over the data plane and the store. What is in force stays so until
+    /// [`Engine::attach`].
     pub fn new(
-        mut dataplane: Dataplane,
+        dataplane: Dataplane,
+        store: Store,
         config: &Config,
         observe: bool,
         events: broadcast::Sender<Arc<EventRecord>>,
-    ) -> Result<Self, EngineError> {
-        let bans = match dataplane.bans().0.entries() {
-            Ok(entries) => BanBooks::adopt(&entries),
-            Err(error) => {
-                dataplane.abandon();
-                return Err(error.into());
-            }
-        };
-        Ok(Self {
+    ) -> Self {
+        Self {
             dataplane,
-            policy: config.ban.clone(),
-            offenders: Offenders::new(config.ban.clone(), MAX_OFFENDERS),
+            store,
+            offenders: Offenders::new(config.all_policies(), MAX_OFFENDERS),
+            rollups: Rollups::default(),
             doubts: Doubts::default(),
-            bans,
-            allowed: BTreeMap::new(),
+            clock: PolicyClock::start(),
+            evidence: config.store.evidence,
+            bans: Books::default(),
+            allowed: AllowBooks::default(),
+            reconciler: Reconciler::new(),
+            repairs: Repairs::default(),
             names: Names::default(),
             events,
             observe,
             started: (SystemTime::now(), Instant::now()),
-        })
+        }
     }
 
-    /// Attaches to the interfaces and puts the configuration in force. Whoever is allowed is
-    /// so before the first limit holds.
+    /// Attaches to the interfaces and puts bans and the configuration in force. Whoever is
+    /// banned or allowed is so before the first packet is filtered.
     pub fn attach(
         &mut self,
         interfaces: &[Interface],
         config: &Config,
         allow: &[ConfiguredAllow],
+        snapshot: Snapshot,
     ) -> Result<(), EngineError> {
-        let stale = self.adopt_allow_list(allow)?;
+        self.restore(snapshot, allow)?;
         self.dataplane.attach(interfaces, config.xdp.mode)?;
         self.dataplane.take_over(&config.limits, self.observe)?;
-        self.drop_stale_allow_entries(&stale)?;
+        self.drop_stale_allow_entries()?;
         self.names = Names {
             limits: self
                 .dataplane
@@ -202,11 +227,11 @@ impl Engine {
         links: LinkChanges,
         stop: impl Future<Output = &'static str>,
     ) -> io::Result<Stop> {
-        let mut sweep = tokio::time::interval(SWEEP);
-        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sweep = Instant::now() + SWEEP;
         let scales = self.dataplane.limits().scales();
         let mut sweep_buckets = tokio::time::interval(sweep_interval(&scales));
         sweep_buckets.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut reconcile = self.reconciler.due();
         tokio::pin!(stop);
         loop {
             tokio::select! {
@@ -225,7 +250,14 @@ impl Engine {
                         return Ok(stop);
                     }
                 }
-                _ = sweep.tick() => self.sweep(),
+                () = tokio::time::sleep_until(sweep.into()) => {
+                    let more = self.sweep();
+                    sweep = Instant::now() + if more { SWEEP_ON } else { SWEEP };
+                }
+                () = tokio::time::sleep_until(reconcile.into()) => {
+                    self.reconcile();
+                    reconcile = self.reconciler.due();
+                }
                 _ = sweep_buckets.tick() => {
                     let buckets = Arc::clone(self.dataplane.buckets());
                     // Bans do not wait for it.
@@ -238,6 +270,11 @@ impl Engine {
     /// Detaches from everything and leaves no pin behind.
     pub fn shut_down(self) {
         self.dataplane.shut_down();
+    }
+
+    /// Leaves the program on its interfaces, for the next daemon to adopt.
+    pub fn leave(self) {
+        self.dataplane.leave();
     }
 
     fn handle_command(&mut self, command: Command) -> Option<Stop> {
@@ -256,11 +293,23 @@ impl Engine {
             }
             Command::Bans(reply) => answer(reply, self.ban_list()),
             Command::Covering(address, reply) => answer(reply, self.bans_covering(address)),
-            Command::Ban(request, reply) => answer(reply, self.ban_by_hand(&request)),
-            Command::Unban(request, reply) => answer(reply, self.unban_by_hand(&request)),
+            Command::Ban(request, by, reply) => {
+                let changed = self.ban_by_hand(&request, &by);
+                self.answer_when_stored(reply, changed);
+            }
+            Command::Unban(request, by, reply) => {
+                let changed = self.unban_by_hand(&request, &by);
+                self.answer_when_stored(reply, changed);
+            }
             Command::AllowList(reply) => answer(reply, Ok(self.allow_list())),
-            Command::Allow(request, reply) => answer(reply, self.allow_by_hand(&request)),
-            Command::Disallow(request, reply) => answer(reply, self.disallow_by_hand(&request)),
+            Command::Allow(request, by, reply) => {
+                let changed = self.allow_by_hand(&request, &by);
+                self.answer_when_stored(reply, changed);
+            }
+            Command::Disallow(request, reply) => {
+                let changed = self.disallow_by_hand(&request);
+                self.answer_when_stored(reply, changed);
+            }
             Command::Detach(request, reply) => {
                 let detached = self.detach(&request);
                 let stop = detached.as_ref().is_ok_and(|detached| detached.stopped);
@@ -271,72 +320,20 @@ impl Engine {
         None
     }
 
-    // Events and what follows from them.
-
-    fn handle_event(&mut self, event: &Event) {
-        let Some(record) = self.names.record(event) else {
-            tracing::warn!(?event, "an event that makes no sense");
-            return;
-        };
-        self.publish(record);
-        if (event.verdict(), event.reason()) == (Some(Verdict::Drop), Some(Reason::Limit)) {
-            self.count_offence(event);
+    /// Answers when what was changed is on disk.
+    fn answer_when_stored<T: Send + 'static>(
+        &self,
+        reply: Reply<T>,
+        result: Result<Changed<T>, EngineError>,
+    ) {
+        match result {
+            Ok(Changed { value, changes }) if changes.is_empty() => answer(reply, Ok(value)),
+            Ok(Changed { value, changes }) => {
+                let done = Box::new(move || answer(reply, Ok(value)));
+                self.store.write(changes, Some(done));
+            }
+            Err(error) => answer(reply, Err(error)),
         }
-    }
-
-    /// An over-limit drop is an offence of whoever the limit counts: the source, or the
-    /// prefix it lies in. Unless anyone may have sent it in the source's name.
-    fn count_offence(&mut self, event: &Event) {
-        let (Some(limit), Some(address)) = (self.names.limit(event), event.source.address()) else {
-            return;
-        };
-        let limit = limit.clone();
-        let prefix = u8::try_from(event.prefix).unwrap_or(u8::MAX);
-        let Some(key) = PrefixKey::new(address, prefix) else {
-            return;
-        };
-        // A limit may count by wide prefixes; nobody is banned for so many neighbours.
-        if is_wide(&net(&key)) {
-            return;
-        }
-        // The ring keeps what nobody read while no daemon ran.
-        let age = Duration::from_nanos(kernel_now().since_ns(KernelTime(event.time_ns)));
-        if age > self.policy.findtime {
-            return;
-        }
-        // Events sent before the ban took hold may still be under way.
-        if self.bans.contains(&key) {
-            return;
-        }
-        let now = Duration::from_nanos(event.time_ns);
-        if self.policy.require_verified && !self.is_verified(event, &key, now) {
-            return;
-        }
-        let Some(sentence) = self.offenders.offence(key, now, fastrand::f64()) else {
-            return;
-        };
-        if let Err(error) = self.ban_offender(key, &limit, &sentence) {
-            tracing::error!(source = %net(&key), %error, "cannot ban");
-        }
-    }
-
-    /// Whether an offence is its subject's own, by all that is known.
-    fn is_verified(&mut self, event: &Event, subject: &PrefixKey, now: Duration) -> bool {
-        let counts_connections = self
-            .dataplane
-            .limits()
-            .loaded()
-            .iter()
-            .any(|limit| limit.id == event.cause && limit.config.count == Count::Connections);
-        // A SYN belongs to no connection: what is known is that its source has spoken.
-        if counts_connections {
-            return event.verified();
-        }
-        if !event.verified() {
-            self.doubts.cast(subject, now);
-            return false;
-        }
-        !self.doubts.contains(subject, now)
     }
 
     fn publish(&self, record: EventRecord) {

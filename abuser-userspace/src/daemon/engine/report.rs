@@ -8,7 +8,7 @@ use super::{Engine, EngineError};
 use crate::{
     api::types::{
         BucketCounts, Capacity, EventCounts, InterfaceState, InterfaceStatus, LimitStatus,
-        LookupCounts, Status, TrafficCount, VerifiedCounts,
+        LookupCounts, ReconcilerStatus, Status, StoreStatus, TrafficCount, VerifiedCounts,
     },
     config::LimitConfig,
     daemon::clock,
@@ -19,6 +19,7 @@ use crate::{
         protected::Protection,
         verified::{self, VerifiedSources},
     },
+    store::Health,
 };
 
 /// The tables whose entries nobody counts as they come and go: to know how many there are
@@ -109,6 +110,12 @@ impl Engine {
                 capacity: verified::CAPACITY,
                 sources: 0,
             },
+            store: self.store_status(),
+            reconciler: ReconcilerStatus {
+                passes: self.repairs.passes,
+                kernel_repairs: self.repairs.kernel,
+                store_repairs: self.store.repairs(),
+            },
             capacity: Capacity {
                 limits: MAX_LIMITS,
                 bans: MAX_BANS,
@@ -118,6 +125,18 @@ impl Engine {
             bans: self.bans.count(kernel_now().0),
             allow: self.allowed.len(),
         })
+    }
+
+    fn store_status(&self) -> StoreStatus {
+        let (error, failed) = match self.store.health() {
+            Health::Good => (None, None),
+            Health::Failed { error, since } => (Some(error), Some(clock::format(since))),
+        };
+        StoreStatus {
+            path: self.store.path().display().to_string(),
+            error,
+            failed,
+        }
     }
 
     /// The limits, but for the bucket table's [`Occupancy`].

@@ -1,0 +1,190 @@
+//! What is known of bans besides what the map holds.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use abuser_common::{gcra::KernelTime, prefix::PrefixKey};
+
+use crate::{
+    dataplane::wall_clock,
+    store::{BanRow, rows::BanNote},
+};
+
+/// One ban.
+#[derive(Debug, Clone)]
+pub(super) struct BanRecord {
+    pub(super) id: u64,
+    /// As in the map: kernel time in nanoseconds, 0 for never.
+    pub(super) expires_ns: u64,
+    /// `None` for one that was found in the kernel and nowhere else.
+    pub(super) created: Option<SystemTime>,
+    /// The offences that led to it.
+    pub(super) offences: u32,
+    pub(super) note: Arc<BanNote>,
+}
+
+impl BanRecord {
+    /// As the store has it.
+    pub(super) fn row(&self, source: &PrefixKey) -> BanRow {
+        BanRow {
+            id: self.id,
+            source: *source,
+            created: self.created,
+            expires: (self.expires_ns != 0).then(|| wall_clock(KernelTime(self.expires_ns))),
+            offences: self.offences,
+            note: Arc::clone(&self.note),
+        }
+    }
+}
+
+/// The books of all bans, by source.
+#[derive(Debug, Default)]
+pub(super) struct Books {
+    records: BTreeMap<PrefixKey, BanRecord>,
+    /// Bans that end, the first to end first.
+    expiries: BTreeSet<(u64, PrefixKey)>,
+    last_id: u64,
+}
+
+impl Books {
+    /// The books of these bans; a number up to `last_id` is not given again.
+    pub(super) fn new(records: BTreeMap<PrefixKey, BanRecord>, last_id: u64) -> Self {
+        let expiries = records
+            .iter()
+            .filter(|(_, record)| record.expires_ns != 0)
+            .map(|(key, record)| (record.expires_ns, *key));
+        let highest = records.values().map(|record| record.id).max();
+        Self {
+            expiries: expiries.collect(),
+            last_id: last_id.max(highest.unwrap_or_default()),
+            records,
+        }
+    }
+
+    pub(super) fn get(&self, key: &PrefixKey) -> Option<&BanRecord> {
+        self.records.get(key)
+    }
+
+    pub(super) fn contains(&self, key: &PrefixKey) -> bool {
+        self.records.contains_key(key)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&PrefixKey, &BanRecord)> {
+        self.records.iter()
+    }
+
+    /// At most `count` bans after the one of `after`, or from the first on, by source.
+    pub(super) fn page(
+        &self,
+        after: Option<PrefixKey>,
+        count: usize,
+    ) -> impl Iterator<Item = (&PrefixKey, &BanRecord)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.records.range((from, Bound::Unbounded)).take(count)
+    }
+
+    /// How many bans are in force at `now_ns`.
+    pub(super) fn count(&self, now_ns: u64) -> usize {
+        let over = self
+            .expiries
+            .iter()
+            .take_while(|(expires_ns, _)| *expires_ns <= now_ns)
+            .count();
+        self.records.len() - over
+    }
+
+    /// The number of the last ban so far.
+    pub(super) fn last_id(&self) -> u64 {
+        self.last_id
+    }
+
+    pub(super) fn insert(&mut self, key: PrefixKey, record: BanRecord) {
+        self.remove(&key);
+        if record.expires_ns != 0 {
+            self.expiries.insert((record.expires_ns, key));
+        }
+        self.last_id = self.last_id.max(record.id);
+        self.records.insert(key, record);
+    }
+
+    pub(super) fn remove(&mut self, key: &PrefixKey) -> Option<BanRecord> {
+        let record = self.records.remove(key)?;
+        self.expiries.remove(&(record.expires_ns, *key));
+        Some(record)
+    }
+
+    /// A ban that is over at `now_ns`.
+    pub(super) fn expired(&self, now_ns: u64) -> Option<PrefixKey> {
+        let (expires_ns, key) = self.expiries.first()?;
+        (*expires_ns <= now_ns).then_some(*key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use abuser_common::layout::BanCause;
+
+    fn key(number: u8) -> PrefixKey {
+        PrefixKey::new([203, 0, 113, number].into(), 32).unwrap()
+    }
+
+    fn record(id: u64, expires_ns: u64) -> BanRecord {
+        BanRecord {
+            id,
+            expires_ns,
+            created: None,
+            offences: 0,
+            note: Arc::new(BanNote {
+                cause: BanCause::Manual,
+                subject: None,
+                policy: None,
+                reason: None,
+                by: None,
+            }),
+        }
+    }
+
+    #[test]
+    fn bans_end_in_the_order_of_their_ends_whatever_became_of_them_before() {
+        let records = [(key(1), record(1, 30)), (key(2), record(2, 0))];
+        let mut books = Books::new(records.into(), 7);
+        books.insert(key(3), record(8, 10));
+        books.insert(key(4), record(9, 20));
+        books.insert(key(3), record(8, 25));
+        books.insert(key(5), record(10, 5));
+        books.remove(&key(5));
+        assert_eq!(books.last_id(), 10);
+        assert_eq!([0, 20, 30].map(|now| books.count(now)), [4, 3, 1]);
+        let mut ended = Vec::new();
+        while let Some(key) = books.expired(30) {
+            ended.push(key);
+            books.remove(&key);
+        }
+        assert_eq!(ended, [4, 3, 1].map(key));
+        assert_eq!(books.expired(u64::MAX), None, "the permanent one stays");
+        assert!(books.contains(&key(2)));
+    }
+
+    #[test]
+    fn pages_show_each_ban_once_by_source() {
+        let mut books = Books::default();
+        for number in [5, 3, 9, 1] {
+            books.insert(key(number), record(u64::from(number), 0));
+        }
+        let network = PrefixKey::new([203, 0, 113, 0].into(), 24).unwrap();
+        books.insert(network, record(100, 0));
+        let (mut after, mut seen) = (None, Vec::new());
+        loop {
+            let page: Vec<_> = books.page(after, 2).map(|(key, _)| *key).collect();
+            let Some(last) = page.last() else { break };
+            after = Some(*last);
+            seen.extend(page);
+        }
+        assert_eq!(seen, [network, key(1), key(3), key(5), key(9)]);
+    }
+}

@@ -1,0 +1,342 @@
+//! From an event of the program to an offence, and from offences to a ban.
+
+use std::{
+    fmt::Write as _,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use abuser_common::{
+    event::{Event, Reason, Verdict},
+    gcra::KernelTime,
+    layout::{BanCause, Count},
+    prefix::PrefixKey,
+};
+
+use super::{
+    Engine, EngineError,
+    bans::{NewBan, is_wide},
+    net,
+};
+use crate::{
+    api::types::EventRecord,
+    dataplane::kernel_now,
+    policy::{Offence, Record, Rollup, Sentence, Subject},
+    store::{
+        Change, EvidenceRow, OffenderRow,
+        rows::{BanNote, to_millis},
+    },
+};
+
+/// The clock of offences: the wall clock as it stood when the daemon started, going on with
+/// the kernel's. So no step of the wall clock lengthens or shortens `findtime`, and what an
+/// earlier daemon wrote down has its place on it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PolicyClock {
+    /// What it showed at kernel time 0.
+    zero: Duration,
+}
+
+impl PolicyClock {
+    pub(super) fn start() -> Self {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+        let since_boot = Duration::from_nanos(kernel_now().0);
+        Self {
+            zero: wall.unwrap_or_default().saturating_sub(since_boot),
+        }
+    }
+
+    /// What it shows at a kernel time.
+    pub(super) fn at(&self, time_ns: u64) -> Duration {
+        self.zero.saturating_add(Duration::from_nanos(time_ns))
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.at(kernel_now().0)
+    }
+}
+
+impl Engine {
+    pub(super) fn handle_event(&mut self, event: &Event) {
+        let Some(record) = self.names.record(event) else {
+            tracing::warn!(?event, "an event that makes no sense");
+            return;
+        };
+        if (event.verdict(), event.reason()) == (Some(Verdict::Drop), Some(Reason::Limit)) {
+            self.publish(record.clone());
+            self.count_offence(event, &record);
+        } else {
+            self.publish(record);
+        }
+    }
+
+    /// An over-limit drop is an offence of whoever the limit counts: the source, or the
+    /// prefix it lies in. Unless anyone may have sent it in the source's name.
+    fn count_offence(&mut self, event: &Event, record: &EventRecord) {
+        let (Some(limit), Some(address)) = (self.names.limit(event), event.source.address()) else {
+            return;
+        };
+        let limit = limit.clone();
+        let prefix = u8::try_from(event.prefix).unwrap_or(u8::MAX);
+        let Some(key) = PrefixKey::new(address, prefix) else {
+            return;
+        };
+        // A limit may count by wide prefixes; nobody is banned for so many neighbours.
+        if is_wide(&net(&key)) {
+            return;
+        }
+        let number = self.policy_of(event.cause);
+        let policy = self.offenders.policy(number);
+        // The ring keeps what nobody read while no daemon ran.
+        let age = Duration::from_nanos(kernel_now().since_ns(KernelTime(event.time_ns)));
+        if age > policy.findtime {
+            return;
+        }
+        // Events sent before the ban took hold may still be under way.
+        if self.bans.contains(&key) {
+            return;
+        }
+        let now = Duration::from_nanos(event.time_ns);
+        if policy.require_verified && !self.is_verified(event, &key, now) {
+            return;
+        }
+        let evidence = EvidenceRow {
+            at: to_millis(SystemTime::now()) - i64::try_from(age.as_millis()).unwrap_or(0),
+            text: evidence(record),
+        };
+        let subject = (number, key);
+        let at = self.clock.at(event.time_ns);
+        let sentence = self
+            .offenders
+            .offence(subject, at, fastrand::f64(), evidence);
+        let mut changes = vec![self.offender_change(subject)];
+        if let Some(sentence) = sentence {
+            match self.ban_offender(subject, &limit, sentence) {
+                Ok(banned) => changes.extend(banned),
+                Err(error) => tracing::error!(source = %net(&key), %error, "cannot ban"),
+            }
+        }
+        self.store.write(changes, None);
+    }
+
+    /// The number of the policy that the limit with this id names.
+    fn policy_of(&self, limit: u64) -> u16 {
+        let loaded = self.dataplane.limits().loaded();
+        let limit = loaded.iter().find(|loaded| loaded.id == limit);
+        limit
+            .and_then(|limit| self.offenders.policy_number(&limit.config.policy))
+            .unwrap_or_default()
+    }
+
+    /// Whether an offence is its subject's own, by all that is known.
+    fn is_verified(&mut self, event: &Event, subject: &PrefixKey, now: Duration) -> bool {
+        let counts_connections = self
+            .dataplane
+            .limits()
+            .loaded()
+            .iter()
+            .any(|limit| limit.id == event.cause && limit.config.count == Count::Connections);
+        // A SYN belongs to no connection: what is known is that its source has spoken.
+        if counts_connections {
+            return event.verified();
+        }
+        if !event.verified() {
+            self.doubts.cast(subject, now);
+            return false;
+        }
+        !self.doubts.contains(subject, now)
+    }
+
+    /// Bans who went over a limit too often and, if that makes too many in its prefix, all of
+    /// that.
+    fn ban_offender(
+        &mut self,
+        (number, key): Subject,
+        limit: &str,
+        sentence: Sentence<EvidenceRow>,
+    ) -> Result<Vec<Change>, EngineError> {
+        let Sentence {
+            time,
+            repeats,
+            offences,
+        } = sentence;
+        let count = u32::try_from(offences.len()).unwrap_or(u32::MAX);
+        let mut reason = format!("{count} offences against limit {limit}");
+        if repeats > 0 {
+            let _infallible = write!(reason, ", banned {repeats} times before");
+        }
+        let kept = self.evidence;
+        let evidence = offences.into_iter().map(|offence| offence.evidence);
+        let mut evidence: Vec<_> = evidence.collect();
+        evidence.drain(..evidence.len().saturating_sub(kept));
+        let policy = self.offenders.policy(number);
+        let rule = policy.rollup;
+        let note = BanNote {
+            cause: BanCause::Limit,
+            subject: Some(limit.to_owned()),
+            policy: Some(policy.name.clone()),
+            reason: Some(reason),
+            by: None,
+        };
+        let new = NewBan {
+            source: key,
+            time,
+            offences: count,
+            note: Arc::new(note),
+            evidence,
+        };
+        let mut changes = self.ban(vec![new])?.changes;
+        if let Some(rule) = rule
+            && let Some(prefix) = self.rollups.banned(number, rule, &key)
+        {
+            changes.extend(self.roll_up(number, rule, prefix)?);
+        }
+        Ok(changes)
+    }
+
+    /// Bans a prefix for the hosts in it, unless that bans one that is allowed.
+    fn roll_up(
+        &mut self,
+        number: u16,
+        rule: Rollup,
+        prefix: PrefixKey,
+    ) -> Result<Vec<Change>, EngineError> {
+        if self.bans.contains(&prefix) {
+            return Ok(Vec::new());
+        }
+        let subject = (number, prefix);
+        let range = net(&prefix);
+        if let Some(allowed) = self.allowed_within(&range) {
+            tracing::warn!(
+                prefix = %range,
+                %allowed,
+                "{} hosts of {range} are banned, and not all of it because {allowed} is allowed",
+                rule.hosts
+            );
+            return Ok(Vec::new());
+        }
+        let (time, _) = self
+            .offenders
+            .convict(subject, self.clock.now(), fastrand::f64());
+        let note = BanNote {
+            cause: BanCause::Rollup,
+            subject: None,
+            policy: Some(self.offenders.policy(number).name.clone()),
+            reason: Some(format!("{} hosts in it are banned", rule.hosts)),
+            by: None,
+        };
+        let new = NewBan {
+            source: prefix,
+            time,
+            offences: 0,
+            note: Arc::new(note),
+            evidence: Vec::new(),
+        };
+        let mut changes = self.ban(vec![new])?.changes;
+        changes.push(self.offender_change(subject));
+        Ok(changes)
+    }
+
+    /// Takes note that a ban is over.
+    pub(super) fn forget_for_rollup(&mut self, key: &PrefixKey, note: &BanNote) {
+        if let Some((number, rule)) = self.rollup_rule(note) {
+            self.rollups.unbanned(number, rule, key);
+        }
+    }
+
+    /// Counts the bans that there are, as after a start.
+    pub(super) fn count_for_rollup(&mut self) {
+        self.rollups.clear();
+        let counted: Vec<_> = self
+            .bans
+            .iter()
+            .filter_map(|(key, record)| Some((*key, self.rollup_rule(&record.note)?)))
+            .collect();
+        for (key, (number, rule)) in counted {
+            // Whoever is one too many next time rolls them up.
+            let _enough = self.rollups.banned(number, rule, &key);
+        }
+    }
+
+    /// The policy and rule by which a ban counts.
+    fn rollup_rule(&self, note: &BanNote) -> Option<(u16, Rollup)> {
+        if note.cause != BanCause::Limit {
+            return None;
+        }
+        let number = self.offenders.policy_number(note.policy.as_deref()?)?;
+        Some((number, self.offenders.policy(number).rollup?))
+    }
+
+    /// What is remembered of a subject, for the store.
+    fn offender_change(&self, subject: Subject) -> Change {
+        let (number, source) = subject;
+        let Some(record) = self.offenders.record(subject) else {
+            return Change::Forgive(source);
+        };
+        Change::Offender(OffenderRow {
+            source,
+            policy: self.offenders.policy(number).name.clone(),
+            bans: record.bans,
+            since: UNIX_EPOCH
+                .checked_add(record.since)
+                .unwrap_or(UNIX_EPOCH + Duration::from_secs(1 << 40)),
+            offences: record
+                .offences
+                .iter()
+                .map(|offence| offence.evidence.clone())
+                .collect(),
+        })
+    }
+
+    /// All that is remembered, for a store that lost some of it.
+    pub(super) fn all_offenders(&self) -> Vec<Change> {
+        let subjects = self.offenders.records().map(|(subject, _)| subject);
+        subjects
+            .map(|subject| self.offender_change(subject))
+            .collect()
+    }
+
+    /// Remembers what an earlier daemon wrote down.
+    pub(super) fn restore_offenders(&mut self, mut rows: Vec<OffenderRow>) {
+        let at = |millis: i64| Duration::from_millis(u64::try_from(millis).unwrap_or_default());
+        rows.sort_by_key(|row| {
+            let last = row.offences.last().map_or(0, |offence| offence.at);
+            last.max(to_millis(row.since))
+        });
+        for row in rows {
+            let Some(number) = self.offenders.policy_number(&row.policy) else {
+                continue;
+            };
+            let since = row.since.duration_since(UNIX_EPOCH).unwrap_or_default();
+            let offences = row.offences.into_iter().map(|evidence| Offence {
+                at: at(evidence.at),
+                evidence,
+            });
+            let record = Record {
+                bans: row.bans,
+                since,
+                offences: offences.collect(),
+            };
+            self.offenders.restore((number, row.source), record);
+        }
+    }
+}
+
+/// An event as evidence: what `abuser events` shows of it, without time and source.
+fn evidence(record: &EventRecord) -> String {
+    let mut text = record.kind.name().to_owned();
+    let known = [
+        record.interface.clone(),
+        record.protocol.as_ref().map(|protocol| {
+            record
+                .port
+                .map_or_else(|| protocol.clone(), |port| format!("{protocol}/{port}"))
+        }),
+        record.limit.as_ref().map(|limit| format!("limit {limit}")),
+        record.drops.map(|drops| format!("{drops} packets")),
+    ];
+    for part in known.into_iter().flatten() {
+        let _infallible = write!(text, " {part}");
+    }
+    text
+}

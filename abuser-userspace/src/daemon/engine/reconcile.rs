@@ -1,0 +1,224 @@
+//! Comparing the books with the maps and the store, and putting right what differs.
+//!
+//! The books are what holds. Somebody with bpftool may have deleted or forged an entry of a
+//! map, somebody with sqlite3 a row, a disk may have been full for a while. A pass goes over
+//! all of them in small steps, so that no ban waits for it.
+
+use std::time::{Duration, Instant};
+
+use abuser_common::{
+    layout::{Ban, BanCause},
+    prefix::PrefixKey,
+};
+
+use super::{Engine, EngineError, net};
+use crate::dataplane::prefixes::Position;
+
+/// From the start of one pass to the start of the next.
+const PASS: Duration = Duration::from_secs(30);
+/// From one step of a pass to the next.
+const STEP: Duration = Duration::from_millis(10);
+/// Entries that a step looks at: about a millisecond's worth.
+const STEP_SIZE: usize = 1024;
+
+/// What was put right since the start.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Repairs {
+    /// Entries of maps that were missing, differed, or were nobody's.
+    pub(super) kernel: u64,
+    /// Passes that were finished.
+    pub(super) passes: u64,
+}
+
+/// What a pass looks at next.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    /// Each ban of the books: whether the map and the store have it.
+    Bans(Option<PrefixKey>),
+    /// Each entry of the ban map: whether the books have it.
+    BanMap(Option<Position>),
+    /// Both ways for the allow list, which is small.
+    Allowed,
+    /// Whether the store has more than the books.
+    Store,
+}
+
+/// Where the comparison is.
+#[derive(Debug)]
+pub(super) struct Reconciler {
+    stage: Option<Stage>,
+    started: Instant,
+}
+
+impl Reconciler {
+    /// One that begins its first pass at once.
+    pub(super) fn new() -> Self {
+        Self {
+            stage: Some(Stage::Bans(None)),
+            started: Instant::now(),
+        }
+    }
+
+    /// When the next step is due.
+    pub(super) fn due(&self) -> Instant {
+        match self.stage {
+            Some(_) => Instant::now() + STEP,
+            None => self.started + PASS,
+        }
+    }
+}
+
+impl Engine {
+    /// Takes one step. To be called when [`Reconciler::due`].
+    pub(super) fn reconcile(&mut self) {
+        let stage = self.reconciler.stage.unwrap_or_else(|| {
+            self.reconciler.started = Instant::now();
+            self.begin_pass();
+            Stage::Bans(None)
+        });
+        let next = match stage {
+            Stage::Bans(after) => self.compare_bans(after),
+            Stage::BanMap(position) => self.compare_ban_map(position),
+            Stage::Allowed => self.compare_allowed().map(|()| Some(Stage::Store)),
+            Stage::Store => {
+                self.compare_store();
+                Ok(None)
+            }
+        };
+        self.reconciler.stage = match next {
+            Ok(Some(next)) => Some(next),
+            Ok(None) => {
+                self.repairs.passes += 1;
+                None
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot compare the kernel's maps with what they should hold");
+                None
+            }
+        };
+    }
+
+    /// A store that failed may be back, and then lacks what happened meanwhile.
+    fn begin_pass(&mut self) {
+        if self.store.take_revived() {
+            self.store.write(self.all_offenders(), None);
+        }
+        self.store.revive();
+    }
+
+    fn compare_bans(&mut self, after: Option<PrefixKey>) -> Result<Option<Stage>, EngineError> {
+        let mut rows = Vec::new();
+        let mut expected = Vec::new();
+        for (key, record) in self.bans.page(after, STEP_SIZE) {
+            let entry = Ban {
+                id: record.id,
+                expires_ns: record.expires_ns,
+                cause: record.note.cause as u64,
+                ..Ban::default()
+            };
+            expected.push((*key, entry));
+            if record.note.cause != BanCause::Blocklist {
+                rows.push(record.row(key));
+            }
+        }
+        let Some((last, _)) = expected.last().copied() else {
+            return Ok(Some(Stage::BanMap(None)));
+        };
+        let (table, hints) = self.dataplane.bans();
+        let mut wrong = Vec::new();
+        for (key, expected) in expected {
+            let found = table.get(&key)?;
+            let same = found.is_some_and(|found| {
+                (found.id, found.expires_ns, found.cause)
+                    == (expected.id, expected.expires_ns, expected.cause)
+            });
+            if !same {
+                let kept = found.unwrap_or_default();
+                let entry = Ban {
+                    id: expected.id,
+                    expires_ns: expected.expires_ns,
+                    cause: expected.cause,
+                    ..kept
+                };
+                wrong.push((key, entry));
+            }
+        }
+        table.insert(hints, &wrong)?;
+        for (key, _) in &wrong {
+            tracing::warn!(
+                source = %net(key),
+                "the ban of {} was missing in the kernel, or not as it should be; it is in force \
+                 again",
+                net(key)
+            );
+        }
+        self.repairs.kernel += wrong.len() as u64;
+        if !rows.is_empty() {
+            self.store.compare(rows);
+        }
+        Ok(Some(Stage::Bans(Some(last))))
+    }
+
+    fn compare_ban_map(
+        &mut self,
+        position: Option<Position>,
+    ) -> Result<Option<Stage>, EngineError> {
+        let (entries, next) = self.dataplane.bans().0.page(position, STEP_SIZE)?;
+        let forged = entries.iter().map(|(key, _)| *key);
+        let forged: Vec<_> = forged.filter(|key| !self.bans.contains(key)).collect();
+        let (table, hints) = self.dataplane.bans();
+        for key in forged {
+            tracing::warn!(
+                source = %net(&key),
+                "the kernel had a ban of {} that nobody made; it is removed",
+                net(&key)
+            );
+            table.remove(hints, &key)?;
+            self.repairs.kernel += 1;
+        }
+        Ok(Some(
+            next.map_or(Stage::Allowed, |next| Stage::BanMap(Some(next))),
+        ))
+    }
+
+    fn compare_allowed(&mut self) -> Result<(), EngineError> {
+        let found = self.dataplane.allowed().0.read_all()?;
+        let mut wrong: Vec<PrefixKey> = Vec::new();
+        let mut right = 0;
+        for (key, value) in &found {
+            if self.allowed.value(key) == Some(*value) {
+                right += 1;
+            } else {
+                wrong.push(*key);
+            }
+        }
+        if right < self.allowed.len() {
+            let present: std::collections::HashSet<_> = found.iter().map(|(key, _)| *key).collect();
+            let missing = self.allowed.keys().filter(|key| !present.contains(key));
+            wrong.extend(missing);
+        }
+        for key in &wrong {
+            tracing::warn!(
+                source = %net(key),
+                "the kernel's allow list was not as it should be about {}; it is now",
+                net(key)
+            );
+        }
+        self.repairs.kernel += wrong.len() as u64;
+        self.write_allowed(&wrong)
+    }
+
+    /// All that the books have was compared row by row: what is left are rows too many.
+    fn compare_store(&mut self) {
+        let stored = || {
+            let bans = self.bans.iter();
+            bans.filter(|(_, record)| record.note.cause != BanCause::Blocklist)
+        };
+        self.store.compare_allowed(self.allowed.rows());
+        if self.store.take_surplus() {
+            self.store
+                .retain(stored().map(|(_, record)| record.id).collect());
+        }
+        self.store.count(stored().count());
+    }
+}

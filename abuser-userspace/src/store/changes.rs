@@ -1,0 +1,331 @@
+//! Changes to SQL.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::SystemTime,
+};
+
+use abuser_common::{layout::BanCause, prefix::PrefixKey};
+use rusqlite::{CachedStatement, Connection, params};
+
+use super::rows::{AllowRow, BanRow, EvidenceRow, HistoryRow, OffenderRow, to_millis};
+
+/// One change. Those of one call to [`Store::write`](super::Store::write) take effect together.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A ban is made or renewed, by its number.
+    Ban(BanRow),
+    /// What led to it: added to what is there, of which the latest ones are kept.
+    Evidence(u64, Vec<EvidenceRow>),
+    /// A ban is over.
+    Unban(HistoryRow),
+    /// A ban is to be forgotten that never was.
+    Erase(u64),
+    /// An allow entry is made or renewed.
+    Allow(AllowRow),
+    /// An allow entry goes.
+    Disallow(PrefixKey),
+    /// What is remembered of an offender.
+    Offender(OffenderRow),
+    /// An offender is forgotten, under all policies.
+    Forgive(PrefixKey),
+}
+
+const BAN: &str = "
+    INSERT INTO bans (id, source, created, expires, cause, subject, policy, offences, reason, by)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+    ON CONFLICT (id) DO UPDATE SET source = ?2, created = ?3, expires = ?4, cause = ?5,
+        subject = ?6, policy = ?7, offences = ?8, reason = ?9, by = ?10";
+
+const LAST_BAN: &str = "
+    INSERT INTO numbers (name, value) VALUES ('last_ban', ?1)
+    ON CONFLICT (name) DO UPDATE SET value = max(value, ?1)";
+
+const HISTORY: &str = "
+    INSERT INTO history (ban, source, created, ended, expires, cause, subject, policy, offences,
+        reason, by, hits, how)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+
+/// Writes changes within a transaction that is under way. `evidence` is how much of it is kept
+/// for each ban.
+pub(super) fn apply(
+    connection: &Connection,
+    changes: &[Change],
+    evidence: usize,
+) -> rusqlite::Result<()> {
+    let mut last_id = 0;
+    for change in changes {
+        match change {
+            Change::Ban(ban) => {
+                insert_ban(&mut connection.prepare_cached(BAN)?, ban)?;
+                last_id = last_id.max(number(ban.id));
+            }
+            Change::Evidence(ban, rows) => add_evidence(connection, *ban, rows, evidence)?,
+            Change::Unban(over) => {
+                erase(connection, over.ban.id)?;
+                add_history(connection, over)?;
+            }
+            Change::Erase(ban) => {
+                erase(connection, *ban)?;
+            }
+            Change::Allow(AllowRow {
+                source,
+                created,
+                reason,
+                by,
+            }) => {
+                connection
+                    .prepare_cached(
+                        "INSERT OR REPLACE INTO allowed (source, created, reason, by)
+                         VALUES (?1, ?2, ?3, ?4)",
+                    )?
+                    .execute(params![text_of(source), to_millis(*created), reason, by])?;
+            }
+            Change::Disallow(source) => {
+                connection
+                    .prepare_cached("DELETE FROM allowed WHERE source = ?1")?
+                    .execute([text_of(source)])?;
+            }
+            Change::Offender(OffenderRow {
+                source,
+                policy,
+                bans,
+                since,
+                offences,
+            }) => {
+                let offences = serde_json::to_string(offences).unwrap_or_default();
+                connection
+                    .prepare_cached(
+                        "INSERT OR REPLACE INTO offenders (source, policy, bans, since, offences)
+                         VALUES (?1, ?2, ?3, ?4, ?5)",
+                    )?
+                    .execute(params![
+                        text_of(source),
+                        policy,
+                        bans,
+                        to_millis(*since),
+                        offences
+                    ])?;
+            }
+            Change::Forgive(source) => {
+                connection
+                    .prepare_cached("DELETE FROM offenders WHERE source = ?1")?
+                    .execute([text_of(source)])?;
+            }
+        }
+    }
+    if last_id > 0 {
+        connection.prepare_cached(LAST_BAN)?.execute([last_id])?;
+    }
+    Ok(())
+}
+
+/// Makes the rows of these bans as given; how many differed.
+pub(super) fn compare(connection: &Connection, rows: &[BanRow]) -> rusqlite::Result<u64> {
+    /// Clocks drift apart by so much before a ban's end is written anew, in milliseconds.
+    const DRIFT: i64 = 2_000;
+    let mut select = connection.prepare_cached("SELECT source, expires FROM bans WHERE id = ?1")?;
+    let mut repairs = 0;
+    for ban in rows {
+        let stored = select.query_row([number(ban.id)], |row| {
+            let source = row.get_ref(0)?.as_str().unwrap_or_default();
+            Ok((key_of(source), row.get::<_, Option<i64>>(1)?))
+        });
+        let right = match stored {
+            Ok((source, expires)) => {
+                source == Some(ban.source)
+                    && match (expires, ban.expires.map(to_millis)) {
+                        (None, None) => true,
+                        (Some(stored), Some(expected)) => {
+                            stored.saturating_sub(expected).abs() <= DRIFT
+                        }
+                        _ => false,
+                    }
+            }
+            Err(rusqlite::Error::QueryReturnedNoRows) => false,
+            Err(error) => return Err(error),
+        };
+        if !right {
+            insert_ban(&mut connection.prepare_cached(BAN)?, ban)?;
+            repairs += 1;
+        }
+    }
+    Ok(repairs)
+}
+
+/// How many bans there are.
+pub(super) fn count(connection: &Connection) -> rusqlite::Result<usize> {
+    let count: i64 = connection.query_row("SELECT count(*) FROM bans", [], |row| row.get(0))?;
+    Ok(usize::try_from(count).unwrap_or_default())
+}
+
+/// Deletes the bans that have none of these numbers, which are in order; how many.
+pub(super) fn retain(connection: &Connection, ids: &[u64]) -> rusqlite::Result<u64> {
+    let mut select = connection.prepare("SELECT id FROM bans")?;
+    let stored = select.query_map([], |row| row.get::<_, i64>(0))?;
+    let mut surplus = Vec::new();
+    for id in stored {
+        let id = id?;
+        let known = u64::try_from(id).is_ok_and(|id| ids.binary_search(&id).is_ok());
+        if !known {
+            surplus.push(id);
+        }
+    }
+    let mut delete = connection.prepare("DELETE FROM bans WHERE id = ?1")?;
+    for id in &surplus {
+        delete.execute([id])?;
+    }
+    Ok(surplus.len() as u64)
+}
+
+/// Makes the allow entries these; how many differed.
+pub(super) fn compare_allowed(connection: &Connection, rows: &[AllowRow]) -> rusqlite::Result<u64> {
+    let mut select = connection.prepare("SELECT source FROM allowed")?;
+    let stored = select.query_map([], |row| row.get::<_, String>(0))?;
+    let stored = stored.collect::<rusqlite::Result<HashSet<_>>>()?;
+    let expected: HashMap<_, _> = rows.iter().map(|row| (text_of(&row.source), row)).collect();
+    let mut changes = Vec::new();
+    for (source, row) in &expected {
+        if !stored.contains(source) {
+            changes.push(Change::Allow((*row).clone()));
+        }
+    }
+    let mut repairs = changes.len() as u64;
+    apply(connection, &changes, 0)?;
+    for source in stored
+        .iter()
+        .filter(|source| !expected.contains_key(*source))
+    {
+        connection.execute("DELETE FROM allowed WHERE source = ?1", [source])?;
+        repairs += 1;
+    }
+    Ok(repairs)
+}
+
+fn insert_ban(statement: &mut CachedStatement<'_>, ban: &BanRow) -> rusqlite::Result<()> {
+    let BanRow {
+        id,
+        source,
+        created,
+        expires,
+        offences,
+        note,
+    } = ban;
+    statement.execute(params![
+        number(*id),
+        text_of(source),
+        created.map(to_millis),
+        expires.map(to_millis),
+        note.cause.name(),
+        note.subject,
+        note.policy,
+        offences,
+        note.reason,
+        note.by
+    ])?;
+    Ok(())
+}
+
+fn erase(connection: &Connection, ban: u64) -> rusqlite::Result<usize> {
+    connection
+        .prepare_cached("DELETE FROM bans WHERE id = ?1")?
+        .execute([number(ban)])
+}
+
+fn add_history(connection: &Connection, over: &HistoryRow) -> rusqlite::Result<()> {
+    let HistoryRow {
+        ban,
+        ended,
+        how,
+        hits,
+    } = over;
+    connection.prepare_cached(HISTORY)?.execute(params![
+        number(ban.id),
+        text_of(&ban.source),
+        ban.created.map(to_millis),
+        to_millis(*ended),
+        ban.expires.map(to_millis),
+        ban.note.cause.name(),
+        ban.note.subject,
+        ban.note.policy,
+        ban.offences,
+        ban.note.reason,
+        ban.note.by,
+        number(*hits),
+        how
+    ])?;
+    Ok(())
+}
+
+fn add_evidence(
+    connection: &Connection,
+    ban: u64,
+    rows: &[EvidenceRow],
+    kept: usize,
+) -> rusqlite::Result<()> {
+    let kept = i64::try_from(kept).unwrap_or(i64::MAX);
+    let mut insert =
+        connection.prepare_cached("INSERT INTO evidence (ban, at, text) VALUES (?1, ?2, ?3)")?;
+    for EvidenceRow { at, text } in rows {
+        insert.execute(params![number(ban), at, text])?;
+    }
+    connection
+        .prepare_cached(
+            "DELETE FROM evidence WHERE ban = ?1 AND seq NOT IN
+             (SELECT seq FROM evidence WHERE ban = ?1 ORDER BY seq DESC LIMIT ?2)",
+        )?
+        .execute([number(ban), kept])?;
+    Ok(())
+}
+
+/// Forgets what is older than `oldest` or beyond the latest `kept`, some of it at a time;
+/// whether there may be more.
+pub(super) fn trim(
+    connection: &Connection,
+    oldest: SystemTime,
+    kept: u64,
+) -> rusqlite::Result<bool> {
+    const AT_ONCE: usize = 2_000;
+    let trimmed = connection
+        .prepare_cached(
+            "DELETE FROM history WHERE seq IN (SELECT seq FROM history
+             WHERE ended < ?1 OR seq <= (SELECT max(seq) FROM history) - ?2 LIMIT ?3)",
+        )?
+        .execute(params![
+            to_millis(oldest),
+            number(kept),
+            number(AT_ONCE as u64)
+        ])?;
+    if trimmed > 0 {
+        connection.execute(
+            "DELETE FROM evidence WHERE ban NOT IN (SELECT id FROM bans)
+             AND ban NOT IN (SELECT ban FROM history)",
+            [],
+        )?;
+    }
+    Ok(trimmed >= AT_ONCE)
+}
+
+fn number(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A prefix as people write it, so that the database can be read by them.
+pub(super) fn text_of(key: &PrefixKey) -> String {
+    key.address()
+        .map_or_else(String::new, |address| format!("{address}/{}", key.length))
+}
+
+/// The reverse of [`text_of`].
+pub(super) fn key_of(text: &str) -> Option<PrefixKey> {
+    let (address, length) = text.split_once('/')?;
+    let address: std::net::IpAddr = address.parse().ok()?;
+    let key = PrefixKey::new(address, length.parse().ok()?)?;
+    // Bits beyond the length would make another prefix of it.
+    (key.address() == Some(address)).then_some(key)
+}
+
+/// The cause with this name.
+pub(super) fn cause_of(name: &str) -> Option<BanCause> {
+    BanCause::ALL.into_iter().find(|cause| cause.name() == name)
+}

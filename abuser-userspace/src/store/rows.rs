@@ -1,0 +1,118 @@
+//! What is stored, as the engine has it. Times are the wall clock's, to the millisecond.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use abuser_common::{layout::BanCause, prefix::PrefixKey};
+use serde::{Deserialize, Serialize};
+
+/// Why there is a ban, and what was said about it; shared by all bans of one command.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BanNote {
+    /// What made it.
+    pub cause: BanCause,
+    /// The limit that was exceeded, or the list that names it.
+    pub subject: Option<String>,
+    /// The policy that said for how long, if one did.
+    pub policy: Option<String>,
+    /// What whoever made it said, or what the policy found.
+    pub reason: Option<String>,
+    /// Who asked for it, if somebody did.
+    pub by: Option<String>,
+}
+
+/// A ban in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BanRow {
+    /// Its number.
+    pub id: u64,
+    /// Whom it bans.
+    pub source: PrefixKey,
+    /// When it was made, if that is known.
+    pub created: Option<SystemTime>,
+    /// When it ends; `None`: never.
+    pub expires: Option<SystemTime>,
+    /// The offences that led to it; 0 if none did.
+    pub offences: u32,
+    /// Why.
+    pub note: Arc<BanNote>,
+}
+
+/// A ban that is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryRow {
+    /// The ban.
+    pub ban: BanRow,
+    /// When it ended.
+    pub ended: SystemTime,
+    /// `expired`, or how else.
+    pub how: String,
+    /// Packets that met it.
+    pub hits: u64,
+}
+
+/// Something that led to a ban.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvidenceRow {
+    /// When, in milliseconds since 1970.
+    pub at: i64,
+    /// What.
+    pub text: String,
+}
+
+/// What is remembered of who committed offences.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OffenderRow {
+    /// Who.
+    pub source: PrefixKey,
+    /// Under which policy.
+    pub policy: String,
+    /// Bans so far, as they stood at `since`.
+    pub bans: u32,
+    /// Since when it has been clean.
+    pub since: SystemTime,
+    /// Offences that may still lead to a ban.
+    pub offences: Vec<EvidenceRow>,
+}
+
+/// An allow entry that was added by command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowRow {
+    /// Who is allowed.
+    pub source: PrefixKey,
+    /// When it was added.
+    pub created: SystemTime,
+    /// What whoever added it said.
+    pub reason: Option<String>,
+    /// Who that was.
+    pub by: Option<String>,
+}
+
+/// All that a start needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Bans, some over by now.
+    pub bans: Vec<BanRow>,
+    /// Allow entries.
+    pub allowed: Vec<AllowRow>,
+    /// Offenders.
+    pub offenders: Vec<OffenderRow>,
+    /// The highest number that a ban ever had.
+    pub last_id: u64,
+}
+
+/// Milliseconds since 1970.
+pub fn to_millis(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    })
+}
+
+/// The time that is so many milliseconds since 1970; what cannot be a time is 1970.
+pub fn from_millis(millis: i64) -> SystemTime {
+    let since = Duration::from_millis(u64::try_from(millis).unwrap_or_default());
+    UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)
+}

@@ -1,0 +1,347 @@
+//! The tables, their versions, and opening the file.
+
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::unix::{ffi::OsStrExt as _, fs::DirBuilderExt as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use abuser_common::prefix::PrefixKey;
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
+
+use super::{
+    IN_MEMORY, StoreError,
+    changes::{cause_of, key_of},
+    rows::{AllowRow, BanNote, BanRow, OffenderRow, Snapshot, from_millis, to_millis},
+};
+
+/// Each takes the database from the version that is its index to the next one. What is
+/// released stays as it is.
+const MIGRATIONS: [&str; 1] = ["
+    CREATE TABLE bans (
+        id INTEGER PRIMARY KEY,
+        source TEXT NOT NULL,
+        created INTEGER,
+        expires INTEGER,
+        cause TEXT NOT NULL,
+        subject TEXT,
+        policy TEXT,
+        offences INTEGER NOT NULL DEFAULT 0,
+        reason TEXT,
+        by TEXT
+    );
+    CREATE TABLE history (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        ban INTEGER NOT NULL,
+        source TEXT NOT NULL,
+        created INTEGER,
+        ended INTEGER NOT NULL,
+        expires INTEGER,
+        cause TEXT NOT NULL,
+        subject TEXT,
+        policy TEXT,
+        offences INTEGER NOT NULL DEFAULT 0,
+        reason TEXT,
+        by TEXT,
+        hits INTEGER NOT NULL,
+        how TEXT NOT NULL
+    );
+    CREATE INDEX history_by_source ON history (source, seq);
+    CREATE TABLE evidence (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        ban INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        text TEXT NOT NULL
+    );
+    CREATE INDEX evidence_by_ban ON evidence (ban, seq);
+    CREATE TABLE offenders (
+        source TEXT NOT NULL,
+        policy TEXT NOT NULL,
+        bans INTEGER NOT NULL,
+        since INTEGER NOT NULL,
+        offences TEXT NOT NULL,
+        PRIMARY KEY (source, policy)
+    ) WITHOUT ROWID;
+    CREATE TABLE allowed (
+        source TEXT PRIMARY KEY,
+        created INTEGER NOT NULL,
+        reason TEXT,
+        by TEXT
+    ) WITHOUT ROWID;
+    CREATE TABLE numbers (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+"];
+
+/// Why the file was not opened.
+pub(super) enum OpenError {
+    /// It is not to be touched.
+    Unusable(StoreError),
+    /// It cannot be used now.
+    Failed(String),
+}
+
+/// Opens the database and reads it. One that is damaged is moved aside.
+pub(super) fn open(path: &Path) -> Result<(Connection, Snapshot), OpenError> {
+    match try_open(path) {
+        Err(Trouble::Damaged(error)) => {
+            let aside = aside(path);
+            tracing::error!(
+                path = %path.display(),
+                aside = %aside.display(),
+                "the store is damaged ({error}); it is moved aside and a new one begun. Bans that \
+                 the kernel still holds are kept"
+            );
+            set_aside(path, &aside).map_err(|error| OpenError::Failed(error.to_string()))?;
+            try_open(path).map_err(|trouble| trouble.into_error(path))
+        }
+        result => result.map_err(|trouble| trouble.into_error(path)),
+    }
+}
+
+/// What a database holds that cannot be written, if it can be read.
+pub(super) fn read_only(path: &Path) -> Option<Snapshot> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    // Without `immutable`, reading would need to write beside it.
+    let uri = format!("file:{}?immutable=1", escaped(path));
+    let connection = Connection::open_with_flags(uri, flags).ok()?;
+    read(&connection).ok()
+}
+
+/// A path as it stands in a URI.
+fn escaped(path: &Path) -> String {
+    let bytes = path.as_os_str().as_bytes().iter();
+    bytes
+        .map(|byte| match byte {
+            b'/' | b'.' | b'_' | b'-' => char::from(*byte).to_string(),
+            byte if byte.is_ascii_alphanumeric() => char::from(*byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+enum Trouble {
+    Damaged(String),
+    Busy,
+    TooNew(i64),
+    Failed(String),
+}
+
+impl Trouble {
+    fn into_error(self, path: &Path) -> OpenError {
+        let path = path.to_owned();
+        match self {
+            Self::Damaged(error) | Self::Failed(error) => OpenError::Failed(error),
+            Self::Busy => OpenError::Unusable(StoreError::InUse { path }),
+            Self::TooNew(found) => OpenError::Unusable(StoreError::TooNew {
+                path,
+                found,
+                known: known(),
+            }),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Trouble {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Self::Damaged(error.to_string())
+            }
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+fn try_open(path: &Path) -> Result<(Connection, Snapshot), Trouble> {
+    let mut connection = if path == Path::new(IN_MEMORY) {
+        Connection::open_in_memory()?
+    } else {
+        if let Some(folder) = path.parent() {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o750)
+                .create(folder)?;
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        Connection::open_with_flags(path, flags)?
+    };
+    prepare(&connection)?;
+    migrate(&mut connection)?;
+    let snapshot = read(&connection)?;
+    Ok((connection, snapshot))
+}
+
+/// The way of working: one writer that nobody shares the file with, and every commit on disk.
+pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(std::time::Duration::ZERO)?;
+    connection.execute_batch(
+        "PRAGMA locking_mode = EXCLUSIVE;
+         PRAGMA journal_mode = WAL;
+         PRAGMA synchronous = FULL;
+         PRAGMA cache_size = -4096;
+         PRAGMA temp_store = MEMORY;
+         BEGIN EXCLUSIVE; COMMIT;",
+    )
+}
+
+fn known() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), Trouble> {
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if version > known() {
+        return Err(Trouble::TooNew(version));
+    }
+    let done = usize::try_from(version)
+        .map_err(|_| Trouble::Damaged(format!("its schema's version is {version}")))?;
+    let transaction = connection.transaction()?;
+    for migration in MIGRATIONS.iter().skip(done) {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "user_version", known())?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn read(connection: &Connection) -> rusqlite::Result<Snapshot> {
+    let mut notes = Notes::default();
+    let mut statement = connection.prepare(
+        "SELECT id, source, created, expires, cause, subject, policy, offences, reason, by
+         FROM bans",
+    )?;
+    let bans = statement
+        .query_map([], |row| ban(row, &mut notes))?
+        .filter_map(Result::transpose)
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut statement = connection.prepare("SELECT source, created, reason, by FROM allowed")?;
+    let allowed = statement
+        .query_map([], |row| {
+            Ok(key(row, 0)?.map(|source| AllowRow {
+                source,
+                created: from_millis(row.get(1).unwrap_or_default()),
+                reason: row.get(2).unwrap_or_default(),
+                by: row.get(3).unwrap_or_default(),
+            }))
+        })?
+        .filter_map(Result::transpose)
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut statement =
+        connection.prepare("SELECT source, policy, bans, since, offences FROM offenders")?;
+    let offenders = statement
+        .query_map([], offender)?
+        .filter_map(Result::transpose)
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    let last_id: i64 = connection.query_row(
+        "SELECT max(ifnull((SELECT value FROM numbers WHERE name = 'last_ban'), 0),
+                    ifnull((SELECT max(id) FROM bans), 0))",
+        [],
+        |row| row.get(0),
+    )?;
+    Ok(Snapshot {
+        bans,
+        allowed,
+        offenders,
+        last_id: u64::try_from(last_id).unwrap_or_default(),
+    })
+}
+
+/// Notes that occur again and again are kept once.
+#[derive(Default)]
+struct Notes(std::collections::HashSet<Arc<BanNote>>);
+
+impl Notes {
+    fn shared(&mut self, note: BanNote) -> Arc<BanNote> {
+        if let Some(known) = self.0.get(&note) {
+            return Arc::clone(known);
+        }
+        let note = Arc::new(note);
+        self.0.insert(Arc::clone(&note));
+        note
+    }
+}
+
+/// A row whose source or cause cannot be read was not written by abuser, and is left out.
+fn ban(row: &Row<'_>, notes: &mut Notes) -> rusqlite::Result<Option<BanRow>> {
+    let cause: String = row.get(4)?;
+    let (Some(source), Some(cause)) = (key(row, 1)?, cause_of(&cause)) else {
+        return Ok(None);
+    };
+    let time = |index| -> rusqlite::Result<Option<SystemTime>> {
+        Ok(row.get::<_, Option<i64>>(index)?.map(from_millis))
+    };
+    Ok(Some(BanRow {
+        id: u64::try_from(row.get::<_, i64>(0)?).unwrap_or_default(),
+        source,
+        created: time(2)?,
+        expires: time(3)?,
+        offences: row.get(7)?,
+        note: notes.shared(BanNote {
+            cause,
+            subject: row.get(5)?,
+            policy: row.get(6)?,
+            reason: row.get(8)?,
+            by: row.get(9)?,
+        }),
+    }))
+}
+
+fn offender(row: &Row<'_>) -> rusqlite::Result<Option<OffenderRow>> {
+    let offences: String = row.get(4)?;
+    let Some(source) = key(row, 0)? else {
+        return Ok(None);
+    };
+    Ok(Some(OffenderRow {
+        source,
+        policy: row.get(1)?,
+        bans: row.get(2)?,
+        since: from_millis(row.get(3)?),
+        offences: serde_json::from_str(&offences).unwrap_or_default(),
+    }))
+}
+
+fn key(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<PrefixKey>> {
+    let source = row.get_ref(index)?.as_str().unwrap_or_default();
+    let key = key_of(source);
+    if key.is_none() {
+        tracing::warn!(
+            source,
+            "the store has a row whose source is no prefix; it is left out"
+        );
+    }
+    Ok(key)
+}
+
+/// Where a damaged database goes.
+fn aside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".damaged-{}", to_millis(SystemTime::now())));
+    name.into()
+}
+
+/// Moves the database and what belongs to it.
+fn set_aside(path: &Path, aside: &Path) -> io::Result<()> {
+    for suffix in ["", "-wal", "-shm"] {
+        let with_suffix = |path: &Path| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(suffix);
+            PathBuf::from(name)
+        };
+        match fs::rename(with_suffix(path), with_suffix(aside)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}

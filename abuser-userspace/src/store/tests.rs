@@ -1,0 +1,320 @@
+use std::{fs, sync::mpsc, time::Instant};
+
+use abuser_common::{layout::BanCause, prefix::PrefixKey};
+
+use super::{rows::BanNote, rows::from_millis, *};
+
+fn config(path: &Path) -> StoreConfig {
+    StoreConfig {
+        path: path.to_owned(),
+        ..StoreConfig::default()
+    }
+}
+
+fn key(text: &str) -> PrefixKey {
+    changes::key_of(text).unwrap()
+}
+
+fn ban(id: u64, source: &str) -> BanRow {
+    BanRow {
+        id,
+        source: key(source),
+        created: Some(from_millis(1_700_000_000_123)),
+        expires: Some(from_millis(1_900_000_000_456)),
+        offences: 5,
+        note: Arc::new(BanNote {
+            cause: BanCause::Limit,
+            subject: Some("api".to_owned()),
+            policy: Some("default".to_owned()),
+            reason: Some("5 offences".to_owned()),
+            by: None,
+        }),
+    }
+}
+
+fn over(ban: BanRow, ended: i64) -> HistoryRow {
+    HistoryRow {
+        ban,
+        ended: from_millis(ended),
+        how: "expired".to_owned(),
+        hits: 7,
+    }
+}
+
+/// Writes, and waits until it is acknowledged.
+fn write(store: &Store, changes: Vec<Change>) {
+    let (done, acknowledged) = mpsc::channel();
+    let told = Box::new(move || done.send(()).unwrap());
+    store.write(changes, Some(told));
+    acknowledged
+        .recv_timeout(Duration::from_secs(10))
+        .expect("an acknowledgement");
+}
+
+fn count(store: &Store, table: &'static str) -> i64 {
+    let (reply, answer) = mpsc::channel();
+    store.send(Job::Read(Box::new(move |connection| {
+        let query = format!("SELECT count(*) FROM {table}");
+        let count = connection.map(|c| c.query_row(&query, [], |row| row.get(0)).unwrap());
+        reply.send(count).unwrap();
+    })));
+    answer.recv().unwrap().expect("a store")
+}
+
+#[test]
+fn what_is_written_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lib/abuser.db");
+    let (store, snapshot) = Store::open(&config(&path)).unwrap();
+    assert_eq!(snapshot, Snapshot::default());
+    let allowed = AllowRow {
+        source: key("192.0.2.0/24"),
+        created: from_millis(5),
+        reason: Some("office".to_owned()),
+        by: Some("root".to_owned()),
+    };
+    let offender = OffenderRow {
+        source: key("2001:db8::/64"),
+        policy: "strict".to_owned(),
+        bans: 3,
+        since: from_millis(77),
+        offences: vec![EvidenceRow {
+            at: 76,
+            text: "drop".to_owned(),
+        }],
+    };
+    let permanent = BanRow {
+        expires: None,
+        created: None,
+        ..ban(8, "2001:db8::/48")
+    };
+    write(
+        &store,
+        vec![
+            Change::Ban(ban(7, "203.0.113.7/32")),
+            Change::Ban(permanent.clone()),
+            Change::Ban(ban(9, "0.0.0.0/0")),
+            Change::Allow(allowed.clone()),
+            Change::Allow(AllowRow {
+                source: key("192.0.2.7/32"),
+                ..allowed.clone()
+            }),
+            Change::Offender(offender.clone()),
+            Change::Unban(over(ban(9, "0.0.0.0/0"), 100)),
+            Change::Disallow(key("192.0.2.7/32")),
+        ],
+    );
+    drop(store);
+    let (store, snapshot) = Store::open(&config(&path)).unwrap();
+    assert_eq!(
+        snapshot,
+        Snapshot {
+            bans: vec![ban(7, "203.0.113.7/32"), permanent],
+            allowed: vec![allowed],
+            offenders: vec![offender],
+            // The number of a ban that is over is not given again.
+            last_id: 9,
+        }
+    );
+    write(&store, vec![Change::Forgive(key("2001:db8::/64"))]);
+    assert_eq!(count(&store, "offenders"), 0);
+}
+
+#[test]
+fn a_second_daemon_is_refused_and_a_newer_schema_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("abuser.db");
+    let (store, _) = Store::open(&config(&path)).unwrap();
+    let error = Store::open(&config(&path)).unwrap_err();
+    assert!(matches!(error, StoreError::InUse { .. }), "{error}");
+    drop(store);
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.pragma_update(None, "user_version", 99).unwrap();
+    drop(connection);
+    let error = Store::open(&config(&path)).unwrap_err();
+    assert!(
+        matches!(error, StoreError::TooNew { found: 99, .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_damaged_database_is_moved_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("abuser.db");
+    fs::write(
+        &path,
+        "this is no database, but long enough to be one ".repeat(100),
+    )
+    .unwrap();
+    let (store, snapshot) = Store::open(&config(&path)).unwrap();
+    assert_eq!(snapshot, Snapshot::default());
+    assert_eq!(store.health(), Health::Good);
+    let aside = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("abuser.db.damaged-"));
+    assert_eq!(aside.count(), 1);
+}
+
+#[test]
+fn a_store_that_cannot_be_made_acknowledges_and_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    // A file where the folder should be: no privilege helps.
+    let blocked = folder.path().join("lib");
+    fs::write(&blocked, "").unwrap();
+    let path = blocked.join("abuser.db");
+    let (store, _) = Store::open(&config(&path)).unwrap();
+    assert!(matches!(store.health(), Health::Failed { .. }));
+    write(&store, vec![Change::Ban(ban(7, "203.0.113.7/32"))]);
+    let revive = || {
+        store.revive();
+        write(&store, Vec::new());
+        store.take_revived()
+    };
+    assert!(!revive());
+    fs::remove_file(&blocked).unwrap();
+    assert!(revive(), "it is back, and lacks what was handed over");
+    assert!(!revive(), "nothing was lost since");
+    assert_eq!(store.health(), Health::Good);
+    assert_eq!(count(&store, "bans"), 0);
+    write(&store, vec![Change::Ban(ban(7, "203.0.113.7/32"))]);
+    assert_eq!(count(&store, "bans"), 1);
+}
+
+#[test]
+fn a_read_only_database_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a b%.db");
+    let (store, _) = Store::open(&config(&path)).unwrap();
+    write(&store, vec![Change::Ban(ban(7, "203.0.113.7/32"))]);
+    drop(store);
+    let snapshot = schema::read_only(&path).expect("a readable database");
+    assert_eq!(snapshot.bans, [ban(7, "203.0.113.7/32")]);
+    assert_eq!(schema::read_only(&folder.path().join("none")), None);
+}
+
+#[test]
+fn a_failed_transaction_leaves_nothing_half_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("abuser.db");
+    let (store, _) = Store::open(&config(&path)).unwrap();
+    store.send(Job::Read(Box::new(|connection| {
+        let connection = connection.unwrap();
+        connection.execute_batch("DROP TABLE allowed").unwrap();
+    })));
+    write(
+        &store,
+        vec![
+            Change::Ban(ban(7, "203.0.113.7/32")),
+            Change::Disallow(key("192.0.2.7/32")),
+        ],
+    );
+    assert!(matches!(store.health(), Health::Failed { .. }));
+    drop(store);
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    let bans: i64 = connection
+        .query_row("SELECT count(*) FROM bans", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(bans, 0);
+}
+
+#[test]
+fn a_comparison_repairs_what_differs_and_counts_it() {
+    let (store, _) = Store::open(&config(Path::new(IN_MEMORY))).unwrap();
+    let bans: Vec<_> = (1..=5)
+        .map(|id| ban(id, &format!("203.0.113.{id}/32")))
+        .collect();
+    write(&store, bans.iter().cloned().map(Change::Ban).collect());
+    store.compare(bans.clone());
+    assert_eq!(count(&store, "bans"), 5);
+    assert_eq!(store.repairs(), 0);
+    store.send(Job::Read(Box::new(|connection| {
+        connection
+            .unwrap()
+            .execute_batch(
+                "DELETE FROM bans WHERE id = 1;
+                 UPDATE bans SET source = '203.0.113.99/32' WHERE id = 2;
+                 UPDATE bans SET expires = NULL WHERE id = 3;
+                 UPDATE bans SET expires = expires - 2001 WHERE id = 4;
+                 UPDATE bans SET expires = expires + 2000 WHERE id = 5;",
+            )
+            .unwrap();
+    })));
+    store.compare(bans);
+    assert_eq!(count(&store, "bans WHERE source LIKE '203.0.113._/32'"), 5);
+    assert_eq!(count(&store, "bans WHERE expires IS NULL"), 0);
+    assert_eq!(store.repairs(), 4);
+}
+
+#[test]
+fn rows_that_nobody_made_are_found_and_deleted() {
+    let (store, _) = Store::open(&config(Path::new(IN_MEMORY))).unwrap();
+    let allowed = |source: &str| AllowRow {
+        source: key(source),
+        created: from_millis(5),
+        reason: None,
+        by: None,
+    };
+    let mut changes: Vec<_> = (1..=5)
+        .map(|id| Change::Ban(ban(id, &format!("203.0.113.{id}/32"))))
+        .collect();
+    changes.extend(["192.0.2.1/32", "192.0.2.2/32"].map(|source| Change::Allow(allowed(source))));
+    write(&store, changes);
+    let surplus = |expected| {
+        store.count(expected);
+        write(&store, Vec::new());
+        store.take_surplus()
+    };
+    assert!(!surplus(5));
+    assert!(surplus(3));
+    store.retain(vec![4, 2, 9, 1]);
+    assert_eq!(count(&store, "bans WHERE id IN (1, 2, 4)"), 3);
+    assert_eq!(count(&store, "bans"), 3);
+    assert_eq!(store.repairs(), 2);
+    let expected = ["192.0.2.2/32", "192.0.2.3/32"].map(allowed);
+    store.compare_allowed(expected.into());
+    assert_eq!(count(&store, "allowed WHERE source > '192.0.2.1/32'"), 2);
+    assert_eq!(count(&store, "allowed"), 2);
+    assert_eq!(store.repairs(), 4);
+}
+
+#[test]
+fn evidence_and_history_are_bounded() {
+    let config = StoreConfig {
+        path: PathBuf::from(IN_MEMORY),
+        evidence: 3,
+        history: Duration::from_secs(1_000_000_000),
+        history_max: 2,
+    };
+    let (store, _) = Store::open(&config).unwrap();
+    let rows = |range: std::ops::Range<i64>| -> Vec<_> {
+        range
+            .map(|at| EvidenceRow {
+                at,
+                text: format!("event {at}"),
+            })
+            .collect()
+    };
+    let mut changes = vec![
+        Change::Ban(ban(1, "203.0.113.1/32")),
+        Change::Evidence(1, rows(0..2)),
+        Change::Evidence(1, rows(2..5)),
+    ];
+    let recent = rows::to_millis(SystemTime::now());
+    for (id, ended) in [(2, recent), (3, recent), (4, 0), (5, recent), (6, recent)] {
+        changes.push(Change::Evidence(id, rows(0..1)));
+        changes.push(Change::Unban(over(ban(id, "203.0.113.9/32"), ended)));
+    }
+    write(&store, changes);
+    assert_eq!(count(&store, "evidence WHERE ban = 1 AND at >= 2"), 3);
+    assert_eq!(count(&store, "evidence WHERE ban = 1"), 3);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while count(&store, "history") > 2 && Instant::now() < deadline {
+        // Longer than the thread takes for idleness.
+        std::thread::sleep(Duration::from_millis(1_200));
+    }
+    assert_eq!(count(&store, "history WHERE ban IN (5, 6)"), 2);
+    assert_eq!(count(&store, "history"), 2);
+    assert_eq!(count(&store, "evidence"), 5);
+}

@@ -1,0 +1,199 @@
+//! The thread that writes.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::Ordering,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread::JoinHandle,
+    time::{Duration, SystemTime},
+};
+
+use rusqlite::Connection;
+
+use super::{Change, Done, Health, Job, Shared, StoreConfig, changes, schema};
+
+/// How long the thread has nothing to do before it tidies up.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Changes of one transaction at most: whoever waits for the first waits for all.
+const MAX_TOGETHER: usize = 20_000;
+
+/// How often history is trimmed while nothing is added to it.
+const TRIM: Duration = Duration::from_secs(3600);
+
+/// Starts the thread; without one, the store has failed for good.
+pub(super) fn start(
+    connection: Option<Connection>,
+    config: StoreConfig,
+    shared: &Arc<Shared>,
+    inbox: mpsc::Receiver<Job>,
+) -> Option<JoinHandle<()>> {
+    let for_thread = Arc::clone(shared);
+    let thread = std::thread::Builder::new()
+        .name("abuser-store".to_owned())
+        .spawn(move || {
+            let mut writer = Writer {
+                connection,
+                config,
+                shared: for_thread,
+                trimmed: None,
+            };
+            writer.work(&inbox);
+        });
+    match thread {
+        Ok(thread) => Some(thread),
+        Err(error) => {
+            shared.fail(&error);
+            None
+        }
+    }
+}
+
+struct Writer {
+    connection: Option<Connection>,
+    config: StoreConfig,
+    shared: Arc<Shared>,
+    /// When history was trimmed last; `None`: there is something to trim.
+    trimmed: Option<SystemTime>,
+}
+
+impl Writer {
+    fn work(&mut self, inbox: &mpsc::Receiver<Job>) {
+        let mut next = None;
+        loop {
+            let job = match next.take() {
+                Some(job) => job,
+                None => match inbox.recv_timeout(IDLE) {
+                    Ok(job) => job,
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.tidy_up();
+                        continue;
+                    }
+                    Err(RecvTimeoutError::Disconnected) => return,
+                },
+            };
+            match job {
+                Job::Write(changes, done) => next = self.write(inbox, changes, done),
+                Job::Compare(rows) => self.repair(|db| changes::compare(db, &rows)),
+                Job::Retain(ids) => self.repair(|db| changes::retain(db, &ids)),
+                Job::Allowed(rows) => self.repair(|db| changes::compare_allowed(db, &rows)),
+                Job::Count(expected) => {
+                    let count = self.connection.as_ref().map(changes::count);
+                    let surplus = self.checked(count).is_some_and(|count| count > expected);
+                    self.shared.surplus.store(surplus, Ordering::SeqCst);
+                }
+                Job::Read(query) => query(self.connection.as_ref()),
+                Job::Revive => self.revive(),
+            }
+        }
+    }
+
+    /// Puts right what differs from the books, and counts it.
+    fn repair(&mut self, repair: impl FnOnce(&Connection) -> rusqlite::Result<u64>) {
+        let repaired = self.connection.as_mut().map(|connection| {
+            let transaction = connection.transaction()?;
+            let repairs = repair(&transaction)?;
+            transaction.commit()?;
+            Ok(repairs)
+        });
+        let repairs = self.checked(repaired).unwrap_or_default();
+        self.shared.repairs.fetch_add(repairs, Ordering::Relaxed);
+    }
+
+    /// Writes what is at hand as one transaction. Returns a job that came between.
+    fn write(
+        &mut self,
+        inbox: &mpsc::Receiver<Job>,
+        changes: Vec<Change>,
+        done: Option<Done>,
+    ) -> Option<Job> {
+        let mut batches = vec![changes];
+        let mut dones: Vec<Done> = done.into_iter().collect();
+        let mut count: usize = batches.iter().map(Vec::len).sum();
+        let mut next = None;
+        while count < MAX_TOGETHER {
+            match inbox.try_recv() {
+                Ok(Job::Write(changes, done)) => {
+                    count += changes.len();
+                    batches.push(changes);
+                    dones.extend(done);
+                }
+                Ok(other) => {
+                    next = Some(other);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        let evidence = self.config.evidence;
+        let written = self.connection.as_mut().map(|connection| {
+            let transaction = connection.transaction()?;
+            for changes in &batches {
+                changes::apply(&transaction, changes, evidence)?;
+            }
+            transaction.commit()
+        });
+        self.checked(written);
+        self.shared.pending.fetch_sub(count, Ordering::SeqCst);
+        let over = |change: &Change| matches!(change, Change::Unban(_));
+        if batches.iter().flatten().any(over) {
+            self.trimmed = None;
+        }
+        for done in dones {
+            done();
+        }
+        next
+    }
+
+    /// The result; after an error there is no store until it is revived.
+    fn checked<T>(&mut self, result: Option<rusqlite::Result<T>>) -> Option<T> {
+        match result? {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.connection = None;
+                self.shared.fail(&error);
+                None
+            }
+        }
+    }
+
+    /// Opens the database again if it failed.
+    fn revive(&mut self) {
+        if self.connection.is_some() && self.shared.health() == Health::Good {
+            return;
+        }
+        self.connection = None;
+        if let Ok((connection, _)) = schema::open(&self.config.path) {
+            self.connection = Some(connection);
+            self.shared.set_health(Health::Good);
+            self.shared.revived.store(true, Ordering::SeqCst);
+            tracing::warn!(
+                path = %self.config.path.display(),
+                "the store can be written again; bringing it up to date"
+            );
+        }
+    }
+
+    fn tidy_up(&mut self) {
+        let now = SystemTime::now();
+        let rested = |trimmed: SystemTime| now.duration_since(trimmed).unwrap_or(TRIM) < TRIM;
+        if self.trimmed.is_some_and(rested) {
+            return;
+        }
+        let StoreConfig {
+            history,
+            history_max,
+            ..
+        } = self.config;
+        let oldest = now.checked_sub(history).unwrap_or(SystemTime::UNIX_EPOCH);
+        let more = self
+            .connection
+            .as_ref()
+            .map(|connection| changes::trim(connection, oldest, history_max));
+        if self.checked(more) != Some(true) {
+            self.trimmed = Some(now);
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Maps and rows that somebody else changed are put right.
+
+use std::{
+    collections::BTreeMap,
+    thread,
+    time::{Duration, Instant},
+};
+
+use abuser_common::{
+    layout::{AllowOrigin, Ban, LAYOUT_VERSION, maps},
+    prefix::PrefixKey,
+};
+use aya::maps::{HashMap, Map, MapData};
+use testkit::{Daemon, require_root};
+
+use crate::support::daemon_on_lo;
+
+fn map<V: aya::Pod>(daemon: &Daemon, name: &str) -> HashMap<MapData, PrefixKey, V> {
+    let path = daemon.pin_dir().join(format!("v{LAYOUT_VERSION}"));
+    let data = MapData::from_pin(path.join(name)).expect("the pinned map");
+    HashMap::try_from(Map::HashMap(data)).expect("a hash map")
+}
+
+fn key(address: &str, length: u8) -> PrefixKey {
+    PrefixKey::new(address.parse().expect("an address"), length).expect("a prefix")
+}
+
+#[test]
+fn entries_that_were_deleted_changed_or_forged_are_put_right_within_a_pass() {
+    require_root!();
+    let (_namespace, daemon) = daemon_on_lo("[allow]\naddresses = [\"10.0.0.0/8\"]\n");
+    daemon
+        .abuser(&["ban", "add", "203.0.113.1", "203.0.113.2", "2001:db8::/48"])
+        .success();
+    daemon.abuser(&["allow", "add", "192.0.2.1"]).success();
+    let mut bans = map::<Ban>(&daemon, maps::BANS);
+    let before: BTreeMap<_, _> = bans.iter().map(|entry| entry.expect("an entry")).collect();
+    bans.remove(&key("203.0.113.1", 32)).expect("deleting");
+    let mut shortened = before[&key("203.0.113.2", 32)];
+    shortened.expires_ns = 1;
+    bans.insert(key("203.0.113.2", 32), shortened, 0)
+        .expect("changing");
+    bans.insert(key("198.51.100.1", 32), Ban::default(), 0)
+        .expect("forging");
+    let mut allowed = map::<u64>(&daemon, maps::ALLOWED);
+    allowed.remove(&key("10.0.0.0", 8)).expect("deleting");
+    allowed
+        .insert(key("198.51.100.2", 32), AllowOrigin::Command as u64, 0)
+        .expect("forging");
+    let deadline = Instant::now() + Duration::from_secs(90);
+    while daemon.json(&["status"])["reconciler"]["kernel_repairs"] != 5 {
+        assert!(Instant::now() < deadline, "not put right within 90 s");
+        thread::sleep(Duration::from_millis(100));
+    }
+    let after: BTreeMap<_, _> = bans.iter().map(|entry| entry.expect("an entry")).collect();
+    assert_eq!(after, before);
+    let allowed: Vec<_> = allowed.keys().map(|key| key.expect("a key")).collect();
+    assert_eq!(allowed.len(), 2, "{allowed:?}");
+    for expected in [key("10.0.0.0", 8), key("192.0.2.1", 32)] {
+        assert!(allowed.contains(&expected), "{allowed:?}");
+    }
+    let status = daemon.json(&["status"]);
+    assert_eq!(status["reconciler"]["store_repairs"], 0);
+    let said = daemon.stderr();
+    for phrase in [
+        "the ban of 203.0.113.1/32 was missing",
+        "a ban of 198.51.100.1/32 that nobody made",
+        "allow list was not as it should be about 10.0.0.0/8",
+    ] {
+        assert!(said.contains(phrase), "no {phrase:?} in {said}");
+    }
+}

@@ -1,0 +1,186 @@
+//! What outlives the daemon, whatever ended it.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use testkit::{Daemon, require_root};
+
+use crate::support::{Complains as _, daemon_on_lo, wait_until};
+
+/// A ban as it has to be the same after a restart.
+fn lasting(ban: &Value) -> Value {
+    let mut ban = ban.clone();
+    let object = ban.as_object_mut().expect("a ban");
+    object.remove("remaining_seconds");
+    // To the millisecond it is told by clocks that drift apart.
+    for time in ["expires", "created"] {
+        if let Some(Value::String(time)) = object.get_mut(time) {
+            time.truncate("2026-11-24T14:42".len());
+        }
+    }
+    ban
+}
+
+fn lists(daemon: &Daemon) -> (Vec<Value>, Value) {
+    let bans = daemon.json(&["ban", "list"]);
+    let bans = bans.as_array().expect("a list").iter().map(lasting);
+    (bans.collect(), daemon.json(&["allow", "list"]))
+}
+
+#[test]
+fn bans_and_allow_entries_outlive_a_crash_a_stop_and_a_detach() {
+    require_root!();
+    let (_namespace, mut daemon) = daemon_on_lo("[allow]\naddresses = [\"10.0.0.0/8\"]\n");
+    daemon
+        .abuser(&[
+            "ban",
+            "add",
+            "203.0.113.7",
+            "--for",
+            "1d",
+            "--reason",
+            "why",
+        ])
+        .success();
+    daemon
+        .abuser(&["ban", "add", "2001:db8::/48", "--permanent"])
+        .success();
+    daemon.abuser(&["ban", "add", "203.0.113.8"]).success();
+    daemon.abuser(&["ban", "remove", "203.0.113.8"]).success();
+    daemon
+        .abuser(&["allow", "add", "192.0.2.0/24", "--reason", "office"])
+        .success();
+    daemon.abuser(&["allow", "add", "192.0.3.0/24"]).success();
+    daemon
+        .abuser(&["allow", "remove", "192.0.3.0/24"])
+        .success();
+    let before = lists(&daemon);
+    assert_eq!(before.0.len(), 2);
+    for end in ["SIGKILL", "SIGTERM", "detach"] {
+        match end {
+            "SIGKILL" => drop(daemon.kill()),
+            "SIGTERM" => drop(daemon.terminate()),
+            _ => {
+                daemon.abuser(&["detach"]).success();
+                daemon.terminate();
+            }
+        }
+        daemon.restart();
+        assert_eq!(lists(&daemon), before, "after {end}");
+    }
+    // The number of a ban that is over is not given again.
+    let next = daemon.json(&["ban", "add", "203.0.113.9"]);
+    assert_eq!(next[0]["id"], 4);
+    assert_eq!(daemon.json(&["status"])["reconciler"]["kernel_repairs"], 0);
+}
+
+#[test]
+fn a_ban_that_ends_while_no_daemon_runs_has_ended() {
+    require_root!();
+    let (_namespace, mut daemon) = daemon_on_lo("");
+    daemon
+        .abuser(&["ban", "add", "203.0.113.7", "--for", "1s"])
+        .success();
+    daemon
+        .abuser(&["ban", "add", "203.0.113.8", "--for", "1h"])
+        .success();
+    daemon.kill();
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    daemon.restart();
+    let bans = daemon.json(&["ban", "list"]);
+    assert_eq!(bans.as_array().map(Vec::len), Some(1));
+    assert_eq!(bans[0]["source"], "203.0.113.8/32");
+    daemon.terminate();
+    let store = rusqlite::Connection::open(daemon.store_path()).unwrap();
+    let over: (String, String) = store
+        .query_row("SELECT source, how FROM history", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .unwrap();
+    assert_eq!(over, ("203.0.113.7/32".into(), "expired".into()));
+}
+
+#[test]
+fn a_store_that_cannot_be_written_costs_only_the_copy() {
+    require_root!();
+    // A folder that no privilege can write to: a file stands in its place.
+    let (_namespace, mut daemon) = daemon_on_lo("");
+    daemon.terminate();
+    let config = daemon.config_path();
+    let blocked = daemon.store_path().with_file_name("blocked");
+    fs::write(&blocked, "").unwrap();
+    let text = fs::read_to_string(&config).unwrap();
+    let text = text.replace("abuser.db", "blocked/abuser.db");
+    fs::write(&config, text).unwrap();
+    daemon.restart();
+    assert!(
+        daemon.stderr().contains("cannot write to the store"),
+        "{}",
+        daemon.stderr()
+    );
+    let status = daemon.json(&["status"]);
+    assert!(status["store"]["error"].is_string(), "{status}");
+    assert!(status["store"]["failed"].is_string(), "{status}");
+    let said = daemon.abuser(&["status"]).success();
+    assert!(said.stdout.contains("NOT WRITTEN"), "{said}");
+    daemon.abuser(&["ban", "add", "203.0.113.7"]).success();
+    daemon.abuser(&["allow", "add", "192.0.2.1"]).success();
+    let before = lists(&daemon);
+    // Bans outlive a crash: the kernel holds them.
+    daemon.kill();
+    daemon.restart();
+    assert_eq!(daemon.json(&["ban", "list"])[0]["source"], "203.0.113.7/32");
+    let allowed = daemon.json(&["allow", "list"]);
+    assert_eq!(allowed[0]["source"], before.1[0]["source"]);
+}
+
+#[test]
+fn two_daemons_do_not_share_a_store() {
+    require_root!();
+    let (_namespace, daemon) = daemon_on_lo("");
+    let site = crate::support::Site::new();
+    let config = site.config();
+    let text = fs::read_to_string(&config).unwrap();
+    let own = site.path("abuser.db");
+    let text = text.replace(
+        &*own.to_string_lossy(),
+        &daemon.store_path().to_string_lossy(),
+    );
+    fs::write(&config, text).unwrap();
+    site.run(&config, &[])
+        .complains(1, &["is in use by another process", "[store] path"]);
+    site.assert_untouched();
+    daemon.abuser(&["ban", "add", "203.0.113.7"]).success();
+}
+
+#[test]
+fn what_led_to_a_ban_is_written_down_with_it() {
+    require_root!();
+    let (namespace, mut daemon) = daemon_on_lo(
+        "[[limit]]\nname = \"tight\"\nprotocol = \"udp\"\nrate = \"1/h\"\npolicy = \"quick\"\n\
+         [[policy]]\nname = \"quick\"\nmaxretry = 1\nrequire_verified = false\nbantime = \"1h\"\n",
+    );
+    let from = "127.0.0.66".parse().unwrap();
+    let to = "127.0.0.1:9".parse().unwrap();
+    testkit::traffic::send_udp(&namespace, from, to, 1000.0, 3).unwrap();
+    wait_until("the ban", || daemon.json(&["ban", "list"]) != json!([]));
+    let ban = daemon.json(&["ban", "list"])[0].clone();
+    assert_eq!(
+        (&ban["source"], &ban["cause"], &ban["policy"]),
+        (&"127.0.0.66/32".into(), &"limit".into(), &"quick".into())
+    );
+    daemon.terminate();
+    let store = rusqlite::Connection::open(daemon.store_path()).unwrap();
+    let evidence: String = store
+        .query_row("SELECT text FROM evidence WHERE ban = ?1", [1], |row| {
+            row.get(0)
+        })
+        .unwrap();
+    assert_eq!(evidence, "drop lo udp/9 limit tight 1 packets");
+    let offender: (String, u32) = store
+        .query_row("SELECT policy, bans FROM offenders", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .unwrap();
+    assert_eq!(offender, ("quick".into(), 1));
+}

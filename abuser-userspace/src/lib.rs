@@ -6,6 +6,7 @@
 //! | [`config`] | the configuration file |
 //! | [`daemon`] | `abuser run`: the engine that owns bans |
 //! | [`dataplane`] | the kernel half: program, maps, interfaces |
+//! | [`host`] | what this host must not lock out |
 //! | [`policy`] | when to ban and for how long |
 //! | [`store`] | what outlives the daemon |
 //! | [`api`] | how the command line talks to the daemon |
@@ -15,5 +16,6 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod dataplane;
+pub mod host;
 pub mod policy;
 pub mod store;

@@ -32,6 +32,7 @@ fn status_has_every_documented_key() {
             "started",
             "uptime_seconds",
             "observe",
+            "confirm_by",
             "interfaces",
             "outcomes",
             "events",

@@ -212,7 +212,7 @@ impl Site {
         let path = self.path("abuser.toml");
         let text = format!(
             "{first}\n[api]\nsocket = \"{}\"\n[xdp]\npin_dir = \"{}\"\n\
-             [store]\npath = \"{}\"\n\
+             [store]\npath = \"{}\"\n[allow]\nautomatic = false\n\
              [[limit]]\nname = \"flood\"\nrate = \"1000/s\"\n",
             socket.display(),
             pin_dir.display(),

@@ -201,8 +201,8 @@ fn what_was_allowed_by_command_stays_allowed_after_a_crash_and_the_old_configura
     testkit::require_root!();
     let wire = wire();
     let server = udp_v4(&wire);
-    let allow = "[allow]\naddresses = [\"192.0.2.20\"]\n";
-    let mut daemon = Daemon::start(&wire.server, &config(allow));
+    let allow = "addresses = [\"192.0.2.20\"]\n";
+    let mut daemon = Daemon::start(&wire.server, &config(&format!("[allow]\n{allow}")));
     daemon.abuser(&["allow", "add", SOURCE]).success();
     daemon.kill();
     let path = daemon.config_path();

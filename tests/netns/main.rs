@@ -17,6 +17,7 @@ mod observe;
 mod offenders;
 mod policies;
 mod restart;
+mod safety;
 mod several;
 mod support;
 mod vanish;

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    process::{ExitStatus, Output},
+    process::{Command, ExitStatus, Output},
 };
 
 /// A command's exit status and both its streams; a failed assertion shows all three.
@@ -19,6 +19,17 @@ pub struct CommandOutput {
 }
 
 impl CommandOutput {
+    /// Runs a command to its end.
+    ///
+    /// # Panics
+    /// If it cannot be run at all.
+    #[track_caller]
+    pub fn of(command: &mut Command) -> Self {
+        let output = command.output();
+        let output = output.unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+        Self::new(format!("{command:?}"), &output)
+    }
+
     pub(crate) fn new(command: String, output: &Output) -> Self {
         Self {
             command,

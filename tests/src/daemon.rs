@@ -46,7 +46,7 @@ impl Daemon {
     /// Starts the daemon with this configuration and waits until it answers.
     ///
     /// `[api] socket`, `[xdp] pin_dir` and `[store] path` are added with unique values unless
-    /// given.
+    /// given, and `[allow] automatic = false`.
     ///
     /// # Panics
     /// If the binary is not built, or with the daemon's own words if it does not start.
@@ -83,10 +83,13 @@ impl Daemon {
         let socket = folder.path().join("abuser.sock");
         let pin_dir = Path::new("/sys/fs/bpf").join(unique);
 
-        let (config, socket) = with_default(config, "api", "socket", &socket.to_string_lossy());
-        let (config, pin_dir) = with_default(&config, "xdp", "pin_dir", &pin_dir.to_string_lossy());
+        let quoted = |path: &Path| format!("\"{}\"", path.display());
+        let (config, socket) = with_default(config, "api", "socket", &quoted(&socket));
+        let (config, pin_dir) = with_default(&config, "xdp", "pin_dir", &quoted(&pin_dir));
         let store = folder.path().join("abuser.db");
-        let (config, _) = with_default(&config, "store", "path", &store.to_string_lossy());
+        let (config, _) = with_default(&config, "store", "path", &quoted(&store));
+        // What this machine's resolvers are is no test's business but that of one that asks.
+        let (config, _) = with_default(&config, "allow", "automatic", "false");
         fs::write(folder.path().join("abuser.toml"), config)?;
 
         let mut daemon = Self {

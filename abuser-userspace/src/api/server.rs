@@ -100,6 +100,10 @@ pub async fn serve(listener: UnixListener, api: Api, stopped: oneshot::Receiver<
                 },
             ),
         )
+        .route(
+            "/v1/confirm",
+            post(|State(api): State<Api>| api.ask(Command::Confirm)),
+        )
         .method_not_allowed_fallback(|| async {
             failure(
                 StatusCode::METHOD_NOT_ALLOWED,

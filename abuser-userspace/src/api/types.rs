@@ -22,6 +22,8 @@ pub struct Status {
     pub uptime_seconds: u64,
     /// Whether nothing is dropped, only counted and reported.
     pub observe: bool,
+    /// When the daemon detaches unless somebody confirms; `null` if it does not.
+    pub confirm_by: Option<String>,
     /// Interfaces that are protected, and those that should be.
     pub interfaces: Vec<InterfaceStatus>,
     /// Packets and bytes by what became of them; the keys are `passed`, `not_ip`,
@@ -277,9 +279,10 @@ pub struct RemoveRequest {
 pub struct AllowInfo {
     /// Who is never dropped.
     pub source: IpNet,
-    /// `config` or `command`; an entry that has both is listed twice.
+    /// `config`, `command` or `automatic`; an entry that has several is listed for each.
     pub origin: String,
-    /// The DNS name it was resolved from, or what whoever made it said.
+    /// The DNS name it was resolved from, what it is to this host, or what whoever made it
+    /// said.
     pub note: Option<String>,
     /// Who made it, if somebody did: the user's name.
     pub by: Option<String>,

@@ -5,7 +5,7 @@
     reason = "these comments are the help that users read, where backticks would show"
 )]
 
-use std::{path::PathBuf, str::FromStr};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Parser, Subcommand};
 use ipnet::IpNet;
@@ -77,6 +77,8 @@ pub(super) enum Command {
     Events(EventsArgs),
     /// Check a configuration without touching the system
     Check(CheckArgs),
+    /// Let a daemon go on that was started with --confirm
+    Confirm,
     /// Take the program off interfaces; without a daemon, clear away what one left
     Detach(DetachArgs),
 }
@@ -101,6 +103,10 @@ pub(super) struct RunArgs {
     /// With --events: a JSON object a line
     #[arg(long, requires = "events")]
     pub(super) json: bool,
+    /// Detach after this time unless `abuser confirm` is run before: for trying a configuration
+    /// on a machine that you may lock yourself out of
+    #[arg(long, value_name = "TIME", value_parser = confirm_time)]
+    pub(super) confirm: Option<Duration>,
     /// What to log to standard error; from debug on, the XDP program logs, too
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = ["off", "error", "warn", "info", "debug", "trace"])]
     pub(super) log_level: String,
@@ -139,7 +145,8 @@ pub(super) struct BanAddArgs {
     /// Why; `ban list` and `ban show` tell
     #[arg(long, value_name = "TEXT")]
     pub(super) reason: Option<String>,
-    /// Ban also prefixes wider than IPv4 /16 and IPv6 /32
+    /// Ban also prefixes wider than IPv4 /16 and IPv6 /32, and those that hold an address that is
+    /// essential to this host or that you come from
     #[arg(long)]
     pub(super) force: bool,
     /// Print JSON
@@ -173,7 +180,7 @@ pub(super) struct BanShowArgs {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AllowCommand {
-    /// Allow addresses and prefixes, until the daemon stops
+    /// Allow addresses and prefixes
     Add(AllowAddArgs),
     /// Take addresses and prefixes off the allow list
     Remove(AllowRemoveArgs),
@@ -248,6 +255,13 @@ pub(super) struct DetachArgs {
 
 fn prefix(text: &str) -> Result<IpNet, String> {
     parse_prefix(text).map_err(|error| error.to_string())
+}
+
+fn confirm_time(text: &str) -> Result<Duration, String> {
+    match parse_duration(text).map_err(|error| error.to_string())? {
+        BanTime::For(time) if time.as_secs() > 0 => Ok(time),
+        _ => Err("write how long to wait, such as \"60s\"".to_owned()),
+    }
 }
 
 fn ban_time(text: &str) -> Result<BanTime, String> {

@@ -18,6 +18,7 @@ use crate::{
             TrafficCount,
         },
     },
+    host,
     policy::BanTime,
 };
 
@@ -174,6 +175,7 @@ pub(super) async fn ban(socket: &Path, command: BanCommand) -> Result<(), CliErr
     let mut client = Client::connect(socket).await?;
     match command {
         BanCommand::Add(args) => {
+            check_own_session(&args)?;
             let json = args.json;
             let bans: Vec<BanInfo> = client.post("/v1/bans", &request(args)).await?;
             if json {
@@ -218,6 +220,26 @@ pub(super) async fn ban(socket: &Path, command: BanCommand) -> Result<(), CliErr
             Ok(())
         }
     }
+}
+
+/// Refuses to ban where the caller's own SSH session comes from, unless that is what is meant.
+fn check_own_session(args: &BanAddArgs) -> Result<(), CliError> {
+    let Some(session) = host::session().filter(|_| !args.force) else {
+        return Ok(());
+    };
+    let client = session.client;
+    match args.sources.iter().find(|source| source.contains(&client)) {
+        Some(source) => Err(CliError::Other(anyhow::anyhow!(
+            "{source} holds {client}, which your SSH session comes from; use --force if you mean it"
+        ))),
+        None => Ok(()),
+    }
+}
+
+pub(super) async fn confirm(socket: &Path) -> Result<(), CliError> {
+    let mut client = Client::connect(socket).await?;
+    let () = client.post("/v1/confirm", &()).await?;
+    Ok(output::line("confirmed: the daemon goes on")?)
 }
 
 fn request(args: BanAddArgs) -> BanRequest {

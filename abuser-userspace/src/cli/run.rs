@@ -23,6 +23,7 @@ pub(super) async fn run(args: RunArgs, socket: Socket) -> Result<(), CliError> {
         observe,
         events,
         json,
+        confirm,
         log_level,
     } = args;
     let (mut config, config_path) = configuration(config)?;
@@ -53,6 +54,7 @@ pub(super) async fn run(args: RunArgs, socket: Socket) -> Result<(), CliError> {
         observe,
         print: events.then_some(if json { print_json } else { print_line }),
         program_log_level: program_log_level(&log_level),
+        confirm,
     };
     Ok(daemon::run(options).await?)
 }

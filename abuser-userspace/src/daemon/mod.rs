@@ -9,6 +9,7 @@ pub mod engine;
 mod events;
 pub mod names;
 mod socket;
+mod start;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -21,7 +22,8 @@ use tokio::{
 
 use self::{
     engine::{Engine, Stop},
-    events::EventReader,
+    names::Resolver,
+    start::Prepared,
 };
 use crate::{
     api::{
@@ -29,8 +31,7 @@ use crate::{
         types::EventRecord,
     },
     config::Config,
-    dataplane::{Dataplane, attach::mode_name, links::LinkChanges, program},
-    store::Store,
+    dataplane::{Dataplane, attach::mode_name, program},
 };
 
 /// Events that a slow reader may be behind before it misses some.
@@ -57,6 +58,8 @@ pub struct Options {
     pub print: Option<fn(&EventRecord) -> std::io::Result<()>>,
     /// What the XDP program itself logs: 0 nothing to 5 traces.
     pub program_log_level: u8,
+    /// Detach after this time unless somebody confirms.
+    pub confirm: Option<Duration>,
 }
 
 /// Runs until a signal or `abuser detach`.
@@ -67,13 +70,15 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         observe,
         print,
         program_log_level,
+        confirm,
     } = options;
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     ignore_hang_up()?;
     program::check_system()?;
     raise_descriptor_limit();
-    let allow = names::resolve(&config.allow).await;
+    let mut resolver = Resolver::new(config.allow.clone());
+    let allow = resolver.resolve().await;
     let (events, _) = broadcast::channel(EVENT_BACKLOG);
     // A signal interrupts the verifier; then the load fails because it was asked to.
     let mut dataplane = match Dataplane::load(&config.xdp.pin_dir, program_log_level) {
@@ -89,16 +94,16 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     };
     // From here to `attach` nothing that is in force changes, so a start that fails leaves
     // what an earlier daemon left.
-    let prepared = async {
-        let interfaces = dataplane.find_interfaces(&config.interfaces).await?;
-        let links = LinkChanges::follow()?;
-        let reader = EventReader::new(dataplane.take_events()?)
-            .context("cannot wait for the XDP program's events")?;
-        let store = Store::open(&config.store)?;
-        let listener = socket::listen(&config.api.socket)?;
-        anyhow::Ok((interfaces, links, reader, store, listener))
-    };
-    let (interfaces, links, reader, (store, snapshot), listener) = match prepared.await {
+    let Prepared {
+        interfaces,
+        links,
+        reader,
+        host,
+        essential,
+        store,
+        snapshot,
+        listener,
+    } = match start::prepare(&mut dataplane, &config).await {
         Ok(prepared) => prepared,
         Err(error) => {
             dataplane.abandon();
@@ -107,7 +112,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     };
     let _socket = socket::Guard::new(&config.api.socket);
     let mut engine = Engine::new(dataplane, store, &config, observe, events.clone());
-    if let Err(error) = engine.attach(&interfaces, &config, &allow, snapshot) {
+    if let Err(error) = engine.attach(&interfaces, &config, &allow, &essential, snapshot) {
         engine.abandon();
         return Err(error.into());
     }
@@ -120,6 +125,10 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     );
 
     let (commands, inbox) = mpsc::channel(COMMAND_BACKLOG);
+    if let Some(time) = confirm {
+        engine.expect_confirmation(time);
+    }
+    start::keep_allowing(resolver, host.map(|host| (host, essential)), &commands);
     if let Some(print) = print {
         let receiver = events.subscribe();
         // A thread of its own: a reader that stops reading blocks only this.
@@ -150,18 +159,22 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
                 config.xdp.pin_dir.display()
             )
         })?;
-    end(engine, stop, config.xdp.persist);
+    let confirmed = end(engine, stop, config.xdp.persist);
     // Whoever asked for this is to have its answer.
     drop(stop_server);
     if tokio::time::timeout(LAST_ANSWERS, server).await.is_err() {
         tracing::debug!("closed the API on those who still listened");
     }
-    Ok(())
+    confirmed
 }
 
 /// Takes the program off, unless it is to stay for the next daemon.
-fn end(engine: Engine, stop: Stop, persist: bool) {
+fn end(engine: Engine, stop: Stop, persist: bool) -> anyhow::Result<()> {
     match stop {
+        Stop::Unconfirmed => {
+            engine.shut_down();
+            anyhow::bail!("nobody ran `abuser confirm` in time; detached from all interfaces");
+        }
         Stop::Signal(name) if persist => {
             tracing::info!("{name}, leaving the program on ([xdp] persist)");
             engine.leave();
@@ -175,6 +188,7 @@ fn end(engine: Engine, stop: Stop, persist: bool) {
             engine.shut_down();
         }
     }
+    Ok(())
 }
 
 fn ignore_hang_up() -> anyhow::Result<()> {

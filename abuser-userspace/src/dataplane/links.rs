@@ -1,4 +1,4 @@
-//! Being told when network interfaces change.
+//! Being told when network interfaces, addresses or routes change.
 //!
 //! A notification only wakes up whoever waits, who then asks the kernel how things stand. So a
 //! burst of them is one question, and one that the kernel lost for want of room harms nobody.
@@ -18,17 +18,23 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// stays.
 const RECHECK: Duration = Duration::from_secs(10);
 
-/// Changes of this network namespace's interfaces.
-pub struct LinkChanges {
+/// Changes of this network namespace, as netlink tells them.
+pub struct NetlinkChanges {
     changed: Arc<Notify>,
     /// Ends with this value.
     _follower: JoinSet<()>,
 }
 
-impl LinkChanges {
-    /// Begins to follow them. Must be called within a tokio runtime.
-    pub fn follow() -> Result<Self, DataplaneError> {
-        let mut subscription = Some(subscribe()?);
+impl NetlinkChanges {
+    /// Begins to follow those of interfaces. Must be called within a tokio runtime.
+    pub fn of_links() -> Result<Self, DataplaneError> {
+        Self::follow(&[MulticastGroup::Link])
+    }
+
+    /// Begins to follow those that these groups are told of. Must be called within a tokio
+    /// runtime.
+    pub fn follow(groups: &'static [MulticastGroup]) -> Result<Self, DataplaneError> {
+        let mut subscription = Some(subscribe(groups)?);
         let changed = Arc::new(Notify::new());
         let notify = Arc::clone(&changed);
         let mut follower = JoinSet::new();
@@ -37,13 +43,12 @@ impl LinkChanges {
                 if let Some((connection, notifications)) = subscription.take() {
                     forward(connection, notifications, &notify).await;
                     tracing::warn!(
-                        "the kernel's notifications of network interfaces (netlink) ended; \
-                         subscribing again"
+                        "the kernel's notifications of the network (netlink) ended; subscribing again"
                     );
                 }
                 tokio::time::sleep(RECHECK).await;
                 notify.notify_one();
-                match subscribe() {
+                match subscribe(groups) {
                     Ok(renewed) => subscription = Some(renewed),
                     Err(error) => tracing::warn!(%error, "cannot subscribe; trying again"),
                 }
@@ -67,8 +72,8 @@ type Connection = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// The notifications that come of it; `true` stands for some that the kernel had no room for.
 type Notifications = Box<dyn Stream<Item = bool> + Send + Unpin>;
 
-fn subscribe() -> Result<(Connection, Notifications), DataplaneError> {
-    let (connection, _, messages) = rtnetlink::new_multicast_connection(&[MulticastGroup::Link])
+fn subscribe(groups: &[MulticastGroup]) -> Result<(Connection, Notifications), DataplaneError> {
+    let (connection, _, messages) = rtnetlink::new_multicast_connection(groups)
         .map_err(|error| DataplaneError::Netlink(error.to_string()))?;
     let notifications =
         messages.map(|(message, _)| matches!(message.payload, NetlinkPayload::Overrun(_)));
@@ -94,8 +99,7 @@ async fn forward(mut connection: Connection, mut notifications: Notifications, c
         }
         if lost {
             tracing::info!(
-                "network interfaces change faster than the kernel can tell (netlink); looking at \
-                 them anew"
+                "the network changes faster than the kernel can tell (netlink); looking at it anew"
             );
         }
     }

@@ -201,7 +201,7 @@ impl Dataplane {
     }
 
     /// Attaches to interfaces that came back and lets go of those that went; whether there
-    /// was any. To be called whenever [`links::LinkChanges`] says so.
+    /// was any. To be called whenever [`links::NetlinkChanges`] says so.
     pub async fn follow_links(&mut self) -> Result<bool, DataplaneError> {
         self.protected
             .follow(&mut self.program, &self.pins, &self.netlink)

@@ -1,7 +1,7 @@
 //! Who is never dropped, and why: the configuration may say so, a command, or what this host
 //! is, several of them at once.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{collections::BTreeMap, net::IpAddr, time::SystemTime};
 
 use abuser_common::{layout::AllowOrigin, prefix::PrefixKey};
 use ipnet::IpNet;
@@ -80,12 +80,23 @@ impl AllowBooks {
         Some(record)
     }
 
-    /// What the store is to have: what a command said.
-    pub(super) fn rows(&self) -> Vec<AllowRow> {
+    /// The entries that have this reason.
+    fn of(&self, origin: AllowOrigin) -> impl Iterator<Item = (&PrefixKey, &AllowRecord)> {
         let entries = self.0.iter();
         let records = entries.flat_map(|(key, records)| records.iter().map(move |r| (key, r)));
-        records
-            .filter(|(_, record)| record.origin == AllowOrigin::Command)
+        records.filter(move |(_, record)| record.origin == origin)
+    }
+
+    /// An essential address within a range, and what it is to this host.
+    pub(super) fn automatic_within(&self, range: &IpNet) -> Option<(IpAddr, &str)> {
+        self.of(AllowOrigin::Automatic)
+            .map(|(key, record)| (net(key).addr(), record.note.as_deref().unwrap_or_default()))
+            .find(|(address, _)| range.contains(address))
+    }
+
+    /// What the store is to have: what a command said.
+    pub(super) fn rows(&self) -> Vec<AllowRow> {
+        self.of(AllowOrigin::Command)
             .map(|(key, record)| AllowRow {
                 source: *key,
                 created: record.created.unwrap_or(SystemTime::UNIX_EPOCH),
@@ -129,6 +140,40 @@ impl Engine {
             table.remove(hints, key)?;
         }
         Ok(())
+    }
+
+    /// Makes the entries with this reason these, and writes what differs.
+    pub(super) fn replace_allowed(
+        &mut self,
+        origin: AllowOrigin,
+        entries: Vec<(PrefixKey, AllowRecord)>,
+    ) -> Result<(), EngineError> {
+        let before: BTreeMap<_, _> = self
+            .allowed
+            .of(origin)
+            .map(|(key, record)| (*key, record.clone()))
+            .collect();
+        let after: BTreeMap<_, _> = entries.into_iter().collect();
+        let gone = before.keys().filter(|key| !after.contains_key(key));
+        let mut changed: Vec<_> = gone.copied().collect();
+        for key in &changed {
+            tracing::info!(source = %net(key), origin = origin.name(), "no longer allowed");
+            self.allowed.remove(key, origin);
+        }
+        for (key, record) in after {
+            if before.get(&key) == Some(&record) {
+                continue;
+            }
+            tracing::info!(
+                source = %net(&key),
+                origin = origin.name(),
+                note = record.note.as_deref().unwrap_or_default(),
+                "allowed"
+            );
+            self.allowed.insert(key, record);
+            changed.push(key);
+        }
+        self.write_allowed(&changed)
     }
 
     /// Drops entries of the map that the books do not have: those of an earlier daemon's

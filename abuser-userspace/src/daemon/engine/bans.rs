@@ -249,6 +249,9 @@ impl Engine {
                  out many, you among them; use --force if you mean it"
             )));
         }
+        if !force {
+            self.check_essential(sources)?;
+        }
         let mut longer = HashMap::new();
         if *duration == BanDuration::Policy {
             for key in &keys {

@@ -11,6 +11,7 @@
 //! | `bans` | bans made, renewed, ended |
 //! | `offences` | from an event to an offence, and from offences to a ban |
 //! | `allow` | who is never dropped |
+//! | `safety` | who must not be locked out |
 //! | `restore` | the start: from the store and the map to the books |
 //! | `reconcile` | comparing the books with the maps and the store |
 //! | `links` | interfaces that come and go |
@@ -24,6 +25,7 @@ mod offences;
 mod reconcile;
 mod report;
 mod restore;
+mod safety;
 
 use std::{
     collections::HashSet,
@@ -33,7 +35,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use abuser_common::prefix::PrefixKey;
+use abuser_common::{layout::AllowOrigin, prefix::PrefixKey};
 use ipnet::IpNet;
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
@@ -58,8 +60,9 @@ use crate::{
     config::{Config, parse_prefix},
     dataplane::{
         Dataplane, DataplaneError, buckets::sweep_interval, interfaces::Interface, kernel_now,
-        links::LinkChanges,
+        links::NetlinkChanges,
     },
+    host::Essential,
     policy::{Doubts, Offenders, Rollups},
     store::{Change, EvidenceRow, Snapshot, Store},
 };
@@ -121,6 +124,12 @@ pub enum Command {
     Allow(AllowRequest, Asker, Reply<Vec<AllowInfo>>),
     /// Remove allow entries.
     Disallow(RemoveRequest, Reply<Vec<AllowInfo>>),
+    /// Who is allowed by the configuration now.
+    Configured(Vec<ConfiguredAllow>),
+    /// Who is essential to this host now.
+    Essential(Essential),
+    /// Go on in spite of `--confirm`.
+    Confirm(Reply<()>),
     /// Detach from interfaces, or from all and stop.
     Detach(DetachRequest, Reply<Detached>),
 }
@@ -132,6 +141,8 @@ pub enum Stop {
     Signal(&'static str),
     /// `abuser detach`.
     Detached,
+    /// Nobody confirmed in time.
+    Unconfirmed,
 }
 
 /// The engine's state.
@@ -152,6 +163,8 @@ pub struct Engine {
     events: broadcast::Sender<Arc<EventRecord>>,
     observe: bool,
     started: (SystemTime, Instant),
+    /// When to give up unless somebody confirms.
+    confirm_by: Option<tokio::time::Instant>,
 }
 
 impl Engine {
@@ -180,6 +193,7 @@ impl Engine {
             events,
             observe,
             started: (SystemTime::now(), Instant::now()),
+            confirm_by: None,
         }
     }
 
@@ -190,9 +204,11 @@ impl Engine {
         interfaces: &[Interface],
         config: &Config,
         allow: &[ConfiguredAllow],
+        essential: &Essential,
         snapshot: Snapshot,
     ) -> Result<(), EngineError> {
         self.restore(snapshot, allow)?;
+        self.follow_essential(essential)?;
         self.dataplane.attach(interfaces, config.xdp.mode)?;
         self.dataplane.take_over(&config.limits, self.observe)?;
         self.drop_stale_allow_entries()?;
@@ -224,7 +240,7 @@ impl Engine {
         &mut self,
         mut commands: mpsc::Receiver<Command>,
         mut reader: EventReader,
-        links: LinkChanges,
+        links: NetlinkChanges,
         stop: impl Future<Output = &'static str>,
     ) -> io::Result<Stop> {
         let mut sweep = Instant::now() + SWEEP;
@@ -258,6 +274,7 @@ impl Engine {
                     self.reconcile();
                     reconcile = self.reconciler.due();
                 }
+                () = until(self.confirm_by) => return Ok(Stop::Unconfirmed),
                 _ = sweep_buckets.tick() => {
                     let buckets = Arc::clone(self.dataplane.buckets());
                     // Bans do not wait for it.
@@ -310,6 +327,16 @@ impl Engine {
                 let changed = self.disallow_by_hand(&request);
                 self.answer_when_stored(reply, changed);
             }
+            Command::Configured(allow) => {
+                let replaced = allow::configured(&allow)
+                    .and_then(|entries| self.replace_allowed(AllowOrigin::Config, entries));
+                log_failure(replaced);
+            }
+            Command::Essential(essential) => {
+                let followed = self.follow_essential(&essential);
+                log_failure(followed);
+            }
+            Command::Confirm(reply) => answer(reply, self.confirm()),
             Command::Detach(request, reply) => {
                 let detached = self.detach(&request);
                 let stop = detached.as_ref().is_ok_and(|detached| detached.stopped);
@@ -349,6 +376,21 @@ fn check_reason(reason: Option<&str>) -> Result<(), EngineError> {
             "a reason of {length} bytes is too long; say it in {MAX_REASON}"
         ))),
         _ => Ok(()),
+    }
+}
+
+/// Waits until then, or for ever.
+async fn until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What nobody asked for has nobody else to tell; the reconciler tries again.
+fn log_failure(result: Result<(), EngineError>) {
+    if let Err(error) = result {
+        tracing::error!(%error, "cannot change the allow list");
     }
 }
 

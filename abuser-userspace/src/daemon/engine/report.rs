@@ -1,6 +1,6 @@
 //! Status and limits, as the API tells them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use abuser_common::layout::{Count, LimitCounters, MAX_ALLOWED, MAX_BANS, MAX_LIMITS, Scales};
 
@@ -76,6 +76,10 @@ impl Engine {
             started: clock::format(started),
             uptime_seconds: since.elapsed().as_secs(),
             observe: self.observe,
+            confirm_by: self.confirm_by.map(|deadline| {
+                let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+                clock::format(SystemTime::now() + left)
+            }),
             interfaces: self
                 .dataplane
                 .protected()

@@ -1,0 +1,53 @@
+//! Nobody is locked out: who is essential to this host is allowed by itself, and what would
+//! ban it is refused.
+
+use std::time::Duration;
+
+use abuser_common::layout::AllowOrigin;
+use ipnet::IpNet;
+
+use super::{Engine, EngineError, allow::AllowRecord, key};
+use crate::host::Essential;
+
+impl Engine {
+    /// Allows who is essential to this host now, and nobody who was and is not any more.
+    pub(super) fn follow_essential(&mut self, essential: &Essential) -> Result<(), EngineError> {
+        let entries = essential.iter().map(|(address, role)| {
+            let record = AllowRecord::new(AllowOrigin::Automatic, Some(role.to_string()));
+            Ok((key(&IpNet::from(*address))?, record))
+        });
+        let entries = entries.collect::<Result<Vec<_>, EngineError>>()?;
+        self.replace_allowed(AllowOrigin::Automatic, entries)
+    }
+
+    /// Refuses a ban that holds an essential address, unless that is what is meant.
+    pub(super) fn check_essential(&self, sources: &[IpNet]) -> Result<(), EngineError> {
+        for source in sources {
+            if let Some((address, role)) = self.allowed.automatic_within(source) {
+                return Err(EngineError::Refused(format!(
+                    "{source} holds {address}, which stays allowed because it is: {role}; use \
+                     --force to ban the rest of it"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the daemon go on that was started with `--confirm`.
+    pub(super) fn confirm(&mut self) -> Result<(), EngineError> {
+        if self.confirm_by.take().is_none() {
+            return Err(EngineError::Refused(
+                "there is nothing to confirm: the daemon was not started with --confirm, or is \
+                 confirmed already"
+                    .to_owned(),
+            ));
+        }
+        tracing::info!("confirmed");
+        Ok(())
+    }
+
+    /// Detaches after `time` unless [`Engine::confirm`] is called before.
+    pub fn expect_confirmation(&mut self, time: Duration) {
+        self.confirm_by = Some(tokio::time::Instant::now() + time);
+    }
+}

@@ -1,0 +1,101 @@
+//! What a start needs that may fail, and what goes on beside the engine afterwards.
+
+use anyhow::Context as _;
+use tokio::{net::UnixListener, sync::mpsc};
+
+use super::{
+    engine::Command,
+    events::EventReader,
+    names::{self, Resolver},
+    socket,
+};
+use crate::{
+    config::Config,
+    dataplane::{Dataplane, interfaces::Interface, links::NetlinkChanges},
+    host::{Essential, HostWatch},
+    store::{Snapshot, Store},
+};
+
+/// All of it, gathered before anything that is in force changes.
+pub(super) struct Prepared {
+    pub(super) interfaces: Vec<Interface>,
+    pub(super) links: NetlinkChanges,
+    pub(super) reader: EventReader,
+    /// `None` if nobody is allowed for being essential.
+    pub(super) host: Option<HostWatch>,
+    pub(super) essential: Essential,
+    pub(super) store: Store,
+    pub(super) snapshot: Snapshot,
+    pub(super) listener: UnixListener,
+}
+
+/// Gathers it.
+pub(super) async fn prepare(
+    dataplane: &mut Dataplane,
+    config: &Config,
+) -> anyhow::Result<Prepared> {
+    let interfaces = dataplane.find_interfaces(&config.interfaces).await?;
+    let links = NetlinkChanges::of_links()?;
+    let reader = EventReader::new(dataplane.take_events()?)
+        .context("cannot wait for the XDP program's events")?;
+    let automatic = config.allow_automatic.0;
+    let mut host = automatic.then(HostWatch::follow).transpose()?;
+    let essential = match &mut host {
+        Some(host) => host.read().await,
+        None => Essential::new(),
+    };
+    let (store, snapshot) = Store::open(&config.store)?;
+    let listener = socket::listen(&config.api.socket)?;
+    Ok(Prepared {
+        interfaces,
+        links,
+        reader,
+        host,
+        essential,
+        store,
+        snapshot,
+        listener,
+    })
+}
+
+/// Keeps the allow list up with what names resolve to, and with who is essential.
+pub(super) fn keep_allowing(
+    resolver: Resolver,
+    host: Option<(HostWatch, Essential)>,
+    commands: &mpsc::Sender<Command>,
+) {
+    if resolver.has_names() {
+        tokio::spawn(keep_resolving(resolver, commands.clone()));
+    }
+    if let Some((host, essential)) = host {
+        tokio::spawn(keep_following(host, essential, commands.clone()));
+    }
+}
+
+async fn keep_resolving(mut resolver: Resolver, commands: mpsc::Sender<Command>) {
+    loop {
+        tokio::time::sleep(names::AGAIN).await;
+        let allow = resolver.resolve().await;
+        if commands.send(Command::Configured(allow)).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn keep_following(
+    mut host: HostWatch,
+    mut known: Essential,
+    commands: mpsc::Sender<Command>,
+) {
+    loop {
+        host.changed().await;
+        let essential = host.read().await;
+        if essential == known {
+            continue;
+        }
+        known.clone_from(&essential);
+        if commands.send(Command::Essential(essential)).await.is_err() {
+            return;
+        }
+    }
+}

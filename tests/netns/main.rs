@@ -16,6 +16,7 @@ mod mtu;
 mod observe;
 mod offenders;
 mod policies;
+mod reload;
 mod restart;
 mod safety;
 mod several;

@@ -12,6 +12,7 @@
 //! | `POST /v1/allow` with [`types::AllowRequest`] | array of [`types::AllowInfo`] |
 //! | `DELETE /v1/allow` with [`types::RemoveRequest`] | array of [`types::AllowInfo`] removed |
 //! | `GET /v1/events` with [`types::EventFilter`] as query | [`types::EventRecord`] a line, without end |
+//! | `POST /v1/reload` | [`types::Reloaded`] |
 //! | `POST /v1/confirm` | `null` |
 //! | `POST /v1/detach` with [`types::DetachRequest`] | [`types::Detached`] |
 //!

@@ -31,6 +31,7 @@ use super::types::{
 use crate::daemon::{
     clock,
     engine::{Asker, Command, EngineError, Reply},
+    reload::Reloader,
 };
 
 /// The largest request body, in bytes: some hundred thousand addresses.
@@ -41,6 +42,8 @@ const MAX_BODY: usize = 8 << 20;
 pub struct Api {
     /// Where commands go.
     pub commands: mpsc::Sender<Command>,
+    /// Who reads the configuration again.
+    pub reloader: Arc<Reloader>,
     /// Where events come from; weak, so that streams end when the engine does.
     pub events: broadcast::WeakSender<Arc<EventRecord>>,
 }
@@ -100,6 +103,7 @@ pub async fn serve(listener: UnixListener, api: Api, stopped: oneshot::Receiver<
                 },
             ),
         )
+        .route("/v1/reload", post(reload))
         .route(
             "/v1/confirm",
             post(|State(api): State<Api>| api.ask(Command::Confirm)),
@@ -160,19 +164,27 @@ impl Api {
         if self.commands.send(command(reply)).await.is_err() {
             return stopping();
         }
-        match answer.await {
-            Ok(Ok(value)) => Json(value).into_response(),
-            Ok(Err(error)) => {
-                let status = match error {
-                    EngineError::Refused(_) => StatusCode::BAD_REQUEST,
-                    EngineError::NotFound(_) => StatusCode::NOT_FOUND,
-                    EngineError::Dataplane(_) => StatusCode::INTERNAL_SERVER_ERROR,
-                };
-                failure(status, &error.to_string())
-            }
-            Err(_) => stopping(),
-        }
+        answer
+            .await
+            .map_or_else(|_| stopping(), |result| respond(result))
     }
+}
+
+fn respond<T: serde::Serialize>(result: Result<T, EngineError>) -> Response {
+    let error = match result {
+        Ok(value) => return Json(value).into_response(),
+        Err(error) => error,
+    };
+    let status = match error {
+        EngineError::Refused(_) => StatusCode::BAD_REQUEST,
+        EngineError::NotFound(_) => StatusCode::NOT_FOUND,
+        EngineError::Dataplane(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    failure(status, &error.to_string())
+}
+
+async fn reload(State(api): State<Api>) -> Response {
+    respond(api.reloader.reload().await)
 }
 
 async fn covering(

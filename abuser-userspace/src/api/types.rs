@@ -319,6 +319,44 @@ pub struct Detached {
     pub stopped: bool,
 }
 
+/// What a reload changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Interfaces that are protected now and were not.
+    pub attached: Vec<String>,
+    /// Interfaces that were and are not any more.
+    pub detached: Vec<String>,
+    /// Limits that are new.
+    pub limits_added: Vec<String>,
+    /// Limits that are gone.
+    pub limits_removed: Vec<String>,
+    /// Limits that are not as they were; their buckets are full again.
+    pub limits_changed: Vec<String>,
+    /// Settings that differ and are as they were until the daemon is restarted.
+    pub needs_restart: Vec<String>,
+}
+
+impl std::fmt::Display for Reloaded {
+    /// In words, on one line.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "reloaded")?;
+        let parts = [
+            ("attached to", &self.attached),
+            ("detached from", &self.detached),
+            ("new limits", &self.limits_added),
+            ("removed limits", &self.limits_removed),
+            ("changed limits", &self.limits_changed),
+            ("needs a restart", &self.needs_restart),
+        ];
+        for (what, names) in parts {
+            if !names.is_empty() {
+                write!(formatter, "; {what}: {}", names.join(", "))?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What an [`EventRecord`] is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]

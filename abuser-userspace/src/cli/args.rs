@@ -77,6 +77,8 @@ pub(super) enum Command {
     Events(EventsArgs),
     /// Check a configuration without touching the system
     Check(CheckArgs),
+    /// Have the daemon read its configuration again; bans and unchanged limits stay as they are
+    Reload(JsonArgs),
     /// Let a daemon go on that was started with --confirm
     Confirm,
     /// Take the program off interfaces; without a daemon, clear away what one left

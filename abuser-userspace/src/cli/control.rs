@@ -14,8 +14,8 @@ use crate::{
         client::Client,
         types::{
             AllowInfo, AllowRequest, BanDuration, BanInfo, BanRequest, InterfaceState,
-            InterfaceStatus, LimitStatus, ReconcilerStatus, RemoveRequest, Status, StoreStatus,
-            TrafficCount,
+            InterfaceStatus, LimitStatus, ReconcilerStatus, Reloaded, RemoveRequest, Status,
+            StoreStatus, TrafficCount,
         },
     },
     host,
@@ -234,6 +234,15 @@ fn check_own_session(args: &BanAddArgs) -> Result<(), CliError> {
         ))),
         None => Ok(()),
     }
+}
+
+pub(super) async fn reload(socket: &Path, args: &JsonArgs) -> Result<(), CliError> {
+    let mut client = Client::connect(socket).await?;
+    let reloaded: Reloaded = client.post("/v1/reload", &()).await?;
+    if args.json {
+        return Ok(output::json(&reloaded)?);
+    }
+    Ok(output::line(&reloaded.to_string())?)
 }
 
 pub(super) async fn confirm(socket: &Path) -> Result<(), CliError> {

@@ -82,6 +82,7 @@ fn dispatch(args: Args) -> Result<(), CliError> {
             Command::Ban(command) => control::ban(&socket.path(), command).await,
             Command::Allow(command) => control::allow(&socket.path(), command).await,
             Command::Events(args) => events::events(&socket.path(), &args).await,
+            Command::Reload(args) => control::reload(&socket.path(), &args).await,
             Command::Confirm => control::confirm(&socket.path()).await,
             Command::Detach(args) => detach::detach(&socket.path(), &args).await,
         }

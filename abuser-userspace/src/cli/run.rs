@@ -1,6 +1,9 @@
 //! `abuser run`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
@@ -8,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 use super::{CliError, args::RunArgs, args::Socket, events, output};
 use crate::{
     api::types::EventRecord,
-    config::{self, Config},
+    config::{self, Config, Mode},
     daemon::{self, Options},
 };
 
@@ -26,27 +29,14 @@ pub(super) async fn run(args: RunArgs, socket: Socket) -> Result<(), CliError> {
         confirm,
         log_level,
     } = args;
-    let (mut config, config_path) = configuration(config)?;
-    if !interfaces.is_empty() {
-        config.interfaces = interfaces;
-    }
-    if config.interfaces.is_empty() {
-        return Err(CliError::Usage(match config_path {
-            Some(path) => format!(
-                "which interface? {} names none; add `interfaces = [\"eth0\"]` to it, or use -i eth0",
-                path.display()
-            ),
-            None => "which interface? Use -i eth0, or write a configuration to \
-                     /etc/abuser/abuser.toml (`abuser run --help`)"
-                .to_owned(),
-        }));
-    }
-    if let Some(mode) = mode {
-        config.xdp.mode = mode;
-    }
-    if let Some(socket) = socket.given() {
-        config.api.socket = socket;
-    }
+    let (_, config_path) = configuration(config.clone())?;
+    let overrides = Overrides {
+        config,
+        interfaces,
+        mode,
+        socket: socket.given(),
+    };
+    let config = overrides.load()?;
     let _log = start_log(&log_level);
     let options = Options {
         config,
@@ -54,9 +44,47 @@ pub(super) async fn run(args: RunArgs, socket: Socket) -> Result<(), CliError> {
         observe,
         print: events.then_some(if json { print_json } else { print_line }),
         program_log_level: program_log_level(&log_level),
+        reload: Arc::new(move || overrides.load().map_err(|error| error.to_string())),
         confirm,
     };
     Ok(daemon::run(options).await?)
+}
+
+/// What the command line says about the configuration, for a start and every reload.
+struct Overrides {
+    config: Option<PathBuf>,
+    interfaces: Vec<String>,
+    mode: Option<Mode>,
+    socket: Option<PathBuf>,
+}
+
+impl Overrides {
+    /// The configuration with what the command line overrides.
+    fn load(&self) -> Result<Config, CliError> {
+        let (mut config, path) = configuration(self.config.clone())?;
+        if !self.interfaces.is_empty() {
+            config.interfaces.clone_from(&self.interfaces);
+        }
+        if config.interfaces.is_empty() {
+            return Err(CliError::Usage(match path {
+                Some(path) => format!(
+                    "which interface? {} names none; add `interfaces = [\"eth0\"]` to it, or use \
+                     -i eth0",
+                    path.display()
+                ),
+                None => "which interface? Use -i eth0, or write a configuration to \
+                         /etc/abuser/abuser.toml (`abuser run --help`)"
+                    .to_owned(),
+            }));
+        }
+        if let Some(mode) = self.mode {
+            config.xdp.mode = mode;
+        }
+        if let Some(socket) = &self.socket {
+            config.api.socket.clone_from(socket);
+        }
+        Ok(config)
+    }
 }
 
 /// The configuration and where it came from: the file named, else the default one if it is

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod engine;
 mod events;
 pub mod names;
+pub mod reload;
 mod socket;
 mod start;
 
@@ -16,13 +17,14 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::{broadcast, mpsc, oneshot},
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{Mutex, broadcast, mpsc, oneshot},
 };
 
 use self::{
     engine::{Engine, Stop},
     names::Resolver,
+    reload::{Load, Reloader},
     start::Prepared,
 };
 use crate::{
@@ -46,7 +48,6 @@ const LAST_ANSWERS: Duration = Duration::from_millis(500);
 const SIGNAL_DELIVERY: Duration = Duration::from_millis(20);
 
 /// What `abuser run` was asked for.
-#[derive(Debug)]
 pub struct Options {
     /// The configuration, with what the command line overrides.
     pub config: Config,
@@ -58,6 +59,8 @@ pub struct Options {
     pub print: Option<fn(&EventRecord) -> std::io::Result<()>>,
     /// What the XDP program itself logs: 0 nothing to 5 traces.
     pub program_log_level: u8,
+    /// How the configuration is read again.
+    pub reload: Load,
     /// Detach after this time unless somebody confirms.
     pub confirm: Option<Duration>,
 }
@@ -70,27 +73,20 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         observe,
         print,
         program_log_level,
+        reload,
         confirm,
     } = options;
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    ignore_hang_up()?;
+    let hang_ups = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
     program::check_system()?;
     raise_descriptor_limit();
     let mut resolver = Resolver::new(config.allow.clone());
     let allow = resolver.resolve().await;
     let (events, _) = broadcast::channel(EVENT_BACKLOG);
-    // A signal interrupts the verifier; then the load fails because it was asked to.
-    let mut dataplane = match Dataplane::load(&config.xdp.pin_dir, program_log_level) {
-        Ok(dataplane) => dataplane,
-        Err(error) => {
-            let signalled =
-                async { tokio::select!(_ = terminate.recv() => {}, _ = interrupt.recv() => {}) };
-            return match tokio::time::timeout(SIGNAL_DELIVERY, signalled).await {
-                Ok(()) => Ok(()),
-                Err(_) => Err(error.into()),
-            };
-        }
+    let loaded = load(&config, program_log_level, &mut terminate, &mut interrupt);
+    let Some(mut dataplane) = loaded.await? else {
+        return Ok(());
     };
     // From here to `attach` nothing that is in force changes, so a start that fails leaves
     // what an earlier daemon left.
@@ -112,7 +108,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     };
     let _socket = socket::Guard::new(&config.api.socket);
     let mut engine = Engine::new(dataplane, store, &config, observe, events.clone());
-    if let Err(error) = engine.attach(&interfaces, &config, &allow, &essential, snapshot) {
+    if let Err(error) = engine.attach(&interfaces, &config, &allow, essential.clone(), snapshot) {
         engine.abandon();
         return Err(error.into());
     }
@@ -128,7 +124,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     if let Some(time) = confirm {
         engine.expect_confirmation(time);
     }
-    start::keep_allowing(resolver, host.map(|host| (host, essential)), &commands);
+    let resolver = Arc::new(Mutex::new(resolver));
+    start::keep_allowing(Arc::clone(&resolver), host, essential, &commands);
+    let reloader = Reloader::new(reload, config.clone(), resolver, commands.clone());
+    let reloader = Arc::new(reloader);
+    reloader.follow(hang_ups);
     if let Some(print) = print {
         let receiver = events.subscribe();
         // A thread of its own: a reader that stops reading blocks only this.
@@ -137,6 +137,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (stop_server, stopped) = oneshot::channel();
     let api = Api {
         commands,
+        reloader,
         events: events.downgrade(),
     };
     // The engine holds the only sender from here on: with it the streams of events end.
@@ -159,7 +160,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
                 config.xdp.pin_dir.display()
             )
         })?;
-    let confirmed = end(engine, stop, config.xdp.persist);
+    let confirmed = end(engine, stop);
     // Whoever asked for this is to have its answer.
     drop(stop_server);
     if tokio::time::timeout(LAST_ANSWERS, server).await.is_err() {
@@ -168,14 +169,34 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     confirmed
 }
 
+/// Loads the program; `None` if a signal came meanwhile.
+async fn load(
+    config: &Config,
+    program_log_level: u8,
+    terminate: &mut Signal,
+    interrupt: &mut Signal,
+) -> anyhow::Result<Option<Dataplane>> {
+    // A signal interrupts the verifier; then the load fails because it was asked to.
+    let error = match Dataplane::load(&config.xdp.pin_dir, program_log_level) {
+        Ok(dataplane) => return Ok(Some(dataplane)),
+        Err(error) => error,
+    };
+    let signalled =
+        async { tokio::select!(_ = terminate.recv() => {}, _ = interrupt.recv() => {}) };
+    match tokio::time::timeout(SIGNAL_DELIVERY, signalled).await {
+        Ok(()) => Ok(None),
+        Err(_) => Err(error.into()),
+    }
+}
+
 /// Takes the program off, unless it is to stay for the next daemon.
-fn end(engine: Engine, stop: Stop, persist: bool) -> anyhow::Result<()> {
+fn end(engine: Engine, stop: Stop) -> anyhow::Result<()> {
     match stop {
         Stop::Unconfirmed => {
             engine.shut_down();
             anyhow::bail!("nobody ran `abuser confirm` in time; detached from all interfaces");
         }
-        Stop::Signal(name) if persist => {
+        Stop::Signal(name) if engine.persists() => {
             tracing::info!("{name}, leaving the program on ([xdp] persist)");
             engine.leave();
         }
@@ -188,16 +209,6 @@ fn end(engine: Engine, stop: Stop, persist: bool) -> anyhow::Result<()> {
             engine.shut_down();
         }
     }
-    Ok(())
-}
-
-fn ignore_hang_up() -> anyhow::Result<()> {
-    let mut hang_up = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
-    tokio::spawn(async move {
-        while hang_up.recv().await.is_some() {
-            tracing::warn!("SIGHUP ignored: the configuration is read at the start only");
-        }
-    });
     Ok(())
 }
 

@@ -46,6 +46,16 @@ impl Resolver {
         }
     }
 
+    /// For other entries, with what is known of their names.
+    #[must_use]
+    pub fn with_entries(&self, entries: Vec<AllowEntry>) -> Self {
+        Self {
+            entries,
+            last: self.last.clone(),
+            failed: self.failed.clone(),
+        }
+    }
+
     /// Whether there is any name.
     pub fn has_names(&self) -> bool {
         let mut entries = self.entries.iter();

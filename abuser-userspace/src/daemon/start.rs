@@ -1,7 +1,12 @@
 //! What a start needs that may fail, and what goes on beside the engine afterwards.
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
-use tokio::{net::UnixListener, sync::mpsc};
+use tokio::{
+    net::UnixListener,
+    sync::{Mutex, mpsc},
+};
 
 use super::{
     engine::Command,
@@ -21,8 +26,7 @@ pub(super) struct Prepared {
     pub(super) interfaces: Vec<Interface>,
     pub(super) links: NetlinkChanges,
     pub(super) reader: EventReader,
-    /// `None` if nobody is allowed for being essential.
-    pub(super) host: Option<HostWatch>,
+    pub(super) host: HostWatch,
     pub(super) essential: Essential,
     pub(super) store: Store,
     pub(super) snapshot: Snapshot,
@@ -38,12 +42,8 @@ pub(super) async fn prepare(
     let links = NetlinkChanges::of_links()?;
     let reader = EventReader::new(dataplane.take_events()?)
         .context("cannot wait for the XDP program's events")?;
-    let automatic = config.allow_automatic.0;
-    let mut host = automatic.then(HostWatch::follow).transpose()?;
-    let essential = match &mut host {
-        Some(host) => host.read().await,
-        None => Essential::new(),
-    };
+    let mut host = HostWatch::follow()?;
+    let essential = host.read().await;
     let (store, snapshot) = Store::open(&config.store)?;
     let listener = socket::listen(&config.api.socket)?;
     Ok(Prepared {
@@ -60,21 +60,23 @@ pub(super) async fn prepare(
 
 /// Keeps the allow list up with what names resolve to, and with who is essential.
 pub(super) fn keep_allowing(
-    resolver: Resolver,
-    host: Option<(HostWatch, Essential)>,
+    resolver: Arc<Mutex<Resolver>>,
+    host: HostWatch,
+    essential: Essential,
     commands: &mpsc::Sender<Command>,
 ) {
-    if resolver.has_names() {
-        tokio::spawn(keep_resolving(resolver, commands.clone()));
-    }
-    if let Some((host, essential)) = host {
-        tokio::spawn(keep_following(host, essential, commands.clone()));
-    }
+    tokio::spawn(keep_resolving(resolver, commands.clone()));
+    tokio::spawn(keep_following(host, essential, commands.clone()));
 }
 
-async fn keep_resolving(mut resolver: Resolver, commands: mpsc::Sender<Command>) {
+async fn keep_resolving(resolver: Arc<Mutex<Resolver>>, commands: mpsc::Sender<Command>) {
     loop {
         tokio::time::sleep(names::AGAIN).await;
+        // Held until the engine has the answer: a reload comes before or after.
+        let mut resolver = resolver.lock().await;
+        if !resolver.has_names() {
+            continue;
+        }
         let allow = resolver.resolve().await;
         if commands.send(Command::Configured(allow)).await.is_err() {
             return;

@@ -208,9 +208,24 @@ impl Dataplane {
             .await
     }
 
-    /// Puts limits in force in place of what was, and lets go of interfaces that an earlier
-    /// daemon protected and this one does not: the last step of a start.
-    pub fn take_over(
+    /// Attaches to more interfaces that [`Dataplane::find_interfaces`] found: to all of them or,
+    /// if one refuses, to none.
+    pub fn attach_more(
+        &mut self,
+        interfaces: &[Interface],
+        mode: Mode,
+    ) -> Result<(), DataplaneError> {
+        let attached = self.attach(interfaces, mode);
+        if attached.is_err() {
+            for interface in interfaces {
+                self.detach(&interface.name);
+            }
+        }
+        attached
+    }
+
+    /// Puts limits in force in place of what was, all at once.
+    pub fn set_limits(
         &mut self,
         limits: &[LimitConfig],
         observe: bool,
@@ -220,7 +235,17 @@ impl Dataplane {
             buckets,
             ..
         } = &mut self.tables;
-        tables.apply(limits, observe, buckets)?;
+        tables.apply(limits, observe, buckets)
+    }
+
+    /// Puts limits in force in place of what was, and lets go of interfaces that an earlier
+    /// daemon protected and this one does not: the last step of a start.
+    pub fn take_over(
+        &mut self,
+        limits: &[LimitConfig],
+        observe: bool,
+    ) -> Result<(), DataplaneError> {
+        self.set_limits(limits, observe)?;
         attach::forget_stale_links(&self.pins, self.protected.attachments());
         Ok(())
     }

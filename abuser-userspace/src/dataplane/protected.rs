@@ -79,6 +79,14 @@ impl Protected {
         &self.attachments
     }
 
+    /// The names that are to be protected.
+    pub fn wanted(&self) -> Vec<String> {
+        self.wanted
+            .iter()
+            .map(|wanted| wanted.name.clone())
+            .collect()
+    }
+
     /// Takes all attachments out.
     pub fn take_attachments(&mut self) -> Vec<Attachment> {
         std::mem::take(&mut self.attachments)

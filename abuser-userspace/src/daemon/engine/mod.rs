@@ -11,6 +11,7 @@
 //! | `bans` | bans made, renewed, ended |
 //! | `offences` | from an event to an offence, and from offences to a ban |
 //! | `allow` | who is never dropped |
+//! | `reload` | another configuration |
 //! | `safety` | who must not be locked out |
 //! | `restore` | the start: from the store and the map to the books |
 //! | `reconcile` | comparing the books with the maps and the store |
@@ -23,6 +24,7 @@ mod books;
 mod links;
 mod offences;
 mod reconcile;
+mod reload;
 mod report;
 mod restore;
 mod safety;
@@ -37,10 +39,7 @@ use std::{
 
 use abuser_common::{layout::AllowOrigin, prefix::PrefixKey};
 use ipnet::IpNet;
-use tokio::{
-    sync::{broadcast, mpsc, oneshot},
-    time::MissedTickBehavior,
-};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use self::{
     allow::AllowBooks,
@@ -55,7 +54,7 @@ use super::{
 use crate::{
     api::types::{
         AllowInfo, AllowRequest, BanInfo, BanRequest, DetachRequest, Detached, EventRecord,
-        LimitStatus, RemoveRequest, Status,
+        LimitStatus, Reloaded, RemoveRequest, Status,
     },
     config::{Config, parse_prefix},
     dataplane::{
@@ -124,6 +123,8 @@ pub enum Command {
     Allow(AllowRequest, Asker, Reply<Vec<AllowInfo>>),
     /// Remove allow entries.
     Disallow(RemoveRequest, Reply<Vec<AllowInfo>>),
+    /// Put another configuration in force, with what its names resolve to.
+    Reload(Box<Config>, Vec<ConfiguredAllow>, Reply<Reloaded>),
     /// Who is allowed by the configuration now.
     Configured(Vec<ConfiguredAllow>),
     /// Who is essential to this host now.
@@ -163,6 +164,12 @@ pub struct Engine {
     events: broadcast::Sender<Arc<EventRecord>>,
     observe: bool,
     started: (SystemTime, Instant),
+    /// Whether who is essential to this host is allowed without being named, and who that is.
+    automatic: bool,
+    essential: Essential,
+    /// Whether the program is to stay on when a signal stops the daemon.
+    persist: bool,
+    next_bucket_sweep: tokio::time::Instant,
     /// When to give up unless somebody confirms.
     confirm_by: Option<tokio::time::Instant>,
 }
@@ -193,6 +200,10 @@ impl Engine {
             events,
             observe,
             started: (SystemTime::now(), Instant::now()),
+            automatic: config.allow_automatic.0,
+            essential: Essential::new(),
+            persist: config.xdp.persist,
+            next_bucket_sweep: tokio::time::Instant::now(),
             confirm_by: None,
         }
     }
@@ -204,22 +215,16 @@ impl Engine {
         interfaces: &[Interface],
         config: &Config,
         allow: &[ConfiguredAllow],
-        essential: &Essential,
+        essential: Essential,
         snapshot: Snapshot,
     ) -> Result<(), EngineError> {
         self.restore(snapshot, allow)?;
-        self.follow_essential(essential)?;
+        self.follow_essential(Some(essential))?;
         self.dataplane.attach(interfaces, config.xdp.mode)?;
         self.dataplane.take_over(&config.limits, self.observe)?;
         self.drop_stale_allow_entries()?;
         self.names = Names {
-            limits: self
-                .dataplane
-                .limits()
-                .loaded()
-                .iter()
-                .map(|limit| (limit.id, limit.config.name.clone()))
-                .collect(),
+            limits: self.limit_names(),
             interfaces: self.interface_names(),
         };
         Ok(())
@@ -244,9 +249,6 @@ impl Engine {
         stop: impl Future<Output = &'static str>,
     ) -> io::Result<Stop> {
         let mut sweep = Instant::now() + SWEEP;
-        let scales = self.dataplane.limits().scales();
-        let mut sweep_buckets = tokio::time::interval(sweep_interval(&scales));
-        sweep_buckets.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reconcile = self.reconciler.due();
         tokio::pin!(stop);
         loop {
@@ -262,7 +264,7 @@ impl Engine {
                 }
                 () = links.changed() => self.follow_links().await,
                 Some(command) = commands.recv() => {
-                    if let Some(stop) = self.handle_command(command) {
+                    if let Some(stop) = self.handle_command(command).await {
                         return Ok(stop);
                     }
                 }
@@ -275,13 +277,22 @@ impl Engine {
                     reconcile = self.reconciler.due();
                 }
                 () = until(self.confirm_by) => return Ok(Stop::Unconfirmed),
-                _ = sweep_buckets.tick() => {
-                    let buckets = Arc::clone(self.dataplane.buckets());
-                    // Bans do not wait for it.
-                    tokio::task::spawn_blocking(move || buckets.sweep(&scales, kernel_now()));
-                }
+                () = tokio::time::sleep_until(self.next_bucket_sweep) => self.sweep_buckets(),
             }
         }
+    }
+
+    fn sweep_buckets(&mut self) {
+        let scales = self.dataplane.limits().scales();
+        self.next_bucket_sweep = tokio::time::Instant::now() + sweep_interval(&scales);
+        let buckets = Arc::clone(self.dataplane.buckets());
+        // Bans do not wait for it.
+        tokio::task::spawn_blocking(move || buckets.sweep(&scales, kernel_now()));
+    }
+
+    /// Whether the program is to stay on when a signal stops the daemon.
+    pub fn persists(&self) -> bool {
+        self.persist
     }
 
     /// Detaches from everything and leaves no pin behind.
@@ -294,7 +305,7 @@ impl Engine {
         self.dataplane.leave();
     }
 
-    fn handle_command(&mut self, command: Command) -> Option<Stop> {
+    async fn handle_command(&mut self, command: Command) -> Option<Stop> {
         match command {
             Command::Status(reply) => {
                 let (status, occupancy) = (self.status(), self.occupancy());
@@ -333,8 +344,11 @@ impl Engine {
                 log_failure(replaced);
             }
             Command::Essential(essential) => {
-                let followed = self.follow_essential(&essential);
+                let followed = self.follow_essential(Some(essential));
                 log_failure(followed);
+            }
+            Command::Reload(config, allow, reply) => {
+                answer(reply, self.reload(&config, &allow).await);
             }
             Command::Confirm(reply) => answer(reply, self.confirm()),
             Command::Detach(request, reply) => {

@@ -10,9 +10,14 @@ use super::{Engine, EngineError, allow::AllowRecord, key};
 use crate::host::Essential;
 
 impl Engine {
-    /// Allows who is essential to this host now, and nobody who was and is not any more.
-    pub(super) fn follow_essential(&mut self, essential: &Essential) -> Result<(), EngineError> {
-        let entries = essential.iter().map(|(address, role)| {
+    /// Allows who is essential to this host, and nobody who was and is not any more; `now` if
+    /// that has changed.
+    pub(super) fn follow_essential(&mut self, now: Option<Essential>) -> Result<(), EngineError> {
+        if let Some(now) = now {
+            self.essential = now;
+        }
+        let essential = self.essential.iter().filter(|_| self.automatic);
+        let entries = essential.map(|(address, role)| {
             let record = AllowRecord::new(AllowOrigin::Automatic, Some(role.to_string()));
             Ok((key(&IpNet::from(*address))?, record))
         });
@@ -46,7 +51,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Detaches after `time` unless [`Engine::confirm`] is called before.
+    /// Detaches after `time` unless somebody confirms before.
     pub fn expect_confirmation(&mut self, time: Duration) {
         self.confirm_by = Some(tokio::time::Instant::now() + time);
     }

@@ -1,0 +1,113 @@
+//! Another configuration in place of the one in force, without detaching.
+
+use std::collections::{HashMap, HashSet};
+
+use abuser_common::layout::AllowOrigin;
+
+use super::{Engine, EngineError, Names, allow};
+use crate::{
+    api::types::Reloaded,
+    config::Config,
+    daemon::names::ConfiguredAllow,
+    dataplane::{interfaces::Interface, limits::LoadedLimit},
+};
+
+impl Engine {
+    /// Puts a checked configuration in force as a difference: bans stay, and so do the buckets
+    /// of limits that are as they were. What can fail is done first; if it does, nothing has
+    /// changed.
+    pub(super) async fn reload(
+        &mut self,
+        config: &Config,
+        allow: &[ConfiguredAllow],
+    ) -> Result<Reloaded, EngineError> {
+        let allowed = allow::configured(allow)?;
+        let new = self.new_interfaces(&config.interfaces).await?;
+        let before = self.dataplane.limits().loaded().to_vec();
+        self.dataplane.attach_more(&new, config.xdp.mode)?;
+        if let Err(error) = self.dataplane.set_limits(&config.limits, self.observe) {
+            for interface in &new {
+                self.dataplane.detach(&interface.name);
+            }
+            return Err(error.into());
+        }
+        // From here on there is no way back, and what fails is tried again by the reconciler.
+        super::log_failure(self.replace_allowed(AllowOrigin::Config, allowed));
+        self.automatic = config.allow_automatic.0;
+        let followed = self.follow_essential(None);
+        super::log_failure(followed);
+        self.offenders.set_policies(config.all_policies());
+        self.count_for_rollup();
+        self.evidence = config.store.evidence;
+        self.persist = config.xdp.persist;
+        let mut detached = Vec::new();
+        for name in self.dataplane.protected().wanted() {
+            if !config.interfaces.contains(&name) {
+                self.dataplane.detach(&name);
+                detached.push(name);
+            }
+        }
+        self.names = Names {
+            limits: self.limit_names(),
+            interfaces: self.interface_names(),
+        };
+        self.next_bucket_sweep = tokio::time::Instant::now();
+        let limits = LimitChanges::between(&before, self.dataplane.limits().loaded());
+        Ok(Reloaded {
+            attached: new.into_iter().map(|interface| interface.name).collect(),
+            detached,
+            limits_added: limits.added,
+            limits_removed: limits.removed,
+            limits_changed: limits.changed,
+            needs_restart: Vec::new(),
+        })
+    }
+
+    /// The interfaces that are to be protected and are not yet.
+    async fn new_interfaces(&self, names: &[String]) -> Result<Vec<Interface>, EngineError> {
+        let wanted = self.dataplane.protected().wanted();
+        let new = names.iter().filter(|name| !wanted.contains(name));
+        let new: Vec<_> = new.cloned().collect();
+        Ok(self.dataplane.find_interfaces(&new).await?)
+    }
+
+    /// The names of the limits that events can be about.
+    pub(super) fn limit_names(&self) -> HashMap<u64, String> {
+        let limits = self.dataplane.limits().loaded().iter();
+        limits
+            .map(|limit| (limit.id, limit.config.name.clone()))
+            .collect()
+    }
+}
+
+/// Names of limits, by what became of them.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct LimitChanges {
+    added: Vec<String>,
+    removed: Vec<String>,
+    changed: Vec<String>,
+}
+
+impl LimitChanges {
+    fn between(before: &[LoadedLimit], after: &[LoadedLimit]) -> Self {
+        let ids: HashSet<_> = before.iter().map(|limit| limit.id).collect();
+        let names = |limits: &[LoadedLimit]| -> HashSet<String> {
+            let names = limits.iter().map(|limit| limit.config.name.clone());
+            names.collect()
+        };
+        let (old, new) = (names(before), names(after));
+        let mut changes = Self::default();
+        for limit in after.iter().filter(|limit| !ids.contains(&limit.id)) {
+            let name = limit.config.name.clone();
+            if old.contains(&name) {
+                changes.changed.push(name);
+            } else {
+                changes.added.push(name);
+            }
+        }
+        let gone = before.iter().map(|limit| &limit.config.name);
+        let gone = gone.filter(|name| !new.contains(*name));
+        changes.removed.extend(gone.cloned());
+        changes
+    }
+}

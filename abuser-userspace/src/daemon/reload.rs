@@ -1,0 +1,96 @@
+//! Reading the configuration again, for `abuser reload` and SIGHUP.
+
+use std::sync::Arc;
+
+use tokio::{
+    signal::unix::Signal,
+    sync::{Mutex, mpsc, oneshot},
+};
+
+use super::{
+    engine::{Command, EngineError},
+    names::Resolver,
+};
+use crate::{api::types::Reloaded, config::Config};
+
+/// Reads and checks the configuration as the start did, with what the command line overrides.
+pub type Load = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
+
+/// Reads the configuration again and has it put in force.
+pub struct Reloader {
+    load: Load,
+    /// What is in force, for what only a restart can change.
+    started_with: Config,
+    /// What names resolve to.
+    resolver: Arc<Mutex<Resolver>>,
+    commands: mpsc::Sender<Command>,
+}
+
+impl Reloader {
+    pub(super) fn new(
+        load: Load,
+        started_with: Config,
+        resolver: Arc<Mutex<Resolver>>,
+        commands: mpsc::Sender<Command>,
+    ) -> Self {
+        Self {
+            load,
+            started_with,
+            resolver,
+            commands,
+        }
+    }
+
+    /// Puts what the files say now in force, and says what that changed. If anything is wrong
+    /// with them, nothing is.
+    pub async fn reload(&self) -> Result<Reloaded, EngineError> {
+        let config = (self.load)().map_err(EngineError::Refused)?;
+        let mut resolver = self.resolver.lock().await;
+        let mut fresh = resolver.with_entries(config.allow.clone());
+        let allow = fresh.resolve().await;
+        let needs_restart = needs_restart(&self.started_with, &config);
+        let (reply, answer) = oneshot::channel();
+        let stopping = || EngineError::Refused("the daemon is stopping".to_owned());
+        self.commands
+            .send(Command::Reload(Box::new(config), allow, reply))
+            .await
+            .map_err(|_| stopping())?;
+        let reloaded = answer.await.map_err(|_| stopping())??;
+        *resolver = fresh;
+        Ok(Reloaded {
+            needs_restart,
+            ..reloaded
+        })
+    }
+
+    /// Reloads at each SIGHUP.
+    pub(super) fn follow(self: &Arc<Self>, mut hang_ups: Signal) {
+        let this = Arc::clone(self);
+        tokio::spawn(async move {
+            while hang_ups.recv().await.is_some() {
+                match this.reload().await {
+                    Ok(changes) => tracing::info!("SIGHUP: {changes}"),
+                    Err(error) => {
+                        tracing::error!("SIGHUP: nothing is reloaded: {error}");
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// What differs that cannot change while the daemon runs.
+fn needs_restart(before: &Config, after: &Config) -> Vec<String> {
+    let store = |config: &Config| {
+        let store = &config.store;
+        (store.path.clone(), store.history, store.history_max)
+    };
+    let differs = [
+        ("[api] socket", before.api != after.api),
+        ("[xdp] mode", before.xdp.mode != after.xdp.mode),
+        ("[xdp] pin_dir", before.xdp.pin_dir != after.xdp.pin_dir),
+        ("[store]", store(before) != store(after)),
+    ];
+    let differs = differs.into_iter().filter(|(_, differs)| *differs);
+    differs.map(|(what, _)| what.to_owned()).collect()
+}

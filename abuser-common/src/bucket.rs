@@ -188,6 +188,14 @@ pub const fn ahead(word: u64, scale: Scale, now: KernelTime) -> u64 {
     scale.ahead(word & RING, scale.ticks(now))
 }
 
+/// How far the `tat` of the packet's source is ahead of the clock, in ticks of its limit, by what
+/// its set holds; 0: its bucket is full. For who only looks.
+pub fn level(set: &[u64], packet: &Packet<'_>) -> u64 {
+    let own = set.iter().filter(|word| **word & !RING == packet.id());
+    let ahead = own.map(|word| ahead(*word, packet.rate.scale, packet.now));
+    ahead.max().unwrap_or(0)
+}
+
 /// What charging a bucket came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Charge {

@@ -10,6 +10,7 @@
 //! | `bans`, `allow` | lists that are changed by hand |
 //! | `listing` | `status`, `limits` and tables, for people and for programs |
 //! | `events` | the stream |
+//! | `explain` | what a packet would meet, and why |
 //! | `detach` | taking the program off |
 //! | `store` | what outlives the daemon |
 //! | `faults` | the daemon is killed at any moment |
@@ -22,6 +23,7 @@ mod bans;
 mod check;
 mod detach;
 mod events;
+mod explain;
 mod faults;
 mod listing;
 mod no_daemon;

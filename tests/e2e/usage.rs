@@ -132,8 +132,8 @@ fn every_command_explains_itself_and_its_options() {
         (
             &[][..],
             &[
-                "run", "status", "limits", "ban", "allow", "events", "check", "reload", "confirm",
-                "detach",
+                "run", "status", "limits", "ban", "allow", "explain", "events", "check", "reload",
+                "confirm", "detach",
             ][..],
         ),
         (

@@ -245,7 +245,10 @@ fn more_changes_than_the_kernel_keeps_for_the_daemon_end_with_the_filter_on() {
     assert_eq!(deliver(&wire, &server, Wire::CLIENT_V4, 20), 0);
     assert_eq!(deliver(&wire, &server, OTHER_V4, 20), 20);
     assert_told_once(&daemon, &["protecting veth-server again"]);
-    assert_told_once(&daemon, &["faster than the kernel can tell"]);
+    assert_told_once(
+        &daemon,
+        &["network interfaces change faster than the kernel can tell"],
+    );
 }
 
 #[test]

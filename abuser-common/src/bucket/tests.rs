@@ -58,6 +58,28 @@ fn unpermute(name: u64, key: u64) -> u64 {
     name.wrapping_mul(inverse) & PLACES
 }
 
+#[test]
+fn a_level_is_what_the_source_has_to_pay_for_yet() {
+    let rate = Rate::new(1, SECOND, 20, 1).unwrap();
+    let mut set = Set::default();
+    for other in [7, 8] {
+        let charged = charge(shared(&mut set), &packet(&rate, other, now(0)), |_| {
+            rate.scale
+        });
+        assert_eq!(charged, Charge::Conforms);
+    }
+    for _ in 0..5 {
+        charge(shared(&mut set), &packet(&rate, 7, now(0)), |_| rate.scale);
+    }
+    let periods = |tag, at| {
+        let ahead = level(&set.words, &packet(&rate, tag, now(at)));
+        (ahead << 8).div_ceil(rate.period)
+    };
+    assert_eq!([periods(7, 0), periods(8, 0), periods(9, 0)], [6, 1, 0]);
+    assert_eq!(periods(7, 2 * SECOND), 4);
+    assert_eq!(periods(7, 100 * SECOND), 0);
+}
+
 proptest! {
     /// From slot and place the address can be told: no two sources share a bucket.
     #[test]

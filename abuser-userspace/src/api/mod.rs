@@ -6,6 +6,7 @@
 //! | `GET /v1/limits` | array of [`types::LimitStatus`] |
 //! | `GET /v1/bans` | array of [`types::BanInfo`] |
 //! | `GET /v1/bans/covering/{address}` | array of [`types::BanInfo`], the longest prefix first |
+//! | `GET /v1/explain/{address}` | [`types::Explanation`] |
 //! | `POST /v1/bans` with [`types::BanRequest`] | array of [`types::BanInfo`] |
 //! | `DELETE /v1/bans` with [`types::RemoveRequest`] | array of [`types::BanInfo`] removed |
 //! | `GET /v1/allow` | array of [`types::AllowInfo`] |

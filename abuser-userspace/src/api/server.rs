@@ -1,6 +1,6 @@
 //! The socket's listening end: HTTP in, commands to the engine, answers out.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, net::IpAddr, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -78,6 +78,7 @@ pub async fn serve(listener: UnixListener, api: Api, stopped: oneshot::Receiver<
                 ),
         )
         .route("/v1/bans/covering/{address}", get(covering))
+        .route("/v1/explain/{address}", get(explain))
         .route(
             "/v1/allow",
             get(|State(api): State<Api>| api.ask(Command::AllowList))
@@ -191,16 +192,27 @@ async fn covering(
     State(api): State<Api>,
     address: Result<Path<String>, PathRejection>,
 ) -> Response {
-    let address = match address {
-        Ok(Path(address)) => address,
-        Err(rejection) => return failure(rejection.status(), &rejection.body_text()),
-    };
-    match address.parse() {
+    match parse_address(address) {
         Ok(address) => api.ask(|reply| Command::Covering(address, reply)).await,
-        Err(_) => failure(
-            StatusCode::BAD_REQUEST,
-            &format!("{address:?} is not an IP address"),
-        ),
+        Err(refusal) => refusal,
+    }
+}
+
+async fn explain(State(api): State<Api>, address: Result<Path<String>, PathRejection>) -> Response {
+    match parse_address(address) {
+        Ok(address) => api.ask(|reply| Command::Explain(address, reply)).await,
+        Err(refusal) => refusal,
+    }
+}
+
+#[expect(clippy::result_large_err, reason = "the error is the answer")]
+fn parse_address(address: Result<Path<String>, PathRejection>) -> Result<IpAddr, Response> {
+    match address {
+        Ok(Path(address)) => address.parse().map_err(|_| {
+            let message = format!("{address:?} is not an IP address");
+            failure(StatusCode::BAD_REQUEST, &message)
+        }),
+        Err(rejection) => Err(failure(rejection.status(), &rejection.body_text())),
     }
 }
 

@@ -73,6 +73,8 @@ pub(super) enum Command {
     /// Allow sources: they are never dropped, whatever limits and bans say
     #[command(subcommand)]
     Allow(AllowCommand),
+    /// Tell what a packet from an address would meet now, and why
+    Explain(ExplainArgs),
     /// Follow drops, bans and unbans as they happen, a line each
     Events(EventsArgs),
     /// Check a configuration without touching the system
@@ -172,6 +174,16 @@ pub(super) struct BanRemoveArgs {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct BanShowArgs {
+    /// The address
+    #[arg(value_name = "ADDR", value_parser = address)]
+    pub(super) address: std::net::IpAddr,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ExplainArgs {
     /// The address
     #[arg(value_name = "ADDR", value_parser = address)]
     pub(super) address: std::net::IpAddr,

@@ -8,6 +8,7 @@ mod check;
 mod control;
 mod detach;
 mod events;
+mod explain;
 mod output;
 mod run;
 
@@ -81,6 +82,7 @@ fn dispatch(args: Args) -> Result<(), CliError> {
             Command::Limits(args) => control::limits(&socket.path(), &args).await,
             Command::Ban(command) => control::ban(&socket.path(), command).await,
             Command::Allow(command) => control::allow(&socket.path(), command).await,
+            Command::Explain(args) => explain::explain(&socket.path(), &args).await,
             Command::Events(args) => events::events(&socket.path(), &args).await,
             Command::Reload(args) => control::reload(&socket.path(), &args).await,
             Command::Confirm => control::confirm(&socket.path()).await,

@@ -64,6 +64,17 @@ impl<M: std::ops::Deref<Target = [AtomicU64]>> Buckets<M> {
         }
     }
 
+    /// How far the bucket of a packet's source is from full, in ticks of its limit.
+    pub fn level(&self, packet: &bucket::Packet<'_>) -> u64 {
+        let first = usize::try_from(packet.place.set()).unwrap_or_default() * WORDS as usize;
+        let words = self
+            .0
+            .get(first..first + WORDS as usize)
+            .unwrap_or_default();
+        let words = words.iter().map(|word| word.load(Ordering::Relaxed));
+        bucket::level(&words.collect::<Vec<_>>(), packet)
+    }
+
     /// How many buckets are not full, by the slot of their limit.
     pub fn active(&self, scales: &Scales, now: KernelTime) -> [usize; MAX_LIMITS as usize] {
         let mut active = [0; MAX_LIMITS as usize];

@@ -23,8 +23,8 @@ use super::{error::DataplaneError, program::take_map};
 const FRAME: usize = 64;
 
 /// Sets the machine's constants. The key stays if there is one: it is what the buckets of
-/// an earlier daemon are found by.
-pub(super) fn prepare(program: &mut Ebpf) -> Result<(), DataplaneError> {
+/// an earlier daemon are found by. Returns them.
+pub(super) fn prepare(program: &mut Ebpf) -> Result<Host, DataplaneError> {
     let mut map: Array<MapData, Host> = take_map(program, maps::HOST)?;
     let error = |error| DataplaneError::map(maps::HOST, error);
     let before = map.get(&0, 0).map_err(error)?;
@@ -42,7 +42,8 @@ pub(super) fn prepare(program: &mut Ebpf) -> Result<(), DataplaneError> {
         jiffy_ns,
         jiffies_epoch_ns,
     };
-    map.set(0, host, 0).map_err(error)
+    map.set(0, host, 0).map_err(error)?;
+    Ok(host)
 }
 
 fn draw_key() -> io::Result<Key> {

@@ -28,12 +28,15 @@ pub struct NetlinkChanges {
 impl NetlinkChanges {
     /// Begins to follow those of interfaces. Must be called within a tokio runtime.
     pub fn of_links() -> Result<Self, DataplaneError> {
-        Self::follow(&[MulticastGroup::Link])
+        Self::follow(&[MulticastGroup::Link], "network interfaces")
     }
 
-    /// Begins to follow those that these groups are told of. Must be called within a tokio
-    /// runtime.
-    pub fn follow(groups: &'static [MulticastGroup]) -> Result<Self, DataplaneError> {
+    /// Begins to follow those that these groups are told of, which the log calls `what`. Must be
+    /// called within a tokio runtime.
+    pub fn follow(
+        groups: &'static [MulticastGroup],
+        what: &'static str,
+    ) -> Result<Self, DataplaneError> {
         let mut subscription = Some(subscribe(groups)?);
         let changed = Arc::new(Notify::new());
         let notify = Arc::clone(&changed);
@@ -41,9 +44,9 @@ impl NetlinkChanges {
         follower.spawn(async move {
             loop {
                 if let Some((connection, notifications)) = subscription.take() {
-                    forward(connection, notifications, &notify).await;
+                    forward(connection, notifications, &notify, what).await;
                     tracing::warn!(
-                        "the kernel's notifications of the network (netlink) ended; subscribing again"
+                        "the kernel's notifications of {what} (netlink) ended; subscribing again"
                     );
                 }
                 tokio::time::sleep(RECHECK).await;
@@ -81,7 +84,12 @@ fn subscribe(groups: &[MulticastGroup]) -> Result<(Connection, Notifications), D
 }
 
 /// Wakes up `changed` now and at each notification, until the connection ends.
-async fn forward(mut connection: Connection, mut notifications: Notifications, changed: &Notify) {
+async fn forward(
+    mut connection: Connection,
+    mut notifications: Notifications,
+    changed: &Notify,
+    what: &str,
+) {
     loop {
         changed.notify_one();
         // Meanwhile the connection is not driven: the kernel's buffer bounds what gathers.
@@ -99,7 +107,7 @@ async fn forward(mut connection: Connection, mut notifications: Notifications, c
         }
         if lost {
             tracing::info!(
-                "the network changes faster than the kernel can tell (netlink); looking at it anew"
+                "{what} change faster than the kernel can tell (netlink); looking at them anew"
             );
         }
     }

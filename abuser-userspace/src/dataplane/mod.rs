@@ -47,9 +47,10 @@ use std::{
 };
 
 use abuser_common::{
+    bucket::{Key, Packet, Place},
     gcra::KernelTime,
     layout::{Ban, maps},
-    prefix::List,
+    prefix::{List, Source},
 };
 use aya::{
     Ebpf,
@@ -62,7 +63,7 @@ use self::{
     counters::Counters,
     hints::Hints,
     interfaces::{Interface, Netlink},
-    limits::LimitTables,
+    limits::{LimitTables, LoadedLimit},
     pins::PinDir,
     prefixes::PrefixTable,
     protected::Protected,
@@ -90,6 +91,8 @@ struct Tables {
     buckets: Arc<Buckets>,
     verified: Arc<VerifiedSources>,
     counters: Counters,
+    /// What the buckets of a source are found by.
+    key: Key,
 }
 
 impl Tables {
@@ -136,7 +139,7 @@ impl Dataplane {
     ) -> Result<Self, (PinDir, DataplaneError)> {
         let opened = (|| {
             let mut program = program::load(object, &pins, log_level)?;
-            host::prepare(&mut program)?;
+            let key = host::prepare(&mut program)?.key;
             let hints = Hints::open(&mut program)?;
             let mut tables = Tables {
                 hints,
@@ -146,6 +149,7 @@ impl Dataplane {
                 buckets: Arc::new(Buckets::open(&mut program)?),
                 verified: Arc::new(VerifiedSources::open(&mut program)?),
                 counters: Counters::open(&mut program)?,
+                key,
             };
             tables.rebuild_hints();
             let netlink = Netlink::connect()?;
@@ -312,6 +316,19 @@ impl Dataplane {
     /// The bucket table.
     pub fn buckets(&self) -> &Arc<Buckets> {
         &self.tables.buckets
+    }
+
+    /// How far the bucket of a source under a limit is from full, in ticks of the limit; the
+    /// source is masked as the limit says.
+    pub fn bucket_level(&self, limit: &LoadedLimit, source: &Source) -> u64 {
+        let rate = limit.config.rate();
+        self.tables.buckets.level(&Packet {
+            slot: limit.slot,
+            rate: &rate,
+            place: Place::new(&self.tables.key, limit.slot, source),
+            now: kernel_now(),
+            cost: 0,
+        })
     }
 
     /// The table of verified sources.

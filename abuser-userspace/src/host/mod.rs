@@ -71,7 +71,7 @@ impl HostWatch {
             MulticastGroup::Ipv6Route,
         ];
         Ok(Self {
-            changes: NetlinkChanges::follow(&GROUPS)?,
+            changes: NetlinkChanges::follow(&GROUPS, "addresses and routes")?,
             network: network::Network::connect()?,
             resolvers: resolvers::Resolvers::default(),
             ssh: session(),

@@ -15,9 +15,11 @@
 //! | `schema` | the tables, their versions, opening the file |
 //! | [`rows`] | what is stored, as the engine has it |
 //! | `changes` | changes to SQL |
+//! | [`queries`] | what is asked of it |
 //! | `writer` | the thread |
 
 mod changes;
+pub mod queries;
 pub mod rows;
 mod schema;
 #[cfg(test)]
@@ -237,21 +239,9 @@ impl Store {
         self.send(Job::Compare(rows));
     }
 
-    /// Runs a query on the store's thread; `None` while there is no store.
-    pub async fn read<T: Send + 'static>(
-        &self,
-        query: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Option<T> {
-        let (reply, answer) = tokio::sync::oneshot::channel();
-        self.send(Job::Read(Box::new(move |connection| {
-            let result = connection.map(query).transpose();
-            let result = result.unwrap_or_else(|error| {
-                tracing::warn!(%error, "cannot read the store");
-                None
-            });
-            let _gone = reply.send(result);
-        })));
-        answer.await.ok().flatten()
+    /// Has the store's thread do something with the database, or without one.
+    pub fn query(&self, query: impl FnOnce(Option<&rusqlite::Connection>) + Send + 'static) {
+        self.send(Job::Read(Box::new(query)));
     }
 
     /// Finds out whether there are more bans than the `count` that were compared;

@@ -280,6 +280,39 @@ fn rows_that_nobody_made_are_found_and_deleted() {
 }
 
 #[test]
+fn what_was_is_told_latest_first_and_what_led_to_it_in_order() {
+    let (store, _) = Store::open(&config(Path::new(IN_MEMORY))).unwrap();
+    let evidence = |at| EvidenceRow {
+        at,
+        text: format!("event {at}"),
+    };
+    let mut changes = vec![Change::Evidence(2, vec![evidence(7), evidence(5)])];
+    for (id, source) in [
+        (1, "203.0.113.7/32"),
+        (2, "203.0.113.0/24"),
+        (3, "203.0.113.8/32"),
+        (4, "203.0.113.7/32"),
+    ] {
+        changes.push(Change::Unban(over(ban(id, source), 1000)));
+    }
+    write(&store, changes);
+    let (reply, answer) = mpsc::channel();
+    store.query(move |connection| {
+        let connection = connection.unwrap();
+        let sources = ["203.0.113.7/32", "203.0.113.0/24"].map(key);
+        let told = |count| {
+            let past = queries::history(connection, &sources, count).unwrap();
+            past.iter().map(|past| past.ban).collect::<Vec<_>>()
+        };
+        let evidence = queries::evidence(connection, 2).unwrap();
+        reply.send((told(10), told(2), evidence)).unwrap();
+    });
+    let (all, two, found) = answer.recv().unwrap();
+    assert_eq!((all, two), (vec![4, 2, 1], vec![4, 2]));
+    assert_eq!(found, [evidence(5), evidence(7)]);
+}
+
+#[test]
 fn evidence_and_history_are_bounded() {
     let config = StoreConfig {
         path: PathBuf::from(IN_MEMORY),

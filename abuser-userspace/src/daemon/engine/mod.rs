@@ -15,12 +15,14 @@
 //! | `safety` | who must not be locked out |
 //! | `restore` | the start: from the store and the map to the books |
 //! | `reconcile` | comparing the books with the maps and the store |
+//! | `explain` | what a packet from an address would meet |
 //! | `links` | interfaces that come and go |
 //! | `report` | status and limits, as the API tells them |
 
 mod allow;
 mod bans;
 mod books;
+mod explain;
 mod links;
 mod offences;
 mod reconcile;
@@ -54,7 +56,7 @@ use super::{
 use crate::{
     api::types::{
         AllowInfo, AllowRequest, BanInfo, BanRequest, DetachRequest, Detached, EventRecord,
-        LimitStatus, Reloaded, RemoveRequest, Status,
+        Explanation, LimitStatus, Reloaded, RemoveRequest, Status,
     },
     config::{Config, parse_prefix},
     dataplane::{
@@ -113,6 +115,8 @@ pub enum Command {
     Bans(Reply<Vec<BanInfo>>),
     /// The bans that cover an address.
     Covering(IpAddr, Reply<Vec<BanInfo>>),
+    /// What a packet from an address would meet.
+    Explain(IpAddr, Reply<Explanation>),
     /// Ban.
     Ban(BanRequest, Asker, Reply<Vec<BanInfo>>),
     /// Remove bans.
@@ -321,6 +325,7 @@ impl Engine {
             }
             Command::Bans(reply) => answer(reply, self.ban_list()),
             Command::Covering(address, reply) => answer(reply, self.bans_covering(address)),
+            Command::Explain(address, reply) => self.explain(address, reply),
             Command::Ban(request, by, reply) => {
                 let changed = self.ban_by_hand(&request, &by);
                 self.answer_when_stored(reply, changed);

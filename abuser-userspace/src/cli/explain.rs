@@ -1,0 +1,157 @@
+//! `abuser explain`: what a packet from an address would meet, in words.
+
+use std::path::Path;
+
+use super::{
+    CliError,
+    args::ExplainArgs,
+    output::{self, grouped, plain, span},
+};
+use crate::api::{
+    client::Client,
+    types::{AllowInfo, Evidence, ExplainedBan, Explanation, LimitLevel, OffenceRecord, PastBan},
+};
+
+pub(super) async fn explain(socket: &Path, args: &ExplainArgs) -> Result<(), CliError> {
+    let mut client = Client::connect(socket).await?;
+    let path = format!("/v1/explain/{}", args.address);
+    let explanation: Explanation = client.get(&path).await?;
+    if args.json {
+        return Ok(output::json(&explanation)?);
+    }
+    for line in lines(&explanation) {
+        output::line(&plain(&line))?;
+    }
+    Ok(())
+}
+
+fn lines(explanation: &Explanation) -> Vec<String> {
+    let Explanation {
+        address,
+        verdict,
+        observe,
+        allow,
+        bans,
+        limits,
+        offences,
+        history,
+    } = explanation;
+    let mut lines = vec![format!("{address} {}", in_words(verdict, *observe))];
+    lines.extend(allow.iter().map(allowed));
+    for explained in bans {
+        lines.push(banned(explained));
+        lines.extend(explained.evidence.iter().map(evidence));
+    }
+    lines.extend(limits.iter().map(level));
+    for record in offences {
+        lines.push(remembered(record));
+        lines.extend(record.evidence.iter().map(evidence));
+    }
+    lines.extend(history.iter().map(past));
+    lines
+}
+
+fn in_words(verdict: &str, observe: bool) -> String {
+    let words = match verdict {
+        "allowed" => "passes: it is allowed",
+        "banned" => "is dropped: it is banned",
+        "limited" => "is dropped for now: it is over a limit",
+        _ => "passes",
+    };
+    if observe && !matches!(verdict, "allowed" | "passes") {
+        return format!("passes because abuser only observes; else it {words}");
+    }
+    words.to_owned()
+}
+
+fn allowed(entry: &AllowInfo) -> String {
+    let mut line = format!("allowed: {} ({})", entry.source, entry.origin);
+    for (what, value) in [
+        (", ", &entry.note),
+        (", by ", &entry.by),
+        (", since ", &entry.created),
+    ] {
+        if let Some(value) = value {
+            line = format!("{line}{what}{value}");
+        }
+    }
+    line
+}
+
+fn banned(ExplainedBan { ban, .. }: &ExplainedBan) -> String {
+    let mut line = format!("ban {} of {} ({})", ban.id, ban.source, ban.cause);
+    let details = [
+        (": ", &ban.reason),
+        (", by ", &ban.by),
+        (", since ", &ban.created),
+        (", until ", &ban.expires),
+    ];
+    for (what, value) in details {
+        if let Some(value) = value {
+            line = format!("{line}{what}{value}");
+        }
+    }
+    if ban.expires.is_none() {
+        line.push_str(", for good");
+    }
+    format!("{line}; {} packets met it", grouped(ban.hits))
+}
+
+fn evidence(evidence: &Evidence) -> String {
+    format!("    {}  {}", evidence.time, evidence.text)
+}
+
+fn level(level: &LimitLevel) -> String {
+    let LimitLevel {
+        limit,
+        source,
+        count,
+        rate,
+        capacity,
+        left,
+        action,
+    } = level;
+    let observes = if action == "observe" {
+        ", only observed"
+    } else {
+        ""
+    };
+    format!(
+        "limit {limit} ({rate}{observes}): {} of {} {count} left for {source}",
+        grouped(*left),
+        grouped(*capacity)
+    )
+}
+
+fn remembered(record: &OffenceRecord) -> String {
+    let next = record.next_ban_seconds.map_or_else(
+        || "for good".to_owned(),
+        |seconds| format!("for {}", span(seconds)),
+    );
+    format!(
+        "policy {}: {} of {} offences that ban {}, banned {} times before; the next ban is {next}",
+        record.policy, record.offences, record.maxretry, record.source, record.bans
+    )
+}
+
+fn past(past: &PastBan) -> String {
+    let mut line = format!(
+        "earlier: ban {} of {} ({})",
+        past.id, past.source, past.cause
+    );
+    for (what, value) in [
+        (": ", &past.reason),
+        (", by ", &past.by),
+        (", since ", &past.created),
+    ] {
+        if let Some(value) = value {
+            line = format!("{line}{what}{value}");
+        }
+    }
+    format!(
+        "{line}; {} {}; {} packets met it",
+        past.how,
+        past.ended,
+        grouped(past.hits)
+    )
+}

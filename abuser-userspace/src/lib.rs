@@ -7,6 +7,7 @@
 //! | [`daemon`] | `abuser run`: the engine that owns bans |
 //! | [`dataplane`] | the kernel half: program, maps, interfaces |
 //! | [`host`] | what this host must not lock out |
+//! | [`locks`] | who holds a lock on a file |
 //! | [`policy`] | when to ban and for how long |
 //! | [`store`] | what outlives the daemon |
 //! | [`api`] | how the command line talks to the daemon |
@@ -17,5 +18,6 @@ pub mod config;
 pub mod daemon;
 pub mod dataplane;
 pub mod host;
+pub mod locks;
 pub mod policy;
 pub mod store;

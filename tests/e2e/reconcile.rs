@@ -70,3 +70,48 @@ fn entries_that_were_deleted_changed_or_forged_are_put_right_within_a_pass() {
         assert!(said.contains(phrase), "no {phrase:?} in {said}");
     }
 }
+
+#[test]
+fn what_only_the_kernel_has_after_a_crash_is_kept_and_written_down() {
+    require_root!();
+    let (_namespace, mut daemon) = daemon_on_lo("");
+    for source in ["203.0.113.1", "203.0.113.2", "203.0.113.3"] {
+        daemon
+            .abuser(&["ban", "add", source, "--reason", "first"])
+            .success();
+    }
+    daemon.kill();
+    // As if it had been killed between the map and the disk: a ban that was made, one that was
+    // lifted, one that was lifted and made again.
+    let mut bans = map::<Ban>(&daemon, maps::BANS);
+    let permanent = |id| Ban {
+        id,
+        ..Ban::default()
+    };
+    bans.insert(key("198.51.100.1", 32), permanent(4), 0)
+        .expect("a new one");
+    bans.remove(&key("203.0.113.2", 32)).expect("lifting");
+    bans.insert(key("203.0.113.3", 32), permanent(5), 0)
+        .expect("made again");
+    for _ in 0..2 {
+        daemon.restart();
+        let list = daemon.json(&["ban", "list"]);
+        let bans = list.as_array().expect("a list").iter();
+        let bans = bans.map(|ban| {
+            let source = ban["source"].as_str().unwrap_or_default();
+            let reason = ban["reason"].as_str().unwrap_or("none");
+            format!("{} {source} {reason}", ban["id"])
+        });
+        assert_eq!(
+            bans.collect::<Vec<_>>(),
+            [
+                "4 198.51.100.1/32 none",
+                "1 203.0.113.1/32 first",
+                "2 203.0.113.2/32 first",
+                "5 203.0.113.3/32 none",
+            ]
+        );
+        // The second time the store alone knows.
+        daemon.terminate();
+    }
+}

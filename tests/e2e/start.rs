@@ -182,7 +182,10 @@ fn a_second_daemon_with_the_same_pins_is_refused_and_the_first_goes_on() {
     site.run(&config, &[]).complains(
         1,
         &[
-            "another abuser already runs with the pins in",
+            &format!(
+                "another abuser (process {}) already runs with the pins in",
+                daemon.pid()
+            ),
             "abuser detach",
         ],
     );

@@ -147,8 +147,9 @@ fn two_daemons_do_not_share_a_store() {
         &daemon.store_path().to_string_lossy(),
     );
     fs::write(&config, text).unwrap();
+    let first = format!("is in use by process {}", daemon.pid());
     site.run(&config, &[])
-        .complains(1, &["is in use by another process", "[store] path"]);
+        .complains(1, &[&first, "[store] path"]);
     site.assert_untouched();
     daemon.abuser(&["ban", "add", "203.0.113.7"]).success();
 }

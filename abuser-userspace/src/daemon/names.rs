@@ -71,7 +71,7 @@ impl Resolver {
             AllowEntry::Prefix(_) => None,
         });
         let names: HashSet<_> = names.collect();
-        let found = join_all(names.into_iter().map(async |name| {
+        let found = join_all(names.into_iter().map(|name| async move {
             let addresses = resolve(&name).await;
             (name, addresses)
         }));

@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use crate::locks::Holder;
 use aya::{EbpfError, maps::MapError, programs::ProgramError};
 
 /// An error of the data plane.
@@ -70,10 +71,12 @@ pub enum DataplaneError {
 
     /// Another daemon has the pin folder.
     #[error(
-        "another abuser already runs with the pins in {path}; `abuser status` shows it, `abuser \
-         detach` stops it"
+        "another abuser ({holder}) already runs with the pins in {path}; `abuser status` shows it, \
+         `abuser detach` stops it"
     )]
     AlreadyRunning {
+        /// The other one.
+        holder: Holder,
         /// The pin folder.
         path: PathBuf,
     },

@@ -14,6 +14,7 @@ use nix::{
 };
 
 use super::error::DataplaneError;
+use crate::locks::Holder;
 
 /// Where the kernel's BPF file system belongs.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -60,6 +61,7 @@ impl PinDir {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(DataplaneError::AlreadyRunning {
+                    holder: Holder::of(base),
                     path: base.to_owned(),
                 });
             }

@@ -1,7 +1,8 @@
 //! Who did what lately: the state behind `maxretry` and `findtime`.
 //!
-//! An attacker chooses how many subjects there are, so their number is bounded: when it is
-//! reached, the subject that has been quiet for longest is forgotten. Subjects are kept in
+//! An attacker chooses how many subjects there are, so their number is bounded, and that of
+//! all their offences: when it is reached, the subject that has been quiet for longest is
+//! forgotten. Subjects are kept in
 //! the order of their last offence, which makes that cheap.
 //!
 //! The window slides, as fail2ban's manual describes it: the times of a subject's latest
@@ -20,6 +21,9 @@ use super::{BanPolicy, BanTime};
 /// Subjects whose offences are all too old that one call forgets at most: more than one
 /// call adds, so they run out, and few enough that no call is slow.
 const CLEANED_AT_ONCE: usize = 2;
+
+/// Offences that are remembered for each subject that there is room for, on average.
+const OFFENCES_EACH: usize = 8;
 
 /// A decision to ban.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,10 +76,13 @@ pub struct Offenders<E> {
     quietest: BTreeMap<u64, Subject>,
     next_turn: u64,
     now: Duration,
+    /// Offences of all subjects.
+    offences: usize,
 }
 
 impl<E> Offenders<E> {
-    /// Remembers nobody yet, and `capacity` subjects (at least one) at most. The first policy
+    /// Remembers nobody yet, `capacity` subjects (at least one) at most, and eight times as many
+    /// offences, but always those of the latest offender. The first policy
     /// is the default one, which stands for those that there are not.
     pub fn new(policies: Vec<BanPolicy>, capacity: usize) -> Self {
         Self {
@@ -85,6 +92,7 @@ impl<E> Offenders<E> {
             quietest: BTreeMap::new(),
             next_turn: 0,
             now: Duration::ZERO,
+            offences: 0,
         }
     }
 
@@ -115,6 +123,7 @@ impl<E> Offenders<E> {
             let name = before.get(usize::from(number)).map(|policy| &policy.name);
             let Some(number) = name.and_then(|name| self.policy_number(name)) else {
                 self.quietest.remove(&state.turn);
+                self.offences -= state.record.offences.len();
                 continue;
             };
             self.quietest.insert(state.turn, (number, key));
@@ -141,6 +150,7 @@ impl<E> Offenders<E> {
         let maxretry = usize::try_from(policy.maxretry.max(1)).unwrap_or(usize::MAX);
 
         let record = self.touch(subject);
+        let before = record.offences.len();
         record.offences.push_back(Offence { at: now, evidence });
         while let Some(oldest) = record.offences.front() {
             if record.offences.len() <= maxretry && now.saturating_sub(oldest.at) <= findtime {
@@ -148,8 +158,11 @@ impl<E> Offenders<E> {
             }
             record.offences.pop_front();
         }
-        let sentence = if record.offences.len() >= maxretry {
-            let offences = std::mem::take(&mut record.offences).into();
+        let led_to_a_ban = (record.offences.len() >= maxretry)
+            .then(|| Vec::from(std::mem::take(&mut record.offences)));
+        let after = record.offences.len();
+        self.offences = self.offences + after - before;
+        let sentence = if let Some(offences) = led_to_a_ban {
             let (time, repeats) = self.convict(subject, now, random);
             Some(Sentence {
                 time,
@@ -200,7 +213,10 @@ impl<E> Offenders<E> {
 
     /// Remembers what an earlier daemon did, the quietest first.
     pub fn restore(&mut self, subject: Subject, record: Record<E>) {
-        *self.touch(subject) = record;
+        let offences = record.offences.len();
+        let replaced = std::mem::replace(self.touch(subject), record);
+        self.offences = self.offences + offences - replaced.offences.len();
+        self.clean();
     }
 
     /// Forgets the offences and the bans of a source under all policies, as fail2ban does for
@@ -210,6 +226,7 @@ impl<E> Offenders<E> {
         for number in 0..policies {
             if let Some(state) = self.subjects.remove(&(number, source)) {
                 self.quietest.remove(&state.turn);
+                self.offences -= state.record.offences.len();
             }
         }
     }
@@ -251,6 +268,9 @@ impl<E> Offenders<E> {
     /// those behind it with it: this is about not holding memory for long, the bound is
     /// `capacity`.
     fn clean(&mut self) {
+        while self.offences > self.capacity * OFFENCES_EACH && self.subjects.len() > 1 {
+            self.forget_quietest();
+        }
         for _ in 0..CLEANED_AT_ONCE {
             let Some((_, subject)) = self.quietest.first_key_value() else {
                 return;
@@ -270,7 +290,8 @@ impl<E> Offenders<E> {
 
     fn forget_quietest(&mut self) {
         if let Some((_, subject)) = self.quietest.pop_first() {
-            self.subjects.remove(&subject);
+            let state = self.subjects.remove(&subject);
+            self.offences -= state.map_or(0, |state| state.record.offences.len());
         }
     }
 }
@@ -383,6 +404,29 @@ mod tests {
         // Host 2 went; host 1 has two offences still.
         assert_eq!(offenders.subjects.len(), 2);
         assert!(offenders.offence(host(1), secs(5), 0.0, ()).is_some());
+    }
+
+    #[test]
+    fn so_many_offences_are_remembered_and_no_more_whoever_commits_them() {
+        let mut offenders = Offenders::new(policy(1000, 1000), 4);
+        for number in 0..30 {
+            offenders.offence(host(1), secs(number), 0.0, ());
+        }
+        offenders.offence(host(2), secs(40), 0.0, ());
+        offenders.offence(host(2), secs(41), 0.0, ());
+        assert_eq!(
+            offenders.record(host(1)).map(|r| r.offences.len()),
+            Some(30)
+        );
+        // One more than eight for each of four.
+        offenders.offence(host(2), secs(42), 0.0, ());
+        assert_eq!(offenders.record(host(1)), None);
+        assert_eq!(offenders.offences, 3);
+        // The latest offender's are kept however many they are.
+        for number in 0..50 {
+            offenders.offence(host(2), secs(50 + number), 0.0, ());
+        }
+        assert_eq!(offenders.offences, 53);
     }
 
     #[test]
@@ -535,6 +579,8 @@ mod tests {
                 }
                 prop_assert!(offenders.subjects.len() <= capacity.max(1));
                 prop_assert_eq!(offenders.subjects.len(), offenders.quietest.len());
+                let offences = offenders.records().map(|(_, record)| record.offences.len());
+                prop_assert_eq!(offenders.offences, offences.sum::<usize>());
                 for (turn, subject) in &offenders.quietest {
                     prop_assert_eq!(offenders.subjects[subject].turn, *turn);
                     prop_assert!(offenders.subjects[subject].record.offences.len() < 3);

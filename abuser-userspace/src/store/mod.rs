@@ -37,6 +37,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use crate::locks::Holder;
+
 pub use self::{
     changes::Change,
     rows::{AllowRow, BanRow, EvidenceRow, HistoryRow, OffenderRow, Snapshot},
@@ -77,11 +79,13 @@ impl Default for StoreConfig {
 pub enum StoreError {
     /// Another process has it open.
     #[error(
-        "{} is in use by another process, probably another abuser; stop that one, or set [store] \
-         path to another file",
+        "{} is in use by {holder}, probably another abuser; stop that one, or set [store] path to \
+         another file",
         path.display()
     )]
     InUse {
+        /// The other one.
+        holder: Holder,
         /// The database.
         path: PathBuf,
     },

@@ -17,6 +17,7 @@ use super::{
     changes::{cause_of, key_of},
     rows::{AllowRow, BanNote, BanRow, OffenderRow, Snapshot, from_millis, to_millis},
 };
+use crate::locks::Holder;
 
 /// Each takes the database from the version that is its index to the next one. What is
 /// released stays as it is.
@@ -133,7 +134,10 @@ impl Trouble {
         let path = path.to_owned();
         match self {
             Self::Damaged(error) | Self::Failed(error) => OpenError::Failed(error),
-            Self::Busy => OpenError::Unusable(StoreError::InUse { path }),
+            Self::Busy => OpenError::Unusable(StoreError::InUse {
+                holder: Holder::of(&path),
+                path,
+            }),
             Self::TooNew(found) => OpenError::Unusable(StoreError::TooNew {
                 path,
                 found,

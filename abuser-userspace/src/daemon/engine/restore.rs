@@ -84,29 +84,34 @@ impl Engine {
                 over.extend(entry.map(|_| row.source));
                 continue;
             }
-            let id = newer.map_or(row.id, |entry| entry.id);
-            if id != row.id {
-                changes.push(Change::Erase(row.id));
+            match newer {
+                // Made after the one that was written down, which had ended.
+                Some(entry) if entry.id != row.id => {
+                    let record = found(&entry);
+                    changes.push(Change::Erase(row.id));
+                    changes.push(Change::Ban(record.row(&row.source)));
+                    records.insert(row.source, record);
+                    continue;
+                }
+                Some(_) => {}
+                None => {
+                    let before = entry.unwrap_or_default();
+                    let entry = Ban {
+                        id: row.id,
+                        expires_ns,
+                        cause: row.note.cause as u64,
+                        ..before
+                    };
+                    missing.push((row.source, entry));
+                }
             }
             let record = BanRecord {
-                id,
+                id: row.id,
                 expires_ns,
                 created: row.created,
                 offences: row.offences,
                 note: row.note,
             };
-            if newer.is_none() {
-                let entry = Ban {
-                    id,
-                    expires_ns,
-                    cause: record.note.cause as u64,
-                    hits: entry.unwrap_or_default().hits,
-                    ..entry.unwrap_or_default()
-                };
-                missing.push((row.source, entry));
-            } else if id != row.id {
-                changes.push(Change::Ban(record.row(&row.source)));
-            }
             records.insert(row.source, record);
         }
         for (source, entry) in in_map {

@@ -13,7 +13,7 @@ use abuser_common::{
 use aya::maps::{HashMap, Map, MapData};
 use testkit::{Daemon, require_root};
 
-use crate::support::daemon_on_lo;
+use crate::support::{daemon_on_lo, wait_until};
 
 fn map<V: aya::Pod>(daemon: &Daemon, name: &str) -> HashMap<MapData, PrefixKey, V> {
     let path = daemon.pin_dir().join(format!("v{LAYOUT_VERSION}"));
@@ -82,8 +82,12 @@ fn what_only_the_kernel_has_after_a_crash_is_kept_and_written_down() {
     }
     daemon.kill();
     // As if it had been killed between the map and the disk: a ban that was made, one that was
-    // lifted, one that was lifted and made again.
+    // renewed, one that was lifted, one that was lifted and made again.
     let mut bans = map::<Ban>(&daemon, maps::BANS);
+    let mut renewed = bans.get(&key("203.0.113.1", 32), 0).expect("the first");
+    renewed.expires_ns += 3_600_000_000_000;
+    bans.insert(key("203.0.113.1", 32), renewed, 0)
+        .expect("renewing");
     let permanent = |id| Ban {
         id,
         ..Ban::default()
@@ -111,6 +115,16 @@ fn what_only_the_kernel_has_after_a_crash_is_kept_and_written_down() {
                 "5 203.0.113.3/32 none",
             ]
         );
+        let renewed = list.as_array().expect("a list").iter();
+        let mut renewed = renewed.filter(|ban| ban["source"] == "203.0.113.1/32");
+        let left = renewed
+            .next()
+            .and_then(|ban| ban["remaining_seconds"].as_u64());
+        assert!(left > Some(3600), "{list}");
+        // It was known what to do: nothing had to be put right.
+        let reconciler = || daemon.json(&["status"])["reconciler"].clone();
+        wait_until("the first pass", || reconciler()["passes"] == 1);
+        assert_eq!(reconciler()["store_repairs"], 0);
         // The second time the store alone knows.
         daemon.terminate();
     }

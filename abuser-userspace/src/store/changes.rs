@@ -8,7 +8,9 @@ use std::{
 use abuser_common::{layout::BanCause, prefix::PrefixKey};
 use rusqlite::{CachedStatement, Connection, params};
 
-use super::rows::{AllowRow, BanRow, EvidenceRow, HistoryRow, OffenderRow, to_millis};
+use super::rows::{
+    AllowRow, BanRow, EvidenceRow, HistoryRow, OffenderRow, from_millis, same_end, to_millis,
+};
 
 /// One change. Those of one call to [`Store::write`](super::Store::write) take effect together.
 #[derive(Clone, Debug)]
@@ -122,8 +124,6 @@ pub(super) fn apply(
 
 /// Makes the rows of these bans as given; how many differed.
 pub(super) fn compare(connection: &Connection, rows: &[BanRow]) -> rusqlite::Result<u64> {
-    /// Clocks drift apart by so much before a ban's end is written anew, in milliseconds.
-    const DRIFT: i64 = 2_000;
     let mut select = connection.prepare_cached("SELECT source, expires FROM bans WHERE id = ?1")?;
     let mut repairs = 0;
     for ban in rows {
@@ -133,14 +133,7 @@ pub(super) fn compare(connection: &Connection, rows: &[BanRow]) -> rusqlite::Res
         });
         let right = match stored {
             Ok((source, expires)) => {
-                source == Some(ban.source)
-                    && match (expires, ban.expires.map(to_millis)) {
-                        (None, None) => true,
-                        (Some(stored), Some(expected)) => {
-                            stored.saturating_sub(expected).abs() <= DRIFT
-                        }
-                        _ => false,
-                    }
+                source == Some(ban.source) && same_end(expires.map(from_millis), ban.expires)
             }
             Err(rusqlite::Error::QueryReturnedNoRows) => false,
             Err(error) => return Err(error),

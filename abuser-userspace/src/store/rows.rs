@@ -103,6 +103,16 @@ pub struct Snapshot {
     pub last_id: u64,
 }
 
+/// Whether two ends of a ban are the same but for clocks that drift apart.
+pub fn same_end(one: Option<SystemTime>, other: Option<SystemTime>) -> bool {
+    const DRIFT: u64 = 2_000;
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => to_millis(one).abs_diff(to_millis(other)) <= DRIFT,
+        _ => false,
+    }
+}
+
 /// Milliseconds since 1970.
 pub fn to_millis(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH);

@@ -19,7 +19,10 @@ use super::{
 use crate::{
     daemon::{clock, names::ConfiguredAllow},
     dataplane::kernel_now,
-    store::{AllowRow, BanRow, Change, HistoryRow, Snapshot, rows::BanNote},
+    store::{
+        AllowRow, BanRow, Change, HistoryRow, Snapshot,
+        rows::{BanNote, same_end},
+    },
 };
 
 impl Engine {
@@ -112,6 +115,11 @@ impl Engine {
                 offences: row.offences,
                 note: row.note,
             };
+            // It was renewed, and that was not written down any more.
+            let written = record.row(&row.source);
+            if !same_end(row.expires, written.expires) {
+                changes.push(Change::Ban(written));
+            }
             records.insert(row.source, record);
         }
         for (source, entry) in in_map {

@@ -82,7 +82,7 @@ fn it_does_not_take_the_pins_of_a_daemon_that_listens_elsewhere() {
     let pins = daemon.pin_dir().to_str().expect("UTF-8");
     let site = Site::new();
     finish(&mut site.command(&["detach", "--pin-dir", pins]))
-        .complains(1, &["another abuser already runs with the pins in"]);
+        .complains(1, &["already runs with the pins in"]);
     assert!(has_xdp(&namespace, "lo"));
     daemon.abuser(&["status"]).success();
 }

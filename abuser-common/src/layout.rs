@@ -223,6 +223,17 @@ pub enum Count {
     Connections = 2,
 }
 
+impl Count {
+    /// The name used in the configuration, in JSON and in tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Packets => "packets",
+            Self::Bytes => "bytes",
+            Self::Connections => "connections",
+        }
+    }
+}
+
 /// One limit, as the packet path reads it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -257,31 +268,19 @@ pub enum BanCause {
     Manual = 0,
     /// It went over a limit too often.
     Limit = 1,
-    /// A list that someone imported names it.
-    Import = 2,
-    /// A block list that the configuration names has it.
-    Blocklist = 3,
     /// Too many hosts in it are banned.
     Rollup = 4,
 }
 
 impl BanCause {
     /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Manual,
-        Self::Limit,
-        Self::Import,
-        Self::Blocklist,
-        Self::Rollup,
-    ];
+    pub const ALL: [Self; 3] = [Self::Manual, Self::Limit, Self::Rollup];
 
     /// The name used in JSON, in tables and in the store.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Manual => "manual",
             Self::Limit => "limit",
-            Self::Import => "import",
-            Self::Blocklist => "blocklist",
             Self::Rollup => "rollup",
         }
     }

@@ -9,6 +9,10 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+mod explanation;
+
+pub use explanation::{Evidence, ExplainedBan, Explanation, LimitLevel, OffenceRecord, PastBan};
+
 /// The daemon at a glance.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Status {
@@ -317,108 +321,6 @@ pub struct Detached {
     pub interfaces: Vec<String>,
     /// Whether a daemon was stopped.
     pub stopped: bool,
-}
-
-/// What a packet from an address would meet now, and why.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Explanation {
-    /// The address.
-    pub address: String,
-    /// `allowed`; `banned`; `limited`: a limit that drops has nothing left for it now;
-    /// `passes`. What only observes does not count.
-    pub verdict: String,
-    /// Whether the daemon only observes, so that in the end everything passes.
-    pub observe: bool,
-    /// Allow entries that cover it.
-    pub allow: Vec<AllowInfo>,
-    /// Bans that cover it, the longest prefix first.
-    pub bans: Vec<ExplainedBan>,
-    /// Each limit, and what it has left for it.
-    pub limits: Vec<LimitLevel>,
-    /// What is remembered of it, under each policy that remembers something.
-    pub offences: Vec<OffenceRecord>,
-    /// Bans that are over, the latest first; 20 at most.
-    pub history: Vec<PastBan>,
-}
-
-/// A ban and what led to it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ExplainedBan {
-    /// The ban.
-    #[serde(flatten)]
-    pub ban: BanInfo,
-    /// What led to it, the oldest first.
-    pub evidence: Vec<Evidence>,
-}
-
-/// Something that led to a ban, or may.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Evidence {
-    /// When.
-    pub time: String,
-    /// What.
-    pub text: String,
-}
-
-/// What a limit has left for a source.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct LimitLevel {
-    /// The limit.
-    pub limit: String,
-    /// What it counts the address as.
-    pub source: IpNet,
-    /// `packets`, `bytes` or `connections`.
-    pub count: String,
-    /// For example `60/m`.
-    pub rate: String,
-    /// How many conform when the bucket is full.
-    pub capacity: u64,
-    /// How many conform now.
-    pub left: u64,
-    /// `drop` or `observe`.
-    pub action: String,
-}
-
-/// What is remembered of a source under a policy.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct OffenceRecord {
-    /// The policy.
-    pub policy: String,
-    /// Who is remembered.
-    pub source: IpNet,
-    /// Offences within `findtime`.
-    pub offences: usize,
-    /// So many ban.
-    pub maxretry: u32,
-    /// Earlier bans that count.
-    pub bans: u32,
-    /// Seconds that the next ban would last, without `rndtime`; `null`: for good.
-    pub next_ban_seconds: Option<u64>,
-    /// The offences, the oldest first.
-    pub evidence: Vec<Evidence>,
-}
-
-/// A ban that is over.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct PastBan {
-    /// Its number.
-    pub id: u64,
-    /// Whom it banned.
-    pub source: String,
-    /// When it was made, if that is known.
-    pub created: Option<String>,
-    /// When it ended.
-    pub ended: String,
-    /// How: `expired`, or `removed by` somebody.
-    pub how: String,
-    /// What made it.
-    pub cause: String,
-    /// Why.
-    pub reason: Option<String>,
-    /// Who asked for it, if somebody did.
-    pub by: Option<String>,
-    /// Packets that met it.
-    pub hits: u64,
 }
 
 /// What a reload changed.

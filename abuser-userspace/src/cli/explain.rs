@@ -65,36 +65,47 @@ fn in_words(verdict: &str, observe: bool) -> String {
 }
 
 fn allowed(entry: &AllowInfo) -> String {
-    let mut line = format!("allowed: {} ({})", entry.source, entry.origin);
-    for (what, value) in [
+    let details = [
         (", ", &entry.note),
         (", by ", &entry.by),
         (", since ", &entry.created),
-    ] {
-        if let Some(value) = value {
-            line = format!("{line}{what}{value}");
-        }
-    }
-    line
+    ];
+    format!(
+        "allowed: {} ({}){}",
+        entry.source,
+        entry.origin,
+        known(&details)
+    )
 }
 
 fn banned(ExplainedBan { ban, .. }: &ExplainedBan) -> String {
-    let mut line = format!("ban {} of {} ({})", ban.id, ban.source, ban.cause);
     let details = [
         (": ", &ban.reason),
         (", by ", &ban.by),
         (", since ", &ban.created),
         (", until ", &ban.expires),
     ];
-    for (what, value) in details {
-        if let Some(value) = value {
-            line = format!("{line}{what}{value}");
-        }
-    }
-    if ban.expires.is_none() {
-        line.push_str(", for good");
-    }
-    format!("{line}; {} packets met it", grouped(ban.hits))
+    format!(
+        "ban {} of {} ({}){}{}; {} packets met it",
+        ban.id,
+        ban.source,
+        ban.cause,
+        known(&details),
+        if ban.expires.is_none() {
+            ", for good"
+        } else {
+            ""
+        },
+        grouped(ban.hits)
+    )
+}
+
+/// The details that are known, each after its words.
+fn known(details: &[(&str, &Option<String>)]) -> String {
+    let known = details
+        .iter()
+        .filter_map(|(words, value)| Some([*words, value.as_deref()?]));
+    known.flatten().collect()
 }
 
 fn evidence(evidence: &Evidence) -> String {
@@ -135,21 +146,17 @@ fn remembered(record: &OffenceRecord) -> String {
 }
 
 fn past(past: &PastBan) -> String {
-    let mut line = format!(
-        "earlier: ban {} of {} ({})",
-        past.id, past.source, past.cause
-    );
-    for (what, value) in [
+    let details = [
         (": ", &past.reason),
         (", by ", &past.by),
         (", since ", &past.created),
-    ] {
-        if let Some(value) = value {
-            line = format!("{line}{what}{value}");
-        }
-    }
+    ];
     format!(
-        "{line}; {} {}; {} packets met it",
+        "earlier: ban {} of {} ({}){}; {} {}; {} packets met it",
+        past.id,
+        past.source,
+        past.cause,
+        known(&details),
         past.how,
         past.ended,
         grouped(past.hits)

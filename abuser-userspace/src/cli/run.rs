@@ -29,14 +29,13 @@ pub(super) async fn run(args: RunArgs, socket: Socket) -> Result<(), CliError> {
         confirm,
         log_level,
     } = args;
-    let (_, config_path) = configuration(config.clone())?;
     let overrides = Overrides {
         config,
         interfaces,
         mode,
         socket: socket.given(),
     };
-    let config = overrides.load()?;
+    let (config, config_path) = overrides.load()?;
     let _log = start_log(&log_level);
     let options = Options {
         config,
@@ -44,7 +43,10 @@ pub(super) async fn run(args: RunArgs, socket: Socket) -> Result<(), CliError> {
         observe,
         print: events.then_some(if json { print_json } else { print_line }),
         program_log_level: program_log_level(&log_level),
-        reload: Arc::new(move || overrides.load().map_err(|error| error.to_string())),
+        reload: Arc::new(move || match overrides.load() {
+            Ok((config, _)) => Ok(config),
+            Err(error) => Err(error.to_string()),
+        }),
         confirm,
     };
     Ok(daemon::run(options).await?)
@@ -59,8 +61,8 @@ struct Overrides {
 }
 
 impl Overrides {
-    /// The configuration with what the command line overrides.
-    fn load(&self) -> Result<Config, CliError> {
+    /// The configuration with what the command line overrides, and where it came from.
+    fn load(&self) -> Result<(Config, Option<PathBuf>), CliError> {
         let (mut config, path) = configuration(self.config.clone())?;
         if !self.interfaces.is_empty() {
             config.interfaces.clone_from(&self.interfaces);
@@ -83,7 +85,7 @@ impl Overrides {
         if let Some(socket) = &self.socket {
             config.api.socket.clone_from(socket);
         }
-        Ok(config)
+        Ok((config, path))
     }
 }
 

@@ -114,11 +114,8 @@ pub(super) fn read(section: &Section<'_>) -> Result<LimitConfig, ConfigError> {
     };
     let count = match section.get("count") {
         Some(item) => {
-            let count = item.word(&[
-                ("packets", Count::Packets),
-                ("bytes", Count::Bytes),
-                ("connections", Count::Connections),
-            ])?;
+            let counts = [Count::Packets, Count::Bytes, Count::Connections];
+            let count = item.word(&counts.map(|count| (count.name(), count)))?;
             if count == Count::Connections {
                 if !matches!(protocol, Protocol::Any | Protocol::Tcp) {
                     return Err(item.error(

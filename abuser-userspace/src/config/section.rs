@@ -67,40 +67,35 @@ pub(super) const LIMIT: Schema = Schema {
         "policy",
     ],
 };
+/// The keys of a policy, after those that are given.
+macro_rules! policy_keys {
+    ($($first:literal)?) => {
+        &[
+            $($first,)?
+            "maxretry",
+            "findtime",
+            "bantime",
+            "increment",
+            "factor",
+            "multipliers",
+            "maxtime",
+            "rndtime",
+            "decay",
+            "rollup",
+            "require_verified",
+        ]
+    };
+}
+
 /// Keys of `[ban]`.
 pub(super) const BAN: Schema = Schema {
     label: "in [ban]",
-    keys: &[
-        "maxretry",
-        "findtime",
-        "bantime",
-        "increment",
-        "factor",
-        "multipliers",
-        "maxtime",
-        "rndtime",
-        "decay",
-        "rollup",
-        "require_verified",
-    ],
+    keys: policy_keys!(),
 };
-/// Keys of each `[[policy]]`: those of `[ban]`, and a name.
+/// Keys of each `[[policy]]`.
 pub(super) const POLICY: Schema = Schema {
     label: "in [[policy]]",
-    keys: &[
-        "name",
-        "maxretry",
-        "findtime",
-        "bantime",
-        "increment",
-        "factor",
-        "multipliers",
-        "maxtime",
-        "rndtime",
-        "decay",
-        "rollup",
-        "require_verified",
-    ],
+    keys: policy_keys!("name"),
 };
 /// Keys of `rollup`.
 pub(super) const ROLLUP: Schema = Schema {

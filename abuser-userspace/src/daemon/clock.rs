@@ -1,6 +1,6 @@
 //! Wall-clock times as the API writes them: RFC 3339, UTC, milliseconds.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use abuser_common::gcra::KernelTime;
 
@@ -11,9 +11,11 @@ pub fn now() -> String {
     format(SystemTime::now())
 }
 
-/// A wall-clock time.
+/// A wall-clock time; one that no calendar has is the latest that one has.
 pub fn format(time: SystemTime) -> String {
-    humantime::format_rfc3339_millis(time).to_string()
+    /// The last second of the year 9999.
+    const LATEST: Duration = Duration::from_secs(253_402_300_799);
+    humantime::format_rfc3339_millis(time.min(UNIX_EPOCH + LATEST)).to_string()
 }
 
 /// A kernel time on the wall clock; `None` for 0, which stands for never.

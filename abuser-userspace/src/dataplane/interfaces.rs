@@ -52,6 +52,11 @@ impl Netlink {
         Ok(Self { handle })
     }
 
+    /// The connection itself, for what else the kernel can be asked.
+    pub(crate) fn handle(&self) -> &rtnetlink::Handle {
+        &self.handle
+    }
+
     /// The interface with this name.
     pub async fn interface(&self, name: &str) -> Result<Interface, DataplaneError> {
         // All of them in one dump: the error names the ones that exist.
@@ -97,14 +102,17 @@ async fn one(request: LinkGetRequest) -> Result<Option<Interface>, DataplaneErro
     }
 }
 
+/// The name that a message about an interface gives it.
+pub(crate) fn name(link: &LinkMessage) -> Option<String> {
+    let mut attributes = link.attributes.iter();
+    attributes.find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.clone()),
+        _ => None,
+    })
+}
+
 fn interface(link: &LinkMessage) -> Option<Interface> {
-    let name = link
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            LinkAttribute::IfName(name) => Some(name.clone()),
-            _ => None,
-        })?;
+    let name = name(link)?;
     let xdp = link
         .attributes
         .iter()

@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use rtnetlink::MulticastGroup;
 
-use crate::dataplane::{DataplaneError, links::NetlinkChanges};
+use crate::dataplane::{DataplaneError, interfaces::Netlink, links::NetlinkChanges};
 
 pub use self::ssh::{SshSession, session};
 
@@ -53,7 +53,7 @@ const MAX_ESSENTIAL: usize = 4096;
 /// Knows what is essential, and hears when that may have changed.
 pub struct HostWatch {
     changes: NetlinkChanges,
-    network: network::Network,
+    netlink: Netlink,
     resolvers: resolvers::Resolvers,
     ssh: Option<SshSession>,
     /// What was last read: kept if the kernel does not answer.
@@ -72,7 +72,7 @@ impl HostWatch {
         ];
         Ok(Self {
             changes: NetlinkChanges::follow(&GROUPS, "addresses and routes")?,
-            network: network::Network::connect()?,
+            netlink: Netlink::connect()?,
             resolvers: resolvers::Resolvers::default(),
             ssh: session(),
             network_last: Vec::new(),
@@ -88,7 +88,7 @@ impl HostWatch {
 
     /// What is essential now.
     pub async fn read(&mut self) -> Essential {
-        match self.network.read().await {
+        match network::read(&self.netlink).await {
             Ok(found) => {
                 self.network_last = found;
                 self.failed = false;
@@ -118,6 +118,13 @@ impl HostWatch {
         }
         essential
     }
+}
+
+/// An address as people and programs write it, also a link-local one with its interface
+/// (`fe80::1%eth0`).
+fn parse_address(text: &str) -> Option<IpAddr> {
+    let address = text.split_once('%').map_or(text, |(address, _)| address);
+    address.parse().ok()
 }
 
 /// Whether a packet from outside may have this source. Who attaches to the loopback interface

@@ -7,79 +7,65 @@ use rtnetlink::{
     RouteMessageBuilder,
     packet_route::{
         address::AddressAttribute,
-        link::LinkAttribute,
         route::{RouteAddress, RouteAttribute, RouteMessage, RouteVia},
     },
 };
 
 use super::Role;
-use crate::dataplane::{DataplaneError, error::chain};
+use crate::dataplane::{
+    DataplaneError,
+    error::chain,
+    interfaces::{self, Netlink},
+};
 
-/// A connection to the kernel's routing netlink.
-pub(super) struct Network {
-    handle: rtnetlink::Handle,
-}
-
-impl Network {
-    pub(super) fn connect() -> Result<Self, DataplaneError> {
-        let (connection, handle, _) = rtnetlink::new_connection()
-            .map_err(|error| DataplaneError::Netlink(error.to_string()))?;
-        tokio::spawn(connection);
-        Ok(Self { handle })
+/// Every address of this network namespace, and every next hop.
+pub(super) async fn read(netlink: &Netlink) -> Result<Vec<(IpAddr, Role)>, DataplaneError> {
+    let handle = netlink.handle();
+    let error = |error: rtnetlink::Error| DataplaneError::Netlink(chain(&error));
+    let mut names = HashMap::new();
+    let mut links = handle.link().get().execute();
+    while let Some(link) = links.try_next().await.map_err(error)? {
+        names.insert(
+            link.header.index,
+            interfaces::name(&link).unwrap_or_default(),
+        );
     }
-
-    /// Every address of this network namespace, and every next hop.
-    pub(super) async fn read(&self) -> Result<Vec<(IpAddr, Role)>, DataplaneError> {
-        let error = |error: rtnetlink::Error| DataplaneError::Netlink(chain(&error));
-        let mut names = HashMap::new();
-        let mut links = self.handle.link().get().execute();
-        while let Some(link) = links.try_next().await.map_err(error)? {
-            let name = link
-                .attributes
-                .iter()
-                .find_map(|attribute| match attribute {
-                    LinkAttribute::IfName(name) => Some(name.clone()),
-                    _ => None,
-                });
-            names.insert(link.header.index, name.unwrap_or_default());
+    let name = |index: u32| {
+        let known = names.get(&index).cloned();
+        known.unwrap_or_else(|| format!("interface {index}"))
+    };
+    let mut found = Vec::new();
+    let mut addresses = handle.address().get().execute();
+    while let Some(message) = addresses.try_next().await.map_err(error)? {
+        // On a point-to-point link `Address` is the other end's.
+        let local = message
+            .attributes
+            .iter()
+            .find_map(|attribute| match attribute {
+                AddressAttribute::Local(address) => Some(*address),
+                _ => None,
+            });
+        let address = message
+            .attributes
+            .iter()
+            .find_map(|attribute| match attribute {
+                AddressAttribute::Address(address) => Some(*address),
+                _ => None,
+            });
+        if let Some(address) = local.or(address) {
+            found.push((address, Role::Own(name(message.header.index))));
         }
-        let name = |index: u32| {
-            let known = names.get(&index).cloned();
-            known.unwrap_or_else(|| format!("interface {index}"))
-        };
-        let mut found = Vec::new();
-        let mut addresses = self.handle.address().get().execute();
-        while let Some(message) = addresses.try_next().await.map_err(error)? {
-            // On a point-to-point link `Address` is the other end's.
-            let local = message
-                .attributes
-                .iter()
-                .find_map(|attribute| match attribute {
-                    AddressAttribute::Local(address) => Some(*address),
-                    _ => None,
-                });
-            let address = message
-                .attributes
-                .iter()
-                .find_map(|attribute| match attribute {
-                    AddressAttribute::Address(address) => Some(*address),
-                    _ => None,
-                });
-            if let Some(address) = local.or(address) {
-                found.push((address, Role::Own(name(message.header.index))));
-            }
-        }
-        let v4 = RouteMessageBuilder::<std::net::Ipv4Addr>::new().build();
-        let v6 = RouteMessageBuilder::<std::net::Ipv6Addr>::new().build();
-        for family in [v4, v6] {
-            let mut routes = self.handle.route().get(family).execute();
-            while let Some(route) = routes.try_next().await.map_err(error)? {
-                let hops = gateways(&route).into_iter();
-                found.extend(hops.map(|(address, index)| (address, Role::Gateway(name(index)))));
-            }
-        }
-        Ok(found)
     }
+    let v4 = RouteMessageBuilder::<std::net::Ipv4Addr>::new().build();
+    let v6 = RouteMessageBuilder::<std::net::Ipv6Addr>::new().build();
+    for family in [v4, v6] {
+        let mut routes = handle.route().get(family).execute();
+        while let Some(route) = routes.try_next().await.map_err(error)? {
+            let hops = gateways(&route).into_iter();
+            found.extend(hops.map(|(address, index)| (address, Role::Gateway(name(index)))));
+        }
+    }
+    Ok(found)
 }
 
 /// The next hops of a route, and the interfaces that they are behind.

@@ -6,6 +6,8 @@ use std::{
     net::IpAddr,
 };
 
+use super::parse_address;
+
 /// Where they are named.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
@@ -55,12 +57,7 @@ fn parse(text: &str) -> impl Iterator<Item = IpAddr> {
         if words.next() != Some("nameserver") {
             return None;
         }
-        let address = words.next()?;
-        // A link-local resolver is named with its interface.
-        let address = address
-            .split_once('%')
-            .map_or(address, |(address, _)| address);
-        address.parse().ok()
+        parse_address(words.next()?)
     })
 }
 

@@ -5,6 +5,8 @@
 
 use std::{fs, net::IpAddr, path::Path};
 
+use super::parse_address;
+
 /// Ancestors that are asked at most.
 const MAX_ANCESTORS: usize = 64;
 
@@ -50,11 +52,7 @@ fn client(environment: &[u8]) -> Option<IpAddr> {
                 .or_else(|| variable.strip_prefix("SSH_CLIENT="))
         })
         .find_map(|value| {
-            let address = value.split_whitespace().next()?;
-            let address = address
-                .split_once('%')
-                .map_or(address, |(address, _)| address);
-            let address: IpAddr = address.parse().ok()?;
+            let address = parse_address(value.split_whitespace().next()?)?;
             Some(address.to_canonical())
         })
 }

@@ -3,67 +3,46 @@
 use abuser_common::prefix::PrefixKey;
 use rusqlite::{Connection, params};
 
-use super::{changes::text_of, rows::EvidenceRow};
-
-/// A ban that is over, as it is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PastBan {
-    /// Its number.
-    pub ban: u64,
-    /// Whom it banned.
-    pub source: String,
-    /// When it was made, in milliseconds since 1970, if that is known.
-    pub created: Option<i64>,
-    /// When it ended.
-    pub ended: i64,
-    /// `expired`, or how else.
-    pub how: String,
-    /// What made it.
-    pub cause: String,
-    /// Why.
-    pub reason: Option<String>,
-    /// Who asked for it, if somebody did.
-    pub by: Option<String>,
-    /// Packets that met it.
-    pub hits: u64,
-}
+use super::{
+    changes::text_of,
+    rows::{EvidenceRow, HistoryRow, from_millis},
+    schema,
+};
 
 /// The latest `count` bans of exactly these prefixes that are over, the latest first.
 pub fn history(
     connection: &Connection,
     sources: &[PrefixKey],
     count: usize,
-) -> rusqlite::Result<Vec<PastBan>> {
+) -> rusqlite::Result<Vec<HistoryRow>> {
     let mut select = connection.prepare_cached(
-        "SELECT seq, ban, source, created, ended, how, cause, reason, by, hits FROM history
-         WHERE source = ?1 ORDER BY seq DESC LIMIT ?2",
+        "SELECT ban, source, created, expires, cause, subject, policy, offences, reason, by,
+                ended, how, hits, seq
+         FROM history WHERE source = ?1 ORDER BY seq DESC LIMIT ?2",
     )?;
+    let limit = i64::try_from(count).unwrap_or(i64::MAX);
+    let mut notes = schema::Notes::default();
     let mut found = Vec::new();
     for source in sources {
-        let limit = i64::try_from(count).unwrap_or(i64::MAX);
-        let rows = select.query_map(params![text_of(source), limit], |row| {
-            let past = PastBan {
-                ban: u64::try_from(row.get::<_, i64>(1)?).unwrap_or_default(),
-                source: row.get(2)?,
-                created: row.get(3)?,
-                ended: row.get(4)?,
-                how: row.get(5)?,
-                cause: row.get(6)?,
-                reason: row.get(7)?,
-                by: row.get(8)?,
-                hits: u64::try_from(row.get::<_, i64>(9)?).unwrap_or_default(),
+        let mut rows = select.query(params![text_of(source), limit])?;
+        while let Some(row) = rows.next()? {
+            let Some(ban) = schema::ban(row, &mut notes)? else {
+                continue;
             };
-            Ok((row.get::<_, i64>(0)?, past))
-        })?;
-        for row in rows {
-            found.push(row?);
+            let over = HistoryRow {
+                ban,
+                ended: from_millis(row.get(10)?),
+                how: row.get(11)?,
+                hits: u64::try_from(row.get::<_, i64>(12)?).unwrap_or_default(),
+            };
+            found.push((row.get::<_, i64>(13)?, over));
         }
     }
     found.sort_by_key(|(seq, _)| std::cmp::Reverse(*seq));
     Ok(found
         .into_iter()
         .take(count)
-        .map(|(_, past)| past)
+        .map(|(_, over)| over)
         .collect())
 }
 

@@ -263,7 +263,7 @@ fn read(connection: &Connection) -> rusqlite::Result<Snapshot> {
 
 /// Notes that occur again and again are kept once.
 #[derive(Default)]
-struct Notes(std::collections::HashSet<Arc<BanNote>>);
+pub(super) struct Notes(std::collections::HashSet<Arc<BanNote>>);
 
 impl Notes {
     fn shared(&mut self, note: BanNote) -> Arc<BanNote> {
@@ -276,8 +276,9 @@ impl Notes {
     }
 }
 
-/// A row whose source or cause cannot be read was not written by abuser, and is left out.
-fn ban(row: &Row<'_>, notes: &mut Notes) -> rusqlite::Result<Option<BanRow>> {
+/// A ban, from the columns `id, source, created, expires, cause, subject, policy, offences,
+/// reason, by`. A row whose source or cause cannot be read was not written by abuser, and is left out.
+pub(super) fn ban(row: &Row<'_>, notes: &mut Notes) -> rusqlite::Result<Option<BanRow>> {
     let cause: String = row.get(4)?;
     let (Some(source), Some(cause)) = (key(row, 1)?, cause_of(&cause)) else {
         return Ok(None);

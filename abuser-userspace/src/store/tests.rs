@@ -302,7 +302,7 @@ fn what_was_is_told_latest_first_and_what_led_to_it_in_order() {
         let sources = ["203.0.113.7/32", "203.0.113.0/24"].map(key);
         let told = |count| {
             let past = queries::history(connection, &sources, count).unwrap();
-            past.iter().map(|past| past.ban).collect::<Vec<_>>()
+            past.iter().map(|past| past.ban.id).collect::<Vec<_>>()
         };
         let evidence = queries::evidence(connection, 2).unwrap();
         reply.send((told(10), told(2), evidence)).unwrap();

@@ -271,27 +271,21 @@ impl Engine {
                 net(key)
             )));
         };
-        match records.first().map(|record| record.origin) {
-            _ if records
-                .iter()
-                .any(|record| record.origin == AllowOrigin::Command) =>
-            {
-                Ok(())
-            }
-            Some(AllowOrigin::Automatic) => Err(EngineError::Refused(format!(
-                "{} is allowed because of what it is to this host ({}); without that, set [allow] \
-                 automatic = false",
-                net(key),
-                records
-                    .first()
-                    .and_then(|record| record.note.as_deref())
-                    .unwrap_or_default()
-            ))),
-            _ => Err(EngineError::Refused(format!(
-                "{} is allowed by the configuration; take it out of [allow] addresses",
-                net(key)
-            ))),
+        let mut origins = records.iter().map(|record| record.origin);
+        if origins.any(|origin| origin == AllowOrigin::Command) {
+            return Ok(());
         }
+        let source = net(key);
+        Err(EngineError::Refused(match records.first() {
+            Some(record) if record.origin == AllowOrigin::Automatic => format!(
+                "{source} is allowed because of what it is to this host ({}); without that, set \
+                 [allow] automatic = false",
+                record.note.as_deref().unwrap_or_default()
+            ),
+            _ => format!(
+                "{source} is allowed by the configuration; take it out of [allow] addresses"
+            ),
+        }))
     }
 }
 

@@ -13,7 +13,7 @@ use abuser_common::{
 };
 use ipnet::IpNet;
 
-use super::{Changed, Engine, EngineError, books::BanRecord, check_reason, key, keys, net};
+use super::{Changed, Engine, EngineError, books::BanRecord, check_reason, covering, keys, net};
 use crate::{
     api::types::{BanDuration, BanInfo, BanRequest, EventKind, EventRecord, RemoveRequest},
     daemon::clock,
@@ -202,12 +202,8 @@ impl Engine {
 
     /// The bans that cover an address, the longest prefix first.
     pub(super) fn bans_covering(&mut self, address: IpAddr) -> Result<Vec<BanInfo>, EngineError> {
-        let host = net(&key(&IpNet::from(address))?);
         let mut found = Vec::new();
-        for length in (0..=host.prefix_len()).rev() {
-            let Some(key) = PrefixKey::new(host.addr(), length) else {
-                continue;
-            };
+        for key in covering(address)? {
             if let Some(ban) = self.ban_in_force(&key)? {
                 found.push(self.ban_info(&key, &ban));
             }

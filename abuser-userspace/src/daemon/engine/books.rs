@@ -7,7 +7,7 @@ use std::{
     time::SystemTime,
 };
 
-use abuser_common::{gcra::KernelTime, prefix::PrefixKey};
+use abuser_common::{gcra::KernelTime, layout::Ban, prefix::PrefixKey};
 
 use crate::{
     dataplane::wall_clock,
@@ -28,6 +28,16 @@ pub(super) struct BanRecord {
 }
 
 impl BanRecord {
+    /// As the map has it, with the hits of the entry that is there.
+    pub(super) fn entry(&self, there: Option<Ban>) -> Ban {
+        Ban {
+            id: self.id,
+            expires_ns: self.expires_ns,
+            cause: self.note.cause as u64,
+            ..there.unwrap_or_default()
+        }
+    }
+
     /// As the store has it.
     pub(super) fn row(&self, source: &PrefixKey) -> BanRow {
         BanRow {

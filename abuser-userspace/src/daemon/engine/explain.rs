@@ -1,17 +1,11 @@
 //! What a packet from an address would meet now, and why.
 
-use std::{
-    net::IpAddr,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::net::IpAddr;
 
-use abuser_common::{
-    layout::{BanCause, Count},
-    prefix::PrefixKey,
-};
+use abuser_common::{layout::BanCause, prefix::PrefixKey};
 use ipnet::IpNet;
 
-use super::{Engine, EngineError, Reply, answer, key, net};
+use super::{Engine, EngineError, Reply, answer, covering, key, net};
 use crate::{
     api::types::{
         BanInfo, Evidence, ExplainedBan, Explanation, LimitLevel, OffenceRecord, PastBan,
@@ -20,7 +14,7 @@ use crate::{
     daemon::clock,
     dataplane::limits::LoadedLimit,
     policy::BanTime,
-    store::{EvidenceRow, queries, rows::from_millis},
+    store::{EvidenceRow, HistoryRow, queries, rows::from_millis},
 };
 
 /// Bans of the past that are told at most.
@@ -50,9 +44,7 @@ impl Engine {
         address: IpAddr,
     ) -> Result<(Explanation, Vec<PrefixKey>), EngineError> {
         let host = net(&key(&IpNet::from(address))?);
-        let lengths = (0..=host.prefix_len()).rev();
-        let covering = lengths.filter_map(|length| PrefixKey::new(host.addr(), length));
-        let covering: Vec<_> = covering.collect();
+        let covering = covering(address)?;
         let bans = self.bans_covering(address)?;
         let allow = self.allow_list().into_iter();
         let allow: Vec<_> = allow.filter(|entry| entry.source.contains(&host)).collect();
@@ -100,12 +92,7 @@ impl Engine {
         Some(LimitLevel {
             limit: config.name.clone(),
             source: net(&masked),
-            count: match config.count {
-                Count::Packets => "packets",
-                Count::Bytes => "bytes",
-                Count::Connections => "connections",
-            }
-            .to_owned(),
+            count: config.count.name().to_owned(),
             rate: config.rate.to_string(),
             capacity,
             left: capacity.saturating_sub(u64::try_from(spent).unwrap_or(u64::MAX)),
@@ -173,27 +160,27 @@ fn without_evidence(ban: BanInfo) -> ExplainedBan {
 
 fn told(evidence: &EvidenceRow) -> Evidence {
     Evidence {
-        time: time(evidence.at),
+        time: clock::format(from_millis(evidence.at)),
         text: evidence.text.clone(),
     }
 }
 
-fn past_ban(past: queries::PastBan) -> PastBan {
+fn past_ban(past: HistoryRow) -> PastBan {
+    let HistoryRow {
+        ban,
+        ended,
+        how,
+        hits,
+    } = past;
     PastBan {
-        id: past.ban,
-        source: past.source,
-        created: past.created.map(time),
-        ended: time(past.ended),
-        how: past.how,
-        cause: past.cause,
-        reason: past.reason,
-        by: past.by,
-        hits: past.hits,
+        id: ban.id,
+        source: net(&ban.source).to_string(),
+        created: ban.created.map(clock::format),
+        ended: clock::format(ended),
+        how,
+        cause: ban.note.cause.name().to_owned(),
+        reason: ban.note.reason.clone(),
+        by: ban.note.by.clone(),
+        hits,
     }
-}
-
-/// A time as the API tells it; one that no calendar has is the latest that one has.
-fn time(millis: i64) -> String {
-    let latest = UNIX_EPOCH + Duration::from_secs(253_402_300_799);
-    clock::format(from_millis(millis).min(latest))
 }

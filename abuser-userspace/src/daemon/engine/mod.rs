@@ -68,7 +68,7 @@ use crate::{
     store::{Change, EvidenceRow, Snapshot, Store},
 };
 
-/// Sources whose offences are remembered; about 30 MB at the most.
+/// Sources whose offences are remembered; with their evidence about 130 MB at the most.
 const MAX_OFFENDERS: usize = 1 << 17;
 /// The longest reason that is kept, in bytes.
 const MAX_REASON: usize = 1000;
@@ -227,10 +227,7 @@ impl Engine {
         self.dataplane.attach(interfaces, config.xdp.mode)?;
         self.dataplane.take_over(&config.limits, self.observe)?;
         self.drop_stale_allow_entries()?;
-        self.names = Names {
-            limits: self.limit_names(),
-            interfaces: self.interface_names(),
-        };
+        self.name_things();
         Ok(())
     }
 
@@ -440,6 +437,14 @@ fn key(source: &IpNet) -> Result<PrefixKey, EngineError> {
         .map_err(|error| EngineError::Refused(error.to_string()))?;
     PrefixKey::new(source.addr(), source.prefix_len())
         .ok_or_else(|| EngineError::Refused(format!("{source} is not a prefix")))
+}
+
+/// The prefixes that cover an address, the longest first; that is the address alone.
+fn covering(address: IpAddr) -> Result<Vec<PrefixKey>, EngineError> {
+    let host = net(&key(&IpNet::from(address))?);
+    let lengths = (0..=host.prefix_len()).rev();
+    let prefixes = lengths.filter_map(|length| PrefixKey::new(host.addr(), length));
+    Ok(prefixes.collect())
 }
 
 fn keys(sources: &[IpNet], action: &str) -> Result<Vec<PrefixKey>, EngineError> {

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     api::types::EventRecord,
+    config::LimitConfig,
     dataplane::kernel_now,
     policy::{Offence, Record, Rollup, Sentence, Subject},
     store::{
@@ -73,10 +74,19 @@ impl Engine {
     /// An over-limit drop is an offence of whoever the limit counts: the source, or the
     /// prefix it lies in. Unless anyone may have sent it in the source's name.
     fn count_offence(&mut self, event: &Event, record: &EventRecord) {
-        let (Some(limit), Some(address)) = (self.names.limit(event), event.source.address()) else {
+        let loaded = self.dataplane.limits().loaded();
+        let limit = loaded.iter().find(|loaded| loaded.id == event.cause);
+        let (Some(limit), Some(address)) = (limit, event.source.address()) else {
             return;
         };
-        let limit = limit.clone();
+        let LimitConfig {
+            name,
+            policy,
+            count,
+            ..
+        } = &limit.config;
+        let (name, count) = (name.clone(), *count);
+        let number = self.offenders.policy_number(policy).unwrap_or_default();
         let prefix = u8::try_from(event.prefix).unwrap_or(u8::MAX);
         let Some(key) = PrefixKey::new(address, prefix) else {
             return;
@@ -85,7 +95,6 @@ impl Engine {
         if is_wide(&net(&key)) {
             return;
         }
-        let number = self.policy_of(event.cause);
         let policy = self.offenders.policy(number);
         // The ring keeps what nobody read while no daemon ran.
         let age = Duration::from_nanos(kernel_now().since_ns(KernelTime(event.time_ns)));
@@ -97,7 +106,7 @@ impl Engine {
             return;
         }
         let now = Duration::from_nanos(event.time_ns);
-        if policy.require_verified && !self.is_verified(event, &key, now) {
+        if policy.require_verified && !self.is_verified(event, count, &key, now) {
             return;
         }
         let evidence = EvidenceRow {
@@ -111,7 +120,7 @@ impl Engine {
             .offence(subject, at, fastrand::f64(), evidence);
         let mut changes = vec![self.offender_change(subject)];
         if let Some(sentence) = sentence {
-            match self.ban_offender(subject, &limit, sentence) {
+            match self.ban_offender(subject, &name, sentence) {
                 Ok(banned) => changes.extend(banned),
                 Err(error) => tracing::error!(source = %net(&key), %error, "cannot ban"),
             }
@@ -119,25 +128,17 @@ impl Engine {
         self.store.write(changes, None);
     }
 
-    /// The number of the policy that the limit with this id names.
-    fn policy_of(&self, limit: u64) -> u16 {
-        let loaded = self.dataplane.limits().loaded();
-        let limit = loaded.iter().find(|loaded| loaded.id == limit);
-        limit
-            .and_then(|limit| self.offenders.policy_number(&limit.config.policy))
-            .unwrap_or_default()
-    }
-
-    /// Whether an offence is its subject's own, by all that is known.
-    fn is_verified(&mut self, event: &Event, subject: &PrefixKey, now: Duration) -> bool {
-        let counts_connections = self
-            .dataplane
-            .limits()
-            .loaded()
-            .iter()
-            .any(|limit| limit.id == event.cause && limit.config.count == Count::Connections);
+    /// Whether an offence against a limit that counts `count` is its subject's own, by all that
+    /// is known.
+    fn is_verified(
+        &mut self,
+        event: &Event,
+        count: Count,
+        subject: &PrefixKey,
+        now: Duration,
+    ) -> bool {
         // A SYN belongs to no connection: what is known is that its source has spoken.
-        if counts_connections {
+        if count == Count::Connections {
             return event.verified();
         }
         if !event.verified() {

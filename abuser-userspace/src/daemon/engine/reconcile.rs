@@ -6,10 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use abuser_common::{
-    layout::{Ban, BanCause},
-    prefix::PrefixKey,
-};
+use abuser_common::prefix::PrefixKey;
 
 use super::{Engine, EngineError, net};
 use crate::dataplane::prefixes::Position;
@@ -107,42 +104,20 @@ impl Engine {
     }
 
     fn compare_bans(&mut self, after: Option<PrefixKey>) -> Result<Option<Stage>, EngineError> {
+        let (table, hints) = self.dataplane.bans();
         let mut rows = Vec::new();
-        let mut expected = Vec::new();
+        let mut wrong = Vec::new();
         for (key, record) in self.bans.page(after, STEP_SIZE) {
-            let entry = Ban {
-                id: record.id,
-                expires_ns: record.expires_ns,
-                cause: record.note.cause as u64,
-                ..Ban::default()
-            };
-            expected.push((*key, entry));
-            if record.note.cause != BanCause::Blocklist {
-                rows.push(record.row(key));
+            rows.push(record.row(key));
+            let found = table.get(key)?;
+            let entry = record.entry(found);
+            if found != Some(entry) {
+                wrong.push((*key, entry));
             }
         }
-        let Some((last, _)) = expected.last().copied() else {
+        let Some(last) = rows.last().map(|row| row.source) else {
             return Ok(Some(Stage::BanMap(None)));
         };
-        let (table, hints) = self.dataplane.bans();
-        let mut wrong = Vec::new();
-        for (key, expected) in expected {
-            let found = table.get(&key)?;
-            let same = found.is_some_and(|found| {
-                (found.id, found.expires_ns, found.cause)
-                    == (expected.id, expected.expires_ns, expected.cause)
-            });
-            if !same {
-                let kept = found.unwrap_or_default();
-                let entry = Ban {
-                    id: expected.id,
-                    expires_ns: expected.expires_ns,
-                    cause: expected.cause,
-                    ..kept
-                };
-                wrong.push((key, entry));
-            }
-        }
         table.insert(hints, &wrong)?;
         for (key, _) in &wrong {
             tracing::warn!(
@@ -153,9 +128,7 @@ impl Engine {
             );
         }
         self.repairs.kernel += wrong.len() as u64;
-        if !rows.is_empty() {
-            self.store.compare(rows);
-        }
+        self.store.compare(rows);
         Ok(Some(Stage::Bans(Some(last))))
     }
 
@@ -210,15 +183,11 @@ impl Engine {
 
     /// All that the books have was compared row by row: what is left are rows too many.
     fn compare_store(&mut self) {
-        let stored = || {
-            let bans = self.bans.iter();
-            bans.filter(|(_, record)| record.note.cause != BanCause::Blocklist)
-        };
         self.store.compare_allowed(self.allowed.rows());
         if self.store.take_surplus() {
-            self.store
-                .retain(stored().map(|(_, record)| record.id).collect());
+            let ids = self.bans.iter().map(|(_, record)| record.id);
+            self.store.retain(ids.collect());
         }
-        self.store.count(stored().count());
+        self.store.count(self.bans.iter().count());
     }
 }

@@ -1,6 +1,6 @@
 //! Another configuration in place of the one in force, without detaching.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use abuser_common::layout::AllowOrigin;
 
@@ -47,10 +47,7 @@ impl Engine {
                 detached.push(name);
             }
         }
-        self.names = Names {
-            limits: self.limit_names(),
-            interfaces: self.interface_names(),
-        };
+        self.name_things();
         self.next_bucket_sweep = tokio::time::Instant::now();
         let limits = LimitChanges::between(&before, self.dataplane.limits().loaded());
         Ok(Reloaded {
@@ -71,12 +68,15 @@ impl Engine {
         Ok(self.dataplane.find_interfaces(&new).await?)
     }
 
-    /// The names of the limits that events can be about.
-    pub(super) fn limit_names(&self) -> HashMap<u64, String> {
+    /// Notes the names of the limits and interfaces that events can be about.
+    pub(super) fn name_things(&mut self) {
         let limits = self.dataplane.limits().loaded().iter();
-        limits
-            .map(|limit| (limit.id, limit.config.name.clone()))
-            .collect()
+        self.names = Names {
+            limits: limits
+                .map(|limit| (limit.id, limit.config.name.clone()))
+                .collect(),
+            interfaces: self.interface_names(),
+        };
     }
 }
 

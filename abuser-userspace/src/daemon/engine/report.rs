@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use abuser_common::layout::{Count, LimitCounters, MAX_ALLOWED, MAX_BANS, MAX_LIMITS, Scales};
+use abuser_common::layout::{LimitCounters, MAX_ALLOWED, MAX_BANS, MAX_LIMITS, Scales};
 
 use super::{Engine, EngineError};
 use crate::{
@@ -202,12 +202,7 @@ fn limit_status(config: &LimitConfig, counted: &LimitCounters) -> LimitStatus {
                 }
             })
             .collect(),
-        count: match config.count {
-            Count::Packets => "packets",
-            Count::Bytes => "bytes",
-            Count::Connections => "connections",
-        }
-        .to_owned(),
+        count: config.count.name().to_owned(),
         rate: config.rate.to_string(),
         burst: config.burst,
         action: config.action.to_string(),

@@ -87,26 +87,13 @@ impl Engine {
                 over.extend(entry.map(|_| row.source));
                 continue;
             }
-            match newer {
-                // Made after the one that was written down, which had ended.
-                Some(entry) if entry.id != row.id => {
-                    let record = found(&entry);
-                    changes.push(Change::Erase(row.id));
-                    changes.push(Change::Ban(record.row(&row.source)));
-                    records.insert(row.source, record);
-                    continue;
-                }
-                Some(_) => {}
-                None => {
-                    let before = entry.unwrap_or_default();
-                    let entry = Ban {
-                        id: row.id,
-                        expires_ns,
-                        cause: row.note.cause as u64,
-                        ..before
-                    };
-                    missing.push((row.source, entry));
-                }
+            // Made after the one that was written down, which had ended.
+            if let Some(entry) = newer.filter(|entry| entry.id != row.id) {
+                let record = found(&entry);
+                changes.push(Change::Erase(row.id));
+                changes.push(Change::Ban(record.row(&row.source)));
+                records.insert(row.source, record);
+                continue;
             }
             let record = BanRecord {
                 id: row.id,
@@ -115,6 +102,9 @@ impl Engine {
                 offences: row.offences,
                 note: row.note,
             };
+            if newer.is_none() {
+                missing.push((row.source, record.entry(entry)));
+            }
             // It was renewed, and that was not written down any more.
             let written = record.row(&row.source);
             if !same_end(row.expires, written.expires) {
@@ -131,11 +121,9 @@ impl Engine {
             changes.push(Change::Ban(record.row(&source)));
             records.insert(source, record);
         }
-        self.repairs.kernel += if self.dataplane.adopted() {
-            missing.len() as u64
-        } else {
-            0
-        };
+        if self.dataplane.adopted() {
+            self.repairs.kernel += missing.len() as u64;
+        }
         let (table, hints) = self.dataplane.bans();
         table.insert(hints, &missing)?;
         for source in over {

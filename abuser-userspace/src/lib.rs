@@ -6,6 +6,7 @@
 //! | [`config`] | the configuration file |
 //! | [`daemon`] | `abuser run`: the engine that owns bans |
 //! | [`dataplane`] | the kernel half: program, maps, interfaces |
+//! | [`exchange`] | block lists in the formats that people have them in |
 //! | [`host`] | what this host must not lock out |
 //! | [`locks`] | who holds a lock on a file |
 //! | [`policy`] | when to ban and for how long |
@@ -17,6 +18,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod dataplane;
+pub mod exchange;
 pub mod host;
 pub mod locks;
 pub mod policy;

@@ -39,6 +39,7 @@ use std::{
 
 use crate::locks::Holder;
 
+pub(crate) use self::schema::immutable_uri;
 pub use self::{
     changes::Change,
     rows::{AllowRow, BanRow, EvidenceRow, HistoryRow, OffenderRow, Snapshot},

@@ -104,22 +104,21 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Snapshot), OpenError> {
 /// What a database holds that cannot be written, if it can be read.
 pub(super) fn read_only(path: &Path) -> Option<Snapshot> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    // Without `immutable`, reading would need to write beside it.
-    let uri = format!("file:{}?immutable=1", escaped(path));
-    let connection = Connection::open_with_flags(uri, flags).ok()?;
+    let connection = Connection::open_with_flags(immutable_uri(path), flags).ok()?;
     read(&connection).ok()
 }
 
-/// A path as it stands in a URI.
-fn escaped(path: &Path) -> String {
+/// The URI of a database that nobody writes: otherwise, reading may need to write beside it.
+pub(crate) fn immutable_uri(path: &Path) -> String {
     let bytes = path.as_os_str().as_bytes().iter();
-    bytes
+    let escaped: String = bytes
         .map(|byte| match byte {
             b'/' | b'.' | b'_' | b'-' => char::from(*byte).to_string(),
             byte if byte.is_ascii_alphanumeric() => char::from(*byte).to_string(),
             byte => format!("%{byte:02X}"),
         })
-        .collect()
+        .collect();
+    format!("file:{escaped}?immutable=1")
 }
 
 enum Trouble {

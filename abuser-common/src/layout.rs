@@ -268,19 +268,31 @@ pub enum BanCause {
     Manual = 0,
     /// It went over a limit too often.
     Limit = 1,
+    /// It came with an import.
+    Import = 2,
+    /// A block list of the configuration names it.
+    Blocklist = 3,
     /// Too many hosts in it are banned.
     Rollup = 4,
 }
 
 impl BanCause {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Manual, Self::Limit, Self::Rollup];
+    pub const ALL: [Self; 5] = [
+        Self::Manual,
+        Self::Limit,
+        Self::Import,
+        Self::Blocklist,
+        Self::Rollup,
+    ];
 
     /// The name used in JSON, in tables and in the store.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Manual => "manual",
             Self::Limit => "limit",
+            Self::Import => "import",
+            Self::Blocklist => "blocklist",
             Self::Rollup => "rollup",
         }
     }

@@ -6,7 +6,7 @@
 //! | [`config`] | the configuration file |
 //! | [`daemon`] | `abuser run`: the engine that owns bans |
 //! | [`dataplane`] | the kernel half: program, maps, interfaces |
-//! | [`exchange`] | block lists in the formats that people have them in |
+//! | [`exchange`] | block lists in the formats of other programs |
 //! | [`host`] | what this host must not lock out |
 //! | [`locks`] | who holds a lock on a file |
 //! | [`policy`] | when to ban and for how long |

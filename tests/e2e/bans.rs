@@ -5,7 +5,7 @@ use testkit::{CommandOutput, Daemon, require_root};
 
 use crate::support::{Complains as _, assert_keys, daemon_on_lo};
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "id",
     "source",
     "created",
@@ -13,6 +13,7 @@ const KEYS: [&str; 13] = [
     "remaining_seconds",
     "cause",
     "limit",
+    "blocklist",
     "policy",
     "offences",
     "reason",

@@ -8,6 +8,8 @@
 //! | `no_daemon` | commands that find nobody to talk to |
 //! | `start` | starts that are refused, and change nothing |
 //! | `bans`, `allow` | lists that are changed by hand |
+//! | `import` | lists from and for other programs |
+//! | `blocklists` | files that are followed |
 //! | `listing` | `status`, `limits` and tables, for people and for programs |
 //! | `events` | the stream |
 //! | `explain` | what a packet would meet, and why |
@@ -20,11 +22,13 @@
 mod allow;
 mod api;
 mod bans;
+mod blocklists;
 mod check;
 mod detach;
 mod events;
 mod explain;
 mod faults;
+mod import;
 mod listing;
 mod no_daemon;
 mod reconcile;

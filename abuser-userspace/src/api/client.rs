@@ -2,7 +2,7 @@
 
 use std::{io, os::unix::fs::FileTypeExt as _, path::Path, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{Method, Request, Response, body::Incoming, client::conn::http1::SendRequest, header};
 use hyper_util::rt::TokioIo;
@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 
 use super::{
     is_too_long,
-    types::{ApiError, EventFilter, EventRecord},
+    types::{ApiError, EventFilter, EventRecord, RemoveRequest},
 };
 
 /// The largest answer that is read, in bytes; a full ban table takes a tenth of it.
@@ -129,13 +129,37 @@ impl Client {
     }
 
     /// Follows the events.
-    pub async fn events(mut self, filter: &EventFilter) -> Result<Events, ClientError> {
+    pub async fn events(self, filter: &EventFilter) -> Result<Lines, ClientError> {
         let query = serde_urlencoded::to_string(filter).map_err(ClientError::broken)?;
         let path = format!("/v1/events?{query}");
-        let response = self.send(Method::GET, &path, Bytes::new()).await?;
-        Ok(Events {
+        self.stream(Method::GET, &path, Bytes::new()).await
+    }
+
+    /// `GET`s something that comes bit by bit.
+    pub async fn read(self, path: &str) -> Result<Lines, ClientError> {
+        self.stream(Method::GET, path, Bytes::new()).await
+    }
+
+    /// Removes all bans; the answer comes bit by bit.
+    pub async fn remove_all_bans(self) -> Result<Lines, ClientError> {
+        let request = RemoveRequest {
+            sources: Vec::new(),
+            all: true,
+        };
+        let body = serde_json::to_vec(&request).map_err(ClientError::broken)?;
+        self.stream(Method::DELETE, "/v1/bans", body.into()).await
+    }
+
+    async fn stream(
+        mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Lines, ClientError> {
+        let response = self.send(method, path, body).await?;
+        Ok(Lines {
             body: response.into_body(),
-            pending: Vec::new(),
+            pending: BytesMut::new(),
             _connection: self,
         })
     }
@@ -195,33 +219,61 @@ async fn read(response: Response<Incoming>) -> Result<Bytes, ClientError> {
         .map_err(ClientError::broken)
 }
 
-/// The stream of events.
-pub struct Events {
+/// An answer that comes bit by bit.
+pub struct Lines {
     body: Incoming,
-    pending: Vec<u8>,
+    pending: BytesMut,
     _connection: Client,
 }
 
-impl Events {
-    /// The next event with the line it came as; `None` when the daemon stops.
-    pub async fn next(&mut self) -> Result<Option<(EventRecord, String)>, ClientError> {
+impl Lines {
+    /// The next part as it comes; `None` at the end.
+    pub async fn next_part(&mut self) -> Result<Option<Bytes>, ClientError> {
         loop {
-            if let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.pending.drain(..=end).collect();
-                let line = String::from_utf8(line).map_err(ClientError::broken)?;
-                let line = line.trim_end().to_owned();
-                let event = serde_json::from_str(&line).map_err(ClientError::broken)?;
-                return Ok(Some((event, line)));
-            }
             match self.body.frame().await {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
-                        self.pending.extend_from_slice(&data);
+                        return Ok(Some(data));
                     }
                 }
                 Some(Err(error)) => return Err(ClientError::broken(error)),
                 None => return Ok(None),
             }
         }
+    }
+
+    /// The next line without its end; `None` at the end.
+    pub async fn next_line(&mut self) -> Result<Option<String>, ClientError> {
+        loop {
+            if let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
+                let line = self.pending.split_to(end + 1);
+                let line = str::from_utf8(&line).map_err(ClientError::broken)?;
+                return Ok(Some(line.trim_end().to_owned()));
+            }
+            match self.next_part().await? {
+                Some(data) => self.pending.extend_from_slice(&data),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// The next event with the line it came as; `None` when the daemon stops.
+    pub async fn next_event(&mut self) -> Result<Option<(EventRecord, String)>, ClientError> {
+        let Some(line) = self.next_line().await? else {
+            return Ok(None);
+        };
+        let event = serde_json::from_str(&line).map_err(ClientError::broken)?;
+        Ok(Some((event, line)))
+    }
+
+    /// The next element of an array that has one a line; `None` at the end.
+    pub async fn next_element<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ClientError> {
+        while let Some(line) = self.next_line().await? {
+            let line = line.strip_suffix(',').unwrap_or(&line);
+            if !matches!(line, "[" | "]" | "[]" | "") {
+                return serde_json::from_str(line).map_err(ClientError::broken);
+            }
+        }
+        Ok(None)
     }
 }

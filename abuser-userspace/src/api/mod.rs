@@ -8,6 +8,8 @@
 //! | `GET /v1/bans/covering/{address}` | array of [`types::BanInfo`], the longest prefix first |
 //! | `GET /v1/explain/{address}` | [`types::Explanation`] |
 //! | `POST /v1/bans` with [`types::BanRequest`] | array of [`types::BanInfo`] |
+//! | `POST /v1/bans/import` with [`types::ImportRequest`] | [`types::Imported`] |
+//! | `GET /v1/bans/export?format=FORMAT` | the bans in a format that others read |
 //! | `DELETE /v1/bans` with [`types::RemoveRequest`] | array of [`types::BanInfo`] removed |
 //! | `GET /v1/allow` | array of [`types::AllowInfo`] |
 //! | `POST /v1/allow` with [`types::AllowRequest`] | array of [`types::AllowInfo`] |
@@ -21,6 +23,7 @@
 
 use std::{os::unix::ffi::OsStrExt as _, path::Path};
 
+mod bulk;
 pub mod client;
 pub mod server;
 pub mod types;

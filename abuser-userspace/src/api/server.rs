@@ -24,15 +24,19 @@ use tokio::{
     sync::{broadcast, mpsc, oneshot},
 };
 
-use super::types::{
-    AllowRequest, ApiError, BanRequest, DetachRequest, EventFilter, EventKind, EventRecord,
-    RemoveRequest,
+use super::{
+    bulk::{self, Exported, JsonLines},
+    types::{
+        AllowRequest, ApiError, BanRequest, DetachRequest, EventFilter, EventKind, EventRecord,
+        ExportQuery, ImportRequest, RemoveRequest,
+    },
 };
 use crate::daemon::{
     clock,
     engine::{Asker, Command, EngineError, Reply},
     reload::Reloader,
 };
+use crate::exchange::Format;
 
 /// The largest request body, in bytes: some hundred thousand addresses.
 const MAX_BODY: usize = 8 << 20;
@@ -61,7 +65,7 @@ pub async fn serve(listener: UnixListener, api: Api, stopped: oneshot::Receiver<
         )
         .route(
             "/v1/bans",
-            get(|State(api): State<Api>| api.ask(Command::Bans))
+            get(|State(api): State<Api>| bulk::stream(api, Command::BanPage, JsonLines::default()))
                 .post(
                     |State(api): State<Api>,
                      ConnectInfo(peer): ConnectInfo<Peer>,
@@ -73,10 +77,21 @@ pub async fn serve(listener: UnixListener, api: Api, stopped: oneshot::Receiver<
                     |State(api): State<Api>,
                      ConnectInfo(peer): ConnectInfo<Peer>,
                      JsonBody(request): JsonBody<RemoveRequest>| {
-                        api.ask(move |reply| Command::Unban(request, peer.name(), reply))
+                        unban(api, peer.name(), request)
                     },
                 ),
         )
+        .route(
+            "/v1/bans/import",
+            post(
+                |State(api): State<Api>,
+                 ConnectInfo(peer): ConnectInfo<Peer>,
+                 JsonBody(request): JsonBody<ImportRequest>| {
+                    api.ask(move |reply| Command::Import(request, peer.name(), reply))
+                },
+            ),
+        )
+        .route("/v1/bans/export", get(export))
         .route("/v1/bans/covering/{address}", get(covering))
         .route("/v1/explain/{address}", get(explain))
         .route(
@@ -172,16 +187,46 @@ impl Api {
 }
 
 fn respond<T: serde::Serialize>(result: Result<T, EngineError>) -> Response {
-    let error = match result {
-        Ok(value) => return Json(value).into_response(),
-        Err(error) => error,
-    };
+    match result {
+        Ok(value) => Json(value).into_response(),
+        Err(error) => failed(&error),
+    }
+}
+
+/// What the engine says when it does not do as it is asked.
+pub(super) fn failed(error: &EngineError) -> Response {
     let status = match error {
         EngineError::Refused(_) => StatusCode::BAD_REQUEST,
         EngineError::NotFound(_) => StatusCode::NOT_FOUND,
         EngineError::Dataplane(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
     failure(status, &error.to_string())
+}
+
+/// All bans are removed a page at a time, as they are listed.
+async fn unban(api: Api, by: Asker, request: RemoveRequest) -> Response {
+    if request.all && request.sources.is_empty() {
+        let command = move |after, reply| Command::UnbanPage(after, Arc::clone(&by), reply);
+        return bulk::stream(api, command, JsonLines::default()).await;
+    }
+    api.ask(move |reply| Command::Unban(request, by, reply))
+        .await
+}
+
+async fn export(
+    State(api): State<Api>,
+    query: Result<Query<ExportQuery>, QueryRejection>,
+) -> Response {
+    let ExportQuery { format } = match query {
+        Ok(Query(query)) => query,
+        Err(rejection) => return failure(rejection.status(), &rejection.body_text()),
+    };
+    let format = format.parse::<Format>();
+    let format = format.map_err(|error| EngineError::Refused(error.to_string()));
+    match format.and_then(Exported::new) {
+        Ok(listing) => bulk::stream(api, Command::BanPage, listing).await,
+        Err(error) => failed(&error),
+    }
 }
 
 async fn reload(State(api): State<Api>) -> Response {
@@ -278,7 +323,7 @@ pub fn missed(count: u64) -> EventRecord {
     }
 }
 
-fn stopping() -> Response {
+pub(super) fn stopping() -> Response {
     failure(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping")
 }
 

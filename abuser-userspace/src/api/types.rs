@@ -9,8 +9,12 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+mod bulk;
 mod explanation;
 
+pub use bulk::{
+    BlocklistStatus, ExportQuery, ImportEntry, ImportRequest, Imported, MAX_IMPORT, RefusedEntry,
+};
 pub use explanation::{Evidence, ExplainedBan, Explanation, LimitLevel, OffenceRecord, PastBan};
 
 /// The daemon at a glance.
@@ -45,6 +49,8 @@ pub struct Status {
     pub store: StoreStatus,
     /// Comparing what is in force with what should be.
     pub reconciler: ReconcilerStatus,
+    /// Block lists of the configuration.
+    pub blocklists: Vec<BlocklistStatus>,
     /// What there is room for.
     pub capacity: Capacity,
     /// Limits in force.
@@ -218,10 +224,12 @@ pub struct BanInfo {
     pub expires: Option<String>,
     /// Seconds until then.
     pub remaining_seconds: Option<u64>,
-    /// `manual`, `limit`, or `rollup` (too many hosts in it are banned).
+    /// `manual`, `limit`, `import`, `blocklist`, or `rollup` (too many hosts in it are banned).
     pub cause: String,
     /// The limit that was exceeded, if that is the cause.
     pub limit: Option<String>,
+    /// The block list that names it, if that is the cause.
+    pub blocklist: Option<String>,
     /// The policy that said for how long, if one did.
     pub policy: Option<String>,
     /// How many offences led to it, if a limit is the cause.

@@ -5,7 +5,11 @@
     reason = "these comments are the help that users read, where backticks would show"
 )]
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use clap::{Parser, Subcommand};
 use ipnet::IpNet;
@@ -13,6 +17,7 @@ use ipnet::IpNet;
 use crate::{
     api::types::EventKind,
     config::{Mode, parse_duration, parse_prefix},
+    exchange::Format,
     policy::BanTime,
 };
 
@@ -133,6 +138,10 @@ pub(super) enum BanCommand {
     List(JsonArgs),
     /// Show the bans that cover an address; fails if there are none
     Show(BanShowArgs),
+    /// Ban whom a list names: plain lists, CSV, JSON, and what fail2ban, ipset, nft and CrowdSec keep
+    Import(BanImportArgs),
+    /// Print the bans in force as a list, for `ban import` and for other programs
+    Export(BanExportArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -156,6 +165,52 @@ pub(super) struct BanAddArgs {
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct BanImportArgs {
+    /// The list; without it, or with `-`, standard input
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// What it is written in: plain (an address, prefix or range a line), csv, json, fail2ban (its
+    /// database), ipset (`ipset save`), nft (`nft -j list set`), crowdsec (`cscli decisions list
+    /// -o json`) [default: what it looks like]
+    #[arg(long, value_name = "FORMAT", value_parser = Format::from_str)]
+    pub(super) format: Option<Format>,
+    /// For how long to ban whom the list gives no time [default: for good]
+    #[arg(long = "for", value_name = "TIME", allow_negative_numbers = true, value_parser = ban_time)]
+    pub(super) time: Option<BanTime>,
+    /// Why, for whom the list gives no reason
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
+    /// Import nothing if there is a line that cannot be imported
+    #[arg(long)]
+    pub(super) strict: bool,
+    /// Only say what would be imported
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Ban also prefixes wider than IPv4 /16 and IPv6 /32, and those that hold an address that is
+    /// essential to this host
+    #[arg(long)]
+    pub(super) force: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl BanImportArgs {
+    /// The list's file, unless it is standard input.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.file.as_deref().filter(|path| *path != Path::new("-"))
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct BanExportArgs {
+    /// What to write: plain, csv, json, ipset (for `ipset restore`), nft (for `nft -j -f`), crowdsec
+    /// (for `cscli decisions import`)
+    #[arg(long, value_name = "FORMAT", default_value = "plain", value_parser = Format::from_str)]
+    pub(super) format: Format,
 }
 
 #[derive(Debug, clap::Args)]

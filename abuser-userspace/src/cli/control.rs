@@ -6,20 +6,15 @@ use abuser_common::layout::Outcome;
 
 use super::{
     CliError,
-    args::{AllowCommand, BanAddArgs, BanCommand, JsonArgs},
+    args::{AllowCommand, JsonArgs},
     output::{self, counted, grouped, span},
 };
-use crate::{
-    api::{
-        client::Client,
-        types::{
-            AllowInfo, AllowRequest, BanDuration, BanInfo, BanRequest, InterfaceState,
-            InterfaceStatus, LimitStatus, ReconcilerStatus, Reloaded, RemoveRequest, Status,
-            StoreStatus, TrafficCount,
-        },
+use crate::api::{
+    client::Client,
+    types::{
+        AllowInfo, AllowRequest, BlocklistStatus, InterfaceState, InterfaceStatus, LimitStatus,
+        ReconcilerStatus, Reloaded, RemoveRequest, Status, StoreStatus, TrafficCount,
     },
-    host,
-    policy::BanTime,
 };
 
 pub(super) async fn status(socket: &Path, args: &JsonArgs) -> Result<(), CliError> {
@@ -54,6 +49,9 @@ pub(super) async fn status(socket: &Path, args: &JsonArgs) -> Result<(), CliErro
         grouped(status.buckets.evictions)
     ))?;
     output::line(&store(&status))?;
+    for list in &status.blocklists {
+        output::line(&blocklist(list))?;
+    }
     output::line(&format!(
         "sources with a connection: {} of {}",
         grouped(status.verified.sources as u64),
@@ -103,6 +101,31 @@ fn protection(interface: &InterfaceStatus) -> String {
             "DOES NOT protect {name}: {}; this is tried again when it changes",
             interface.error.as_deref().unwrap_or("refused")
         ),
+    }
+}
+
+/// How it stands with a block list.
+fn blocklist(list: &BlocklistStatus) -> String {
+    let BlocklistStatus {
+        name,
+        path,
+        entries,
+        bad,
+        read: _,
+        error,
+    } = list;
+    let mut line = format!("block list {name}: ");
+    line += &match entries {
+        Some(entries) => counted(*entries, "source", "sources"),
+        None => "not read yet".to_owned(),
+    };
+    if *bad > 0 {
+        let bad = usize::try_from(*bad).unwrap_or(usize::MAX);
+        line = format!("{line}, {} left out", counted(bad, "line", "lines"));
+    }
+    match error {
+        Some(error) => format!("{line}; {path} IS NOT IN FORCE as it is now: {error}"),
+        None => format!("{line} ({path})"),
     }
 }
 
@@ -171,71 +194,6 @@ pub(super) async fn limits(socket: &Path, args: &JsonArgs) -> Result<(), CliErro
     )?)
 }
 
-pub(super) async fn ban(socket: &Path, command: BanCommand) -> Result<(), CliError> {
-    let mut client = Client::connect(socket).await?;
-    match command {
-        BanCommand::Add(args) => {
-            check_own_session(&args)?;
-            let json = args.json;
-            let bans: Vec<BanInfo> = client.post("/v1/bans", &request(args)).await?;
-            if json {
-                return Ok(output::json(&bans)?);
-            }
-            for ban in bans {
-                output::line(&format!("banned {} {}", ban.source, until(&ban)))?;
-            }
-            Ok(())
-        }
-        BanCommand::Remove(args) => {
-            let request = RemoveRequest {
-                sources: args.sources,
-                all: args.all,
-            };
-            let bans: Vec<BanInfo> = client.delete("/v1/bans", &request).await?;
-            if args.json {
-                return Ok(output::json(&bans)?);
-            }
-            for ban in bans {
-                output::line(&format!("unbanned {}", ban.source))?;
-            }
-            Ok(())
-        }
-        BanCommand::List(args) => {
-            let bans: Vec<BanInfo> = client.get("/v1/bans").await?;
-            show_bans(&bans, args.json)
-        }
-        BanCommand::Show(args) => {
-            let path = format!("/v1/bans/covering/{}", args.address);
-            let bans: Vec<BanInfo> = client.get(&path).await?;
-            if bans.is_empty() && !args.json {
-                return Err(CliError::Other(anyhow::anyhow!(
-                    "{} is not banned",
-                    args.address
-                )));
-            }
-            show_bans(&bans, args.json)?;
-            if bans.is_empty() {
-                return Err(CliError::Silent);
-            }
-            Ok(())
-        }
-    }
-}
-
-/// Refuses to ban where the caller's own SSH session comes from, unless that is what is meant.
-fn check_own_session(args: &BanAddArgs) -> Result<(), CliError> {
-    let Some(session) = host::session().filter(|_| !args.force) else {
-        return Ok(());
-    };
-    let client = session.client;
-    match args.sources.iter().find(|source| source.contains(&client)) {
-        Some(source) => Err(CliError::Other(anyhow::anyhow!(
-            "{source} holds {client}, which your SSH session comes from; use --force if you mean it"
-        ))),
-        None => Ok(()),
-    }
-}
-
 pub(super) async fn reload(socket: &Path, args: &JsonArgs) -> Result<(), CliError> {
     let mut client = Client::connect(socket).await?;
     let reloaded: Reloaded = client.post("/v1/reload", &()).await?;
@@ -249,59 +207,6 @@ pub(super) async fn confirm(socket: &Path) -> Result<(), CliError> {
     let mut client = Client::connect(socket).await?;
     let () = client.post("/v1/confirm", &()).await?;
     Ok(output::line("confirmed: the daemon goes on")?)
-}
-
-fn request(args: BanAddArgs) -> BanRequest {
-    let BanAddArgs {
-        sources,
-        time,
-        permanent,
-        reason,
-        force,
-        json: _,
-    } = args;
-    BanRequest {
-        sources,
-        duration: match (time, permanent) {
-            (_, true) | (Some(BanTime::Permanent), _) => BanDuration::Permanent,
-            (Some(BanTime::For(time)), _) => BanDuration::Seconds(time.as_secs()),
-            (None, false) => BanDuration::Policy,
-        },
-        reason,
-        force,
-    }
-}
-
-fn show_bans(bans: &[BanInfo], json: bool) -> Result<(), CliError> {
-    if json {
-        return Ok(output::json(&bans)?);
-    }
-    let rows = bans
-        .iter()
-        .map(|ban| {
-            vec![
-                ban.source.to_string(),
-                ban.remaining_seconds
-                    .map_or_else(|| "permanent".to_owned(), span),
-                grouped(ban.hits),
-                ban.cause.clone(),
-                ban.reason.clone().unwrap_or_default(),
-            ]
-        })
-        .collect();
-    Ok(output::table(
-        &["SOURCE", "TIME LEFT", "HITS", "CAUSE", "REASON"],
-        rows,
-        &[2],
-    )?)
-}
-
-fn until(ban: &BanInfo) -> String {
-    match (&ban.expires, ban.remaining_seconds) {
-        // What is left was rounded down a moment after it was whole.
-        (Some(expires), Some(seconds)) => format!("until {expires} ({})", span(seconds + 1)),
-        _ => "for good".to_owned(),
-    }
 }
 
 pub(super) async fn allow(socket: &Path, command: AllowCommand) -> Result<(), CliError> {

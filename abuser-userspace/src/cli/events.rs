@@ -28,7 +28,7 @@ pub(super) async fn events(socket: &Path, args: &EventsArgs) -> Result<(), CliEr
     let mut events = client.events(&filter).await?;
     let mut left = *count;
     while left != Some(0) {
-        let Some((event, line)) = events.next().await? else {
+        let Some((event, line)) = events.next_event().await? else {
             return Err(CliError::Other(anyhow::anyhow!("the daemon stopped")));
         };
         output::line(&if *json { line } else { text(&event) })?;

@@ -4,10 +4,12 @@
 //! the pipe is no error.
 
 mod args;
+mod bans;
 mod check;
 mod control;
 mod detach;
 mod events;
+mod exchange;
 mod explain;
 mod output;
 mod run;
@@ -80,7 +82,7 @@ fn dispatch(args: Args) -> Result<(), CliError> {
             Command::Check(args) => check::check(&args),
             Command::Status(args) => control::status(&socket.path(), &args).await,
             Command::Limits(args) => control::limits(&socket.path(), &args).await,
-            Command::Ban(command) => control::ban(&socket.path(), command).await,
+            Command::Ban(command) => bans::ban(&socket.path(), command).await,
             Command::Allow(command) => control::allow(&socket.path(), command).await,
             Command::Explain(args) => explain::explain(&socket.path(), &args).await,
             Command::Events(args) => events::events(&socket.path(), &args).await,

@@ -38,6 +38,11 @@ pub(super) fn line(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
+/// Data as it is.
+pub(super) fn bytes(data: &[u8]) -> io::Result<()> {
+    io::stdout().lock().write_all(data)
+}
+
 /// A value as JSON: indented for a terminal, else in one line.
 pub(super) fn json(value: &impl Serialize) -> io::Result<()> {
     let text = if io::stdout().is_terminal() {

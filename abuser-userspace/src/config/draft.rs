@@ -3,10 +3,10 @@
 use std::{collections::HashMap, sync::Arc};
 
 use abuser_common::layout::MAX_LIMITS;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 use super::{
-    Config, Mode, allow, ban,
+    Config, Mode, allow, ban, blocklist,
     error::{ConfigError, quote},
     limit,
     section::{self, Item, Section},
@@ -30,6 +30,7 @@ pub(super) struct Draft {
     named: Vec<(String, Place)>,
     ban: ban::PolicyDraft,
     policies: Vec<(String, Place, ban::PolicyDraft)>,
+    blocklist_names: HashMap<String, Place>,
 }
 
 impl Draft {
@@ -75,6 +76,9 @@ impl Draft {
         if let Some(item) = top.get("policy") {
             self.policies(&item)?;
         }
+        if let Some(item) = top.get("blocklist") {
+            self.blocklists(&item)?;
+        }
         if let Some(item) = top.get("store") {
             let section = item.section(&section::STORE, "a table: [store]")?;
             store::read(&section, &mut self.config.store)?;
@@ -111,12 +115,19 @@ impl Draft {
         Ok(config)
     }
 
+    fn blocklists(&mut self, item: &Item<'_>) -> Result<(), ConfigError> {
+        const EXPECTED: &str = "tables with double brackets: [[blocklist]]";
+        for item in item.tables(EXPECTED)? {
+            let section = item.section(&section::BLOCKLIST, EXPECTED)?;
+            let lists = &mut self.config.blocklists;
+            blocklist::read(&section, &mut self.blocklist_names, lists)?;
+        }
+        Ok(())
+    }
+
     fn policies(&mut self, item: &Item<'_>) -> Result<(), ConfigError> {
         const EXPECTED: &str = "tables with double brackets: [[policy]]";
-        if let DeValue::Table(_) = item.value {
-            return Err(item.wrong_type(EXPECTED));
-        }
-        for item in item.list(EXPECTED)? {
+        for item in item.tables(EXPECTED)? {
             let section = item.section(&section::POLICY, EXPECTED)?;
             if self.policies.len() >= MAX_POLICIES {
                 return Err(section.place.error(format!(
@@ -178,10 +189,7 @@ impl Draft {
 
     fn limits(&mut self, item: &Item<'_>) -> Result<(), ConfigError> {
         const EXPECTED: &str = "tables with double brackets: [[limit]]";
-        if let DeValue::Table(_) = item.value {
-            return Err(item.wrong_type(EXPECTED));
-        }
-        for item in item.list(EXPECTED)? {
+        for item in item.tables(EXPECTED)? {
             let section = item.section(&section::LIMIT, EXPECTED)?;
             if u32::try_from(self.config.limits.len()).unwrap_or(u32::MAX) >= MAX_LIMITS {
                 return Err(section.place.error(format!(

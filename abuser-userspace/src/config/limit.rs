@@ -182,14 +182,19 @@ pub(super) fn read(section: &Section<'_>) -> Result<LimitConfig, ConfigError> {
 /// The value as the name of `what`.
 pub(super) fn name(item: &Item<'_>, what: &str) -> Result<String, ConfigError> {
     let name = item.string("a name in quotes")?;
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-    if (1..=MAX_NAME_LENGTH).contains(&name.len()) && name.bytes().all(allowed) {
+    if is_name(name) {
         return Ok(name.to_owned());
     }
     Err(item.error(format!(
         "{} cannot name a {what}; write 1 to {MAX_NAME_LENGTH} of the characters A-Z a-z 0-9 _ . -",
         quote(name)
     )))
+}
+
+/// Whether something can have this name.
+pub(super) fn is_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    (1..=MAX_NAME_LENGTH).contains(&name.len()) && name.bytes().all(allowed)
 }
 
 fn protocol(item: &Item<'_>) -> Result<Protocol, ConfigError> {

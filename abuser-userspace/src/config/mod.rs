@@ -13,11 +13,13 @@
 //! | `section`, `source` | tables, keys, values, and their places |
 //! | `limit`, `ports`, `rate` | `[[limit]]` |
 //! | `ban`, `duration` | `[ban]`, `[[policy]]` |
+//! | `blocklist` | `[[blocklist]]` |
 //! | `store` | `[store]` |
 //! | `allow`, `prefix` | `[allow]` |
 
 mod allow;
 mod ban;
+mod blocklist;
 mod draft;
 mod duration;
 mod error;
@@ -41,11 +43,12 @@ use std::{
 use crate::{policy::BanPolicy, store::StoreConfig};
 
 pub use allow::AllowEntry;
+pub use blocklist::BlocklistConfig;
 pub use duration::{DurationError, parse_duration};
 pub use error::ConfigError;
 pub use file::MAX_FILE_BYTES;
 pub use limit::{Action, LimitConfig, MAX_NAME_LENGTH, Protocol};
-pub use prefix::{PrefixError, parse_prefix};
+pub use prefix::{PrefixError, normalise, parse_prefix};
 pub use rate::{RateError, RateSpec};
 
 /// All settings. [`Config::default`] is that of an empty file: no interfaces, no limits.
@@ -68,6 +71,8 @@ pub struct Config {
     pub ban: BanPolicy,
     /// The policies that limits name; none has the name of `ban`.
     pub policies: Vec<BanPolicy>,
+    /// Files that name whom to ban.
+    pub blocklists: Vec<BlocklistConfig>,
     /// What outlives the daemon, and where it is kept.
     pub store: StoreConfig,
 }

@@ -74,7 +74,16 @@ pub fn parse_prefix(text: &str) -> Result<IpNet, PrefixError> {
                 longest,
             })?,
     };
-    let (address, length) = unmapped(address, length);
+    normalise(IpNet::new_assert(address, length))
+}
+
+/// A prefix as [`parse_prefix`] would have read it.
+///
+/// # Errors
+///
+/// Host bits that are set.
+pub fn normalise(prefix: IpNet) -> Result<IpNet, PrefixError> {
+    let (address, length) = unmapped(prefix.addr(), prefix.prefix_len());
     let net = IpNet::new_assert(address, length);
     if net.trunc() != net {
         return Err(PrefixError::HostBits {

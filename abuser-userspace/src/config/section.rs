@@ -33,6 +33,7 @@ pub(super) const TOP: Schema = Schema {
         "limit",
         "ban",
         "policy",
+        "blocklist",
         "store",
     ],
 };
@@ -102,13 +103,18 @@ pub(super) const ROLLUP: Schema = Schema {
     label: "in rollup",
     keys: &["hosts", "ipv4_prefix", "ipv6_prefix"],
 };
+/// Keys of each `[[blocklist]]`.
+pub(super) const BLOCKLIST: Schema = Schema {
+    label: "in [[blocklist]]",
+    keys: &["name", "path", "format", "strict", "force"],
+};
 /// Keys of `[store]`.
 pub(super) const STORE: Schema = Schema {
     label: "in [store]",
     keys: &["path", "history", "history_max", "evidence"],
 };
-const ALL: [&Schema; 9] = [
-    &TOP, &XDP, &API, &ALLOW, &LIMIT, &BAN, &POLICY, &ROLLUP, &STORE,
+const ALL: [&Schema; 10] = [
+    &TOP, &XDP, &API, &ALLOW, &LIMIT, &BAN, &POLICY, &ROLLUP, &BLOCKLIST, &STORE,
 ];
 
 /// One table of a file, whose keys are all known.
@@ -285,6 +291,14 @@ impl<'t> Item<'t> {
                 ..self.clone()
             })
             .collect())
+    }
+
+    /// The value as the tables that double brackets make.
+    pub(super) fn tables(&self, expected: &str) -> Result<Vec<Self>, ConfigError> {
+        match self.value {
+            DeValue::Table(_) => Err(self.wrong_type(expected)),
+            _ => self.list(expected),
+        }
     }
 
     /// The value as a table of kind `schema`.

@@ -4,6 +4,7 @@
 //! sends it commands. Readers of events hang on a broadcast channel: one that is too slow
 //! misses some and is told so, and never holds up enforcement.
 
+mod blocklists;
 pub mod clock;
 pub mod engine;
 mod events;
@@ -18,7 +19,7 @@ use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::{Mutex, broadcast, mpsc, oneshot},
+    sync::{Mutex, broadcast, mpsc, oneshot, watch},
 };
 
 use self::{
@@ -126,7 +127,15 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     let resolver = Arc::new(Mutex::new(resolver));
     start::keep_allowing(Arc::clone(&resolver), host, essential, &commands);
-    let reloader = Reloader::new(reload, config.clone(), resolver, commands.clone());
+    let (blocklists, configured) = watch::channel(config.blocklists.clone());
+    tokio::spawn(blocklists::follow(configured, commands.clone()));
+    let reloader = Reloader::new(
+        reload,
+        config.clone(),
+        resolver,
+        blocklists,
+        commands.clone(),
+    );
     let reloader = Arc::new(reloader);
     reloader.follow(hang_ups);
     if let Some(print) = print {

@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use tokio::{
     signal::unix::Signal,
-    sync::{Mutex, mpsc, oneshot},
+    sync::{Mutex, mpsc, oneshot, watch},
 };
 
 use super::{
     engine::{Command, EngineError},
     names::Resolver,
 };
-use crate::{api::types::Reloaded, config::Config};
+use crate::{
+    api::types::Reloaded,
+    config::{BlocklistConfig, Config},
+};
 
 /// Reads and checks the configuration as the start did, with what the command line overrides.
 pub type Load = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
@@ -23,6 +26,8 @@ pub struct Reloader {
     started_with: Config,
     /// What names resolve to.
     resolver: Arc<Mutex<Resolver>>,
+    /// Who follows block lists hears of them here.
+    blocklists: watch::Sender<Vec<BlocklistConfig>>,
     commands: mpsc::Sender<Command>,
 }
 
@@ -31,12 +36,14 @@ impl Reloader {
         load: Load,
         started_with: Config,
         resolver: Arc<Mutex<Resolver>>,
+        blocklists: watch::Sender<Vec<BlocklistConfig>>,
         commands: mpsc::Sender<Command>,
     ) -> Self {
         Self {
             load,
             started_with,
             resolver,
+            blocklists,
             commands,
         }
     }
@@ -49,6 +56,7 @@ impl Reloader {
         let mut fresh = resolver.with_entries(config.allow.clone());
         let allow = fresh.resolve().await;
         let needs_restart = needs_restart(&self.started_with, &config);
+        let blocklists = config.blocklists.clone();
         let (reply, answer) = oneshot::channel();
         let stopping = || EngineError::Refused("the daemon is stopping".to_owned());
         self.commands
@@ -57,6 +65,7 @@ impl Reloader {
             .map_err(|_| stopping())?;
         let reloaded = answer.await.map_err(|_| stopping())??;
         *resolver = fresh;
+        self.blocklists.send_replace(blocklists);
         Ok(Reloaded {
             needs_restart,
             ..reloaded

@@ -33,7 +33,7 @@ mod write;
 
 use std::{
     fmt,
-    io::{self, BufRead},
+    io::{self, BufRead, BufReader, Read},
     net::IpAddr,
     path::Path,
     str::FromStr,
@@ -65,6 +65,8 @@ pub enum Expiry {
 /// One entry of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
+    /// Where it stands, from 1: the line or, where there are none, the element.
+    pub number: u64,
     /// Whom it names.
     pub source: IpNet,
     /// Until when.
@@ -85,7 +87,8 @@ pub struct BadLine {
 }
 
 impl BadLine {
-    fn new(number: u64, text: &str, problem: impl fmt::Display) -> Self {
+    /// One of which no more than the beginning is kept.
+    pub fn new(number: u64, text: &str, problem: impl fmt::Display) -> Self {
         let text = text.chars().take(SHOWN).collect();
         Self {
             number,
@@ -206,10 +209,36 @@ impl FromStr for Format {
     }
 }
 
-/// Reads a list to its end. An error is one of reading, not of what is read.
+/// How much of a list tells what it is written in.
+const BEGINNING: u64 = 8192;
+
+/// Reads a list to its end, by default in the format that it looks like; which one that was. An
+/// error is one of reading, not of what is read.
 ///
-/// fail2ban's database cannot be read as it comes: see [`read_database`].
-pub fn read(format: Format, input: &mut dyn BufRead, sink: Sink<'_>) -> io::Result<()> {
+/// fail2ban's database cannot be read as it comes: it must be the file at `path`.
+pub fn read_any(
+    format: Option<Format>,
+    mut input: impl Read,
+    path: Option<&Path>,
+    sink: Sink<'_>,
+) -> io::Result<Format> {
+    let mut beginning = Vec::new();
+    input.by_ref().take(BEGINNING).read_to_end(&mut beginning)?;
+    let format = format.unwrap_or_else(|| Format::detect(&beginning));
+    match path {
+        Some(path) if format == Format::Fail2ban => {
+            fail2ban::read(path, SystemTime::now(), sink)?;
+        }
+        _ => {
+            let mut input = BufReader::new(beginning.as_slice().chain(input));
+            read(format, &mut input, sink)?;
+        }
+    }
+    Ok(format)
+}
+
+/// Reads a list that comes as a stream.
+fn read(format: Format, input: &mut dyn BufRead, sink: Sink<'_>) -> io::Result<()> {
     match format {
         Format::Plain => plain::read(input, sink),
         Format::Csv => csv::read(input, sink),
@@ -222,11 +251,6 @@ pub fn read(format: Format, input: &mut dyn BufRead, sink: Sink<'_>) -> io::Resu
             "fail2ban's database is read from a file, not from a stream",
         )),
     }
-}
-
-/// Reads fail2ban's database; bans that are over at `now` are told as such.
-pub fn read_database(path: &Path, now: SystemTime, sink: Sink<'_>) -> io::Result<()> {
-    fail2ban::read(path, now, sink)
 }
 
 /// The prefixes that a text names: an address, a prefix, or a range `FIRST-LAST`, which is 254
@@ -274,6 +298,7 @@ fn entries(
         Ok(sources) => {
             for source in sources {
                 sink(Item::Entry(Entry {
+                    number,
                     source,
                     expires,
                     reason: reason.map(str::to_owned),

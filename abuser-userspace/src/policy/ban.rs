@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 /// The longest ban that is not permanent: 100 years of 365.25 days.
 ///
 /// Far beyond any uptime, and far from where nanoseconds in 64 bits end.
@@ -13,6 +15,14 @@ pub const MAX_BAN: Duration = Duration::from_secs(3_155_760_000);
 pub const WIDEST_IPV4: u8 = 16;
 /// [`WIDEST_IPV4`] for IPv6.
 pub const WIDEST_IPV6: u8 = 32;
+
+/// Whether a prefix is so wide that it is banned by force only.
+pub fn is_wide(source: &IpNet) -> bool {
+    match source {
+        IpNet::V4(v4) => v4.prefix_len() < WIDEST_IPV4,
+        IpNet::V6(v6) => v6.prefix_len() < WIDEST_IPV6,
+    }
+}
 
 /// How many times the default formula doubles at most.
 const MAX_DOUBLINGS: u32 = 20;

@@ -14,7 +14,9 @@ mod doubts;
 mod offenders;
 mod rollup;
 
-pub use ban::{BanPolicy, BanTime, DEFAULT_POLICY, MAX_BAN, Rollup, WIDEST_IPV4, WIDEST_IPV6};
+pub use ban::{
+    BanPolicy, BanTime, DEFAULT_POLICY, MAX_BAN, Rollup, WIDEST_IPV4, WIDEST_IPV6, is_wide,
+};
 pub use doubts::Doubts;
 pub use offenders::{Offence, Offenders, Record, Sentence, Subject};
 pub use rollup::Rollups;

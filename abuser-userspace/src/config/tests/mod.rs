@@ -1,5 +1,6 @@
 //! Whole configurations: what they mean, and what is said about those that mean nothing.
 
+mod blocklists;
 mod errors;
 mod files;
 mod samples;

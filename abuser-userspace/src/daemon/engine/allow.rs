@@ -1,7 +1,7 @@
 //! Who is never dropped, and why: the configuration may say so, a command, or what this host
 //! is, several of them at once.
 
-use std::{collections::BTreeMap, net::IpAddr, time::SystemTime};
+use std::{collections::BTreeMap, time::SystemTime};
 
 use abuser_common::{layout::AllowOrigin, prefix::PrefixKey};
 use ipnet::IpNet;
@@ -85,13 +85,6 @@ impl AllowBooks {
         let entries = self.0.iter();
         let records = entries.flat_map(|(key, records)| records.iter().map(move |r| (key, r)));
         records.filter(move |(_, record)| record.origin == origin)
-    }
-
-    /// An essential address within a range, and what it is to this host.
-    pub(super) fn automatic_within(&self, range: &IpNet) -> Option<(IpAddr, &str)> {
-        self.of(AllowOrigin::Automatic)
-            .map(|(key, record)| (net(key).addr(), record.note.as_deref().unwrap_or_default()))
-            .find(|(address, _)| range.contains(address))
     }
 
     /// What the store is to have: what a command said.

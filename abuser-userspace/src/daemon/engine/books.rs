@@ -99,12 +99,7 @@ impl Books {
 
     /// How many bans are in force at `now_ns`.
     pub(super) fn count(&self, now_ns: u64) -> usize {
-        let over = self
-            .expiries
-            .iter()
-            .take_while(|(expires_ns, _)| *expires_ns <= now_ns)
-            .count();
-        self.records.len() - over
+        self.records.len() - self.ending(now_ns).count()
     }
 
     /// The number of the last ban so far.
@@ -127,10 +122,17 @@ impl Books {
         Some(record)
     }
 
+    /// The bans that are over at `time_ns`, or will be by then, the first to end first.
+    pub(super) fn ending(&self, time_ns: u64) -> impl Iterator<Item = &PrefixKey> {
+        self.expiries
+            .iter()
+            .take_while(move |(expires_ns, _)| *expires_ns <= time_ns)
+            .map(|(_, key)| key)
+    }
+
     /// A ban that is over at `now_ns`.
     pub(super) fn expired(&self, now_ns: u64) -> Option<PrefixKey> {
-        let (expires_ns, key) = self.expiries.first()?;
-        (*expires_ns <= now_ns).then_some(*key)
+        self.ending(now_ns).next().copied()
     }
 }
 

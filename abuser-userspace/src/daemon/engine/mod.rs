@@ -9,6 +9,9 @@
 //! | --- | --- |
 //! | `books` | what is known of each ban besides what the map holds |
 //! | `bans` | bans made, renewed, ended |
+//! | `by_hand`, `import` | bans that somebody asks for: a few, or thousands |
+//! | [`lists`] | bans that block lists call for |
+//! | [`listing`] | bans as they are told |
 //! | `offences` | from an event to an offence, and from offences to a ban |
 //! | `allow` | who is never dropped |
 //! | `reload` | another configuration |
@@ -22,8 +25,12 @@
 mod allow;
 mod bans;
 mod books;
+mod by_hand;
 mod explain;
+mod import;
 mod links;
+pub mod listing;
+pub mod lists;
 mod offences;
 mod reconcile;
 mod reload;
@@ -46,6 +53,8 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use self::{
     allow::AllowBooks,
     books::Books,
+    listing::BanEntry,
+    lists::{Blocklist, Blocklists},
     offences::PolicyClock,
     reconcile::{Reconciler, Repairs},
 };
@@ -56,9 +65,9 @@ use super::{
 use crate::{
     api::types::{
         AllowInfo, AllowRequest, BanInfo, BanRequest, DetachRequest, Detached, EventRecord,
-        Explanation, LimitStatus, Reloaded, RemoveRequest, Status,
+        Explanation, ImportRequest, Imported, LimitStatus, Reloaded, RemoveRequest, Status,
     },
-    config::{Config, parse_prefix},
+    config::{Config, normalise},
     dataplane::{
         Dataplane, DataplaneError, buckets::sweep_interval, interfaces::Interface, kernel_now,
         links::NetlinkChanges,
@@ -97,6 +106,24 @@ pub type Reply<T> = oneshot::Sender<Result<T, EngineError>>;
 /// Who asks, in words that are kept with what was asked for.
 pub type Asker = Arc<str>;
 
+/// Some of many.
+#[derive(Debug)]
+pub struct Page<T> {
+    /// In the order of their sources.
+    pub items: Vec<T>,
+    /// After which source the next page begins, unless this is the last one.
+    pub next: Option<PrefixKey>,
+}
+
+impl<T> Default for Page<T> {
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            next: None,
+        }
+    }
+}
+
 /// What a command brought about, and what of it the store is to know before it is told.
 #[derive(Debug, Default)]
 struct Changed<T> {
@@ -111,16 +138,20 @@ pub enum Command {
     Status(Reply<Status>),
     /// The limits.
     Limits(Reply<Vec<LimitStatus>>),
-    /// All bans.
-    Bans(Reply<Vec<BanInfo>>),
+    /// The bans after the one of a source, or the first ones.
+    BanPage(Option<PrefixKey>, Reply<Page<BanEntry>>),
     /// The bans that cover an address.
     Covering(IpAddr, Reply<Vec<BanInfo>>),
     /// What a packet from an address would meet.
     Explain(IpAddr, Reply<Explanation>),
     /// Ban.
     Ban(BanRequest, Asker, Reply<Vec<BanInfo>>),
+    /// Ban all that can be.
+    Import(ImportRequest, Asker, Reply<Imported>),
     /// Remove bans.
     Unban(RemoveRequest, Asker, Reply<Vec<BanInfo>>),
+    /// Remove some of all bans: those after the one of a source, or the first ones.
+    UnbanPage(Option<PrefixKey>, Asker, Reply<Page<BanInfo>>),
     /// The allow list.
     AllowList(Reply<Vec<AllowInfo>>),
     /// Allow.
@@ -133,6 +164,8 @@ pub enum Command {
     Configured(Vec<ConfiguredAllow>),
     /// Who is essential to this host now.
     Essential(Essential),
+    /// What the block lists say now.
+    Blocklists(Vec<Blocklist>),
     /// Go on in spite of `--confirm`.
     Confirm(Reply<()>),
     /// Detach from interfaces, or from all and stop.
@@ -161,6 +194,7 @@ pub struct Engine {
     /// How many events are kept as evidence for a ban.
     evidence: usize,
     bans: Books,
+    blocklists: Blocklists,
     allowed: AllowBooks,
     reconciler: Reconciler,
     repairs: Repairs,
@@ -197,6 +231,7 @@ impl Engine {
             clock: PolicyClock::start(),
             evidence: config.store.evidence,
             bans: Books::default(),
+            blocklists: Blocklists::default(),
             allowed: AllowBooks::default(),
             reconciler: Reconciler::new(),
             repairs: Repairs::default(),
@@ -253,6 +288,7 @@ impl Engine {
         let mut reconcile = self.reconciler.due();
         tokio::pin!(stop);
         loop {
+            let blocklists = self.blocklists.due().map(Into::into);
             tokio::select! {
                 // Bans come first: a flood of commands must not delay them, and the
                 // kernel bounds how many events there can be.
@@ -277,6 +313,7 @@ impl Engine {
                     self.reconcile();
                     reconcile = self.reconciler.due();
                 }
+                () = until(blocklists) => self.follow_blocklists(),
                 () = until(self.confirm_by) => return Ok(Stop::Unconfirmed),
                 () = tokio::time::sleep_until(self.next_bucket_sweep) => self.sweep_buckets(),
             }
@@ -320,15 +357,23 @@ impl Engine {
                     occupancy.complete_limits(limits);
                 });
             }
-            Command::Bans(reply) => answer(reply, self.ban_list()),
+            Command::BanPage(after, reply) => answer(reply, self.ban_page(after)),
             Command::Covering(address, reply) => answer(reply, self.bans_covering(address)),
             Command::Explain(address, reply) => self.explain(address, reply),
             Command::Ban(request, by, reply) => {
                 let changed = self.ban_by_hand(&request, &by);
                 self.answer_when_stored(reply, changed);
             }
+            Command::Import(request, by, reply) => {
+                let changed = self.import(&request, &by);
+                self.answer_when_stored(reply, changed);
+            }
             Command::Unban(request, by, reply) => {
                 let changed = self.unban_by_hand(&request, &by);
+                self.answer_when_stored(reply, changed);
+            }
+            Command::UnbanPage(after, by, reply) => {
+                let changed = self.unban_page(after, &by);
                 self.answer_when_stored(reply, changed);
             }
             Command::AllowList(reply) => answer(reply, Ok(self.allow_list())),
@@ -352,6 +397,7 @@ impl Engine {
             Command::Reload(config, allow, reply) => {
                 answer(reply, self.reload(&config, &allow).await);
             }
+            Command::Blocklists(lists) => self.set_blocklists(lists),
             Command::Confirm(reply) => answer(reply, self.confirm()),
             Command::Detach(request, reply) => {
                 let detached = self.detach(&request);
@@ -433,8 +479,7 @@ fn complete<T: Send + 'static>(
 /// The key of a prefix as people write it, so that the API normalises as the command line
 /// does: an IPv4-mapped IPv6 address is the IPv4 address.
 fn key(source: &IpNet) -> Result<PrefixKey, EngineError> {
-    let source = parse_prefix(&source.to_string())
-        .map_err(|error| EngineError::Refused(error.to_string()))?;
+    let source = normalise(*source).map_err(|error| EngineError::Refused(error.to_string()))?;
     PrefixKey::new(source.addr(), source.prefix_len())
         .ok_or_else(|| EngineError::Refused(format!("{source} is not a prefix")))
 }

@@ -15,14 +15,14 @@ use abuser_common::{
 
 use super::{
     Engine, EngineError,
-    bans::{NewBan, is_wide},
+    bans::{NewBan, end},
     net,
 };
 use crate::{
     api::types::EventRecord,
     config::LimitConfig,
     dataplane::kernel_now,
-    policy::{Offence, Record, Rollup, Sentence, Subject},
+    policy::{Offence, Record, Rollup, Sentence, Subject, is_wide},
     store::{
         Change, EvidenceRow, OffenderRow,
         rows::{BanNote, to_millis},
@@ -181,7 +181,7 @@ impl Engine {
         };
         let new = NewBan {
             source: key,
-            time,
+            expires_ns: end(time),
             offences: count,
             note: Arc::new(note),
             evidence,
@@ -226,13 +226,7 @@ impl Engine {
             reason: Some(format!("{} hosts in it are banned", rule.hosts)),
             by: None,
         };
-        let new = NewBan {
-            source: prefix,
-            time,
-            offences: 0,
-            note: Arc::new(note),
-            evidence: Vec::new(),
-        };
+        let new = NewBan::new(prefix, end(time), &Arc::new(note));
         let mut changes = self.ban(vec![new])?.changes;
         changes.push(self.offender_change(subject));
         Ok(changes)

@@ -120,6 +120,7 @@ impl Engine {
                 kernel_repairs: self.repairs.kernel,
                 store_repairs: self.store.repairs(),
             },
+            blocklists: self.blocklists.status(),
             capacity: Capacity {
                 limits: MAX_LIMITS,
                 bans: MAX_BANS,

@@ -26,16 +26,18 @@ impl Engine {
     }
 
     /// Refuses a ban that holds an essential address, unless that is what is meant.
-    pub(super) fn check_essential(&self, sources: &[IpNet]) -> Result<(), EngineError> {
-        for source in sources {
-            if let Some((address, role)) = self.allowed.automatic_within(source) {
-                return Err(EngineError::Refused(format!(
-                    "{source} holds {address}, which stays allowed because it is: {role}; use \
-                     --force to ban the rest of it"
-                )));
-            }
+    pub(super) fn check_essential(&self, source: &IpNet) -> Result<(), EngineError> {
+        if !self.automatic {
+            return Ok(());
         }
-        Ok(())
+        let range = source.network()..=source.broadcast();
+        match self.essential.range(range).next() {
+            None => Ok(()),
+            Some((address, role)) => Err(EngineError::Refused(format!(
+                "{source} holds {address}, which stays allowed because it is: {role}; use --force \
+                 to ban the rest of it"
+            ))),
+        }
     }
 
     /// Lets the daemon go on that was started with `--confirm`.

@@ -1,0 +1,231 @@
+//! Answers about all bans: streamed a page at a time, so that a million of them take no memory
+//! and hold up nobody.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use abuser_common::prefix::PrefixKey;
+use axum::{
+    body::Body,
+    http::header,
+    response::{IntoResponse, Response},
+};
+use futures_util::stream;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    server::{Api, failed, stopping},
+    types::BanInfo,
+};
+use crate::{
+    daemon::engine::{Command, EngineError, Page, Reply, listing::BanEntry},
+    exchange::{Format, Writer},
+};
+
+/// Pages that may wait for a client that reads slowly.
+const AHEAD: usize = 2;
+
+/// How pages become text.
+pub(super) trait Listing<T>: Send + 'static {
+    /// What it is.
+    const CONTENT_TYPE: &'static str;
+
+    /// The text of a page, with what comes before the first one.
+    fn page(&mut self, items: Vec<T>) -> Vec<u8>;
+
+    /// What comes after the last one.
+    fn end(self) -> Vec<u8>;
+}
+
+/// A JSON array with an element a line.
+#[derive(Debug, Default)]
+pub(super) struct JsonLines {
+    begun: bool,
+}
+
+impl JsonLines {
+    fn element(&mut self, text: &mut Vec<u8>, info: &BanInfo) {
+        text.extend_from_slice(if self.begun { b",\n" } else { b"[\n" });
+        self.begun = true;
+        // Writing to memory does not fail, and all of it can be JSON.
+        let _infallible = serde_json::to_writer(text, info);
+    }
+
+    fn finish(&self) -> Vec<u8> {
+        if self.begun {
+            b"\n]\n"
+        } else {
+            b"[]\n".as_slice()
+        }
+        .to_vec()
+    }
+}
+
+impl Listing<BanEntry> for JsonLines {
+    const CONTENT_TYPE: &'static str = "application/json";
+
+    fn page(&mut self, items: Vec<BanEntry>) -> Vec<u8> {
+        let mut text = Vec::new();
+        for item in items {
+            self.element(&mut text, &item.info());
+        }
+        text
+    }
+
+    fn end(self) -> Vec<u8> {
+        self.finish()
+    }
+}
+
+impl Listing<BanInfo> for JsonLines {
+    const CONTENT_TYPE: &'static str = "application/json";
+
+    fn page(&mut self, items: Vec<BanInfo>) -> Vec<u8> {
+        let mut text = Vec::new();
+        for item in items {
+            self.element(&mut text, &item);
+        }
+        text
+    }
+
+    fn end(self) -> Vec<u8> {
+        self.finish()
+    }
+}
+
+/// Bans in a format that others read.
+pub(super) struct Exported {
+    writer: Writer<Buffer>,
+    written: Buffer,
+}
+
+impl Exported {
+    pub(super) fn new(format: Format) -> Result<Self, EngineError> {
+        let written = Buffer::default();
+        let writer = Writer::new(format, written.clone(), SystemTime::now());
+        let writer = writer.map_err(|error| EngineError::Refused(error.to_string()))?;
+        Ok(Self { writer, written })
+    }
+}
+
+/// Memory that is written to here and taken from there.
+#[derive(Debug, Clone, Default)]
+struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+impl Buffer {
+    fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl io::Write for Buffer {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .write(data)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Listing<BanEntry> for Exported {
+    const CONTENT_TYPE: &'static str = "text/plain; charset=utf-8";
+
+    fn page(&mut self, items: Vec<BanEntry>) -> Vec<u8> {
+        for item in items {
+            // Writing to memory does not fail.
+            let _infallible = self.writer.record(&item.exported());
+        }
+        self.written.take()
+    }
+
+    fn end(self) -> Vec<u8> {
+        let Self { writer, written } = self;
+        let _infallible = writer.finish();
+        written.take()
+    }
+}
+
+/// What goes from who fetches pages to who writes them.
+enum Part<T> {
+    Page(Vec<T>),
+    End,
+}
+
+/// Streams all pages; `command` asks for the one after a source. An error on the first page is
+/// the answer, one on a later page breaks it off.
+pub(super) async fn stream<T, L, C>(api: Api, command: C, listing: L) -> Response
+where
+    T: Send + 'static,
+    L: Listing<T>,
+    C: Fn(Option<PrefixKey>, Reply<Page<T>>) -> Command + Send + Sync + 'static,
+{
+    let first = match ask(&api, &command, None).await {
+        Some(Ok(page)) => page,
+        Some(Err(error)) => return failed(&error),
+        None => return stopping(),
+    };
+    let (sender, pages) = mpsc::channel(AHEAD);
+    // The next page is fetched while this one is written.
+    tokio::spawn(async move {
+        let mut page = first;
+        loop {
+            let next = page.next;
+            if sender.send(Part::Page(page.items)).await.is_err() {
+                return;
+            }
+            if next.is_none() {
+                let _gone = sender.send(Part::End).await;
+                return;
+            }
+            page = match ask(&api, &command, next).await {
+                Some(Ok(page)) => page,
+                Some(Err(error)) => {
+                    tracing::error!(%error, "an answer broke off");
+                    return;
+                }
+                None => return,
+            };
+        }
+    });
+    let text = stream::unfold((pages, Some(listing)), |(mut pages, listing)| async move {
+        let mut listing = listing?;
+        match pages.recv().await {
+            Some(Part::Page(items)) => {
+                // Bans do not wait for it.
+                let written = tokio::task::spawn_blocking(move || {
+                    let text = listing.page(items);
+                    (listing, text)
+                });
+                match written.await {
+                    Ok((listing, text)) => Some((Ok(text), (pages, Some(listing)))),
+                    Err(error) => Some((Err(io::Error::other(error)), (pages, None))),
+                }
+            }
+            Some(Part::End) => Some((Ok(listing.end()), (pages, None))),
+            // Not the end: whoever reads must not take it for one.
+            None => Some((Err(io::Error::other("an answer broke off")), (pages, None))),
+        }
+    });
+    (
+        [(header::CONTENT_TYPE, L::CONTENT_TYPE)],
+        Body::from_stream(text),
+    )
+        .into_response()
+}
+
+async fn ask<T>(
+    api: &Api,
+    command: &impl Fn(Option<PrefixKey>, Reply<Page<T>>) -> Command,
+    after: Option<PrefixKey>,
+) -> Option<Result<Page<T>, EngineError>> {
+    let (reply, answer) = oneshot::channel();
+    api.commands.send(command(after, reply)).await.ok()?;
+    answer.await.ok()
+}

@@ -1,0 +1,177 @@
+//! `abuser ban`, but for what goes from and to other programs.
+
+use std::{io::IsTerminal as _, path::Path};
+
+use super::{
+    CliError,
+    args::{BanAddArgs, BanCommand},
+    exchange,
+    output::{self, grouped, span},
+};
+use crate::{
+    api::{
+        client::{Client, Lines},
+        types::{BanDuration, BanInfo, BanRequest, RemoveRequest},
+    },
+    host,
+    policy::BanTime,
+};
+
+pub(super) async fn ban(socket: &Path, command: BanCommand) -> Result<(), CliError> {
+    let mut client = Client::connect(socket).await?;
+    match command {
+        BanCommand::Add(args) => {
+            check_own_session(&args)?;
+            let json = args.json;
+            let bans: Vec<BanInfo> = client.post("/v1/bans", &request(args)).await?;
+            if json {
+                return Ok(output::json(&bans)?);
+            }
+            for ban in bans {
+                output::line(&format!("banned {} {}", ban.source, until(&ban)))?;
+            }
+            Ok(())
+        }
+        BanCommand::Remove(args) if args.all => {
+            let mut removed = client.remove_all_bans().await?;
+            if args.json {
+                return array(removed).await;
+            }
+            while let Some(ban) = removed.next_element::<BanInfo>().await? {
+                output::line(&format!("unbanned {}", ban.source))?;
+            }
+            Ok(())
+        }
+        BanCommand::Remove(args) => {
+            let request = RemoveRequest {
+                sources: args.sources,
+                all: false,
+            };
+            let bans: Vec<BanInfo> = client.delete("/v1/bans", &request).await?;
+            if args.json {
+                return Ok(output::json(&bans)?);
+            }
+            for ban in bans {
+                output::line(&format!("unbanned {}", ban.source))?;
+            }
+            Ok(())
+        }
+        BanCommand::List(args) => {
+            let bans = client.read("/v1/bans").await?;
+            if args.json {
+                return array(bans).await;
+            }
+            list(bans).await
+        }
+        BanCommand::Show(args) => {
+            let path = format!("/v1/bans/covering/{}", args.address);
+            let bans: Vec<BanInfo> = client.get(&path).await?;
+            if bans.is_empty() && !args.json {
+                return Err(CliError::Other(anyhow::anyhow!(
+                    "{} is not banned",
+                    args.address
+                )));
+            }
+            if args.json {
+                output::json(&bans)?;
+            } else {
+                table(bans.iter().map(row).collect())?;
+            }
+            if bans.is_empty() {
+                return Err(CliError::Silent);
+            }
+            Ok(())
+        }
+        BanCommand::Import(args) => exchange::import(socket, client, args).await,
+        BanCommand::Export(args) => exchange::export(client, &args).await,
+    }
+}
+
+/// Refuses to ban where the caller's own SSH session comes from, unless that is what is meant.
+fn check_own_session(args: &BanAddArgs) -> Result<(), CliError> {
+    let Some(session) = host::session().filter(|_| !args.force) else {
+        return Ok(());
+    };
+    let client = session.client;
+    match args.sources.iter().find(|source| source.contains(&client)) {
+        Some(source) => Err(CliError::Other(anyhow::anyhow!(
+            "{source} holds {client}, which your SSH session comes from; use --force if you mean it"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn request(args: BanAddArgs) -> BanRequest {
+    let BanAddArgs {
+        sources,
+        time,
+        permanent,
+        reason,
+        force,
+        json: _,
+    } = args;
+    BanRequest {
+        sources,
+        duration: match (time, permanent) {
+            (_, true) | (Some(BanTime::Permanent), _) => BanDuration::Permanent,
+            (Some(BanTime::For(time)), _) => BanDuration::Seconds(time.as_secs()),
+            (None, false) => BanDuration::Policy,
+        },
+        reason,
+        force,
+    }
+}
+
+/// Prints an array as it comes: to a terminal indented, else as it is.
+async fn array(mut elements: Lines) -> Result<(), CliError> {
+    if !std::io::stdout().is_terminal() {
+        return exchange::copy(elements).await;
+    }
+    let mut begun = false;
+    while let Some(element) = elements.next_element::<serde_json::Value>().await? {
+        output::bytes(if begun { b",\n" } else { b"[\n" })?;
+        begun = true;
+        output::bytes(format!("{element:#}").as_bytes())?;
+    }
+    Ok(output::line(if begun { "\n]" } else { "[]" })?)
+}
+
+/// Prints bans as they come; for a terminal, whose columns are as wide as their widest cell, when
+/// all have come.
+async fn list(mut bans: Lines) -> Result<(), CliError> {
+    let mut rows = Vec::new();
+    while let Some(ban) = bans.next_element::<BanInfo>().await? {
+        rows.push(row(&ban));
+        if !std::io::stdout().is_terminal() {
+            table(std::mem::take(&mut rows))?;
+        }
+    }
+    table(rows)
+}
+
+fn table(rows: Vec<Vec<String>>) -> Result<(), CliError> {
+    Ok(output::table(
+        &["SOURCE", "TIME LEFT", "HITS", "CAUSE", "REASON"],
+        rows,
+        &[2],
+    )?)
+}
+
+fn row(ban: &BanInfo) -> Vec<String> {
+    vec![
+        ban.source.to_string(),
+        ban.remaining_seconds
+            .map_or_else(|| "permanent".to_owned(), span),
+        grouped(ban.hits),
+        ban.cause.clone(),
+        ban.reason.clone().unwrap_or_default(),
+    ]
+}
+
+fn until(ban: &BanInfo) -> String {
+    match (&ban.expires, ban.remaining_seconds) {
+        // What is left was rounded down a moment after it was whole.
+        (Some(expires), Some(seconds)) => format!("until {expires} ({})", span(seconds + 1)),
+        _ => "for good".to_owned(),
+    }
+}

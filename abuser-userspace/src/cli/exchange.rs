@@ -1,0 +1,417 @@
+//! `abuser ban import` and `abuser ban export`: lists that come from other programs, and go to
+//! them.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+    time::SystemTime,
+};
+
+use futures_util::future::try_join_all;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use tokio::sync::{Mutex, mpsc};
+
+use super::{
+    CliError,
+    args::{BanExportArgs, BanImportArgs},
+    output::{self, counted, grouped},
+};
+use crate::{
+    api::{
+        client::{Client, ClientError, Lines},
+        types::{BanDuration, ImportEntry, ImportRequest, Imported},
+    },
+    exchange::{self, BadLine, Entry, Expiry, Format, Item},
+    policy::BanTime,
+};
+
+/// Entries of one request: few enough that bans for offences do not wait for them.
+const CHUNK: usize = 4096;
+
+/// Requests under way: one is written down while the next one is put in force.
+const UNDER_WAY: usize = 2;
+
+/// Bad lines that are told.
+const TOLD: usize = 20;
+
+/// Bad lines that are told as JSON.
+const TOLD_AS_JSON: usize = 1000;
+
+/// What is found in a list.
+#[derive(Debug)]
+enum Found {
+    /// Some entries, and where in the list they stand.
+    Entries(Chunk),
+    /// Something that is none.
+    Bad(BadLine),
+    /// One that is over already.
+    Expired,
+}
+
+/// Some entries, and where in the list they stand.
+#[derive(Debug, Clone, Default)]
+struct Chunk {
+    numbers: Vec<u64>,
+    entries: Vec<ImportEntry>,
+}
+
+/// What became of a list.
+#[derive(Debug, Default, Serialize)]
+struct Outcome {
+    /// What it was written in.
+    format: String,
+    added: u64,
+    extended: u64,
+    duplicates: u64,
+    /// Entries that were over before they were imported.
+    expired: u64,
+    /// Lines that are no entries, and entries that were refused.
+    skipped: u64,
+    /// The first of them.
+    problems: Vec<Problem>,
+}
+
+#[derive(Debug, Serialize)]
+struct Problem {
+    line: u64,
+    text: String,
+    problem: String,
+}
+
+impl Outcome {
+    fn skip(&mut self, line: BadLine) {
+        let BadLine {
+            number,
+            text,
+            problem,
+        } = line;
+        self.skipped += 1;
+        if self.problems.len() < TOLD_AS_JSON {
+            self.problems.push(Problem {
+                line: number,
+                text,
+                problem,
+            });
+        }
+    }
+
+    /// Takes note of what was found; entries are still to be imported.
+    fn take(&mut self, found: Found) -> Option<Chunk> {
+        match found {
+            Found::Entries(chunk) => return Some(chunk),
+            Found::Bad(line) => self.skip(line),
+            Found::Expired => self.expired += 1,
+        }
+        None
+    }
+
+    fn count(&mut self, imported: Imported, numbers: &[u64]) {
+        let Imported {
+            added,
+            extended,
+            duplicates,
+            refused,
+        } = imported;
+        self.added += added;
+        self.extended += extended;
+        self.duplicates += duplicates;
+        for refused in refused {
+            let number = numbers.get(refused.entry).copied().unwrap_or_default();
+            let text = refused.source.to_string();
+            self.skip(BadLine::new(number, &text, refused.error));
+        }
+    }
+
+    /// Says on standard error what was left out.
+    fn complain(&mut self) {
+        self.problems.sort_by_key(|problem| problem.line);
+        for Problem {
+            line,
+            text,
+            problem,
+        } in self.problems.iter().take(TOLD)
+        {
+            output::error(&format!("line {line}: {text:?}: {problem}"));
+        }
+        let more = self.skipped.saturating_sub(TOLD as u64);
+        if more > 0 {
+            output::error(&format!("and {} more", grouped(more)));
+        }
+    }
+
+    fn summary(&self, dry_run: bool) -> String {
+        let Self {
+            added,
+            extended,
+            duplicates,
+            expired,
+            skipped,
+            ..
+        } = self;
+        let mut text = format!(
+            "{} {} of a list in {} format",
+            if dry_run { "would import" } else { "imported" },
+            counted(
+                usize::try_from(added + extended).unwrap_or(usize::MAX),
+                "ban",
+                "bans"
+            ),
+            self.format
+        );
+        for (count, what) in [
+            (extended, "of them longer than before"),
+            (duplicates, "duplicates"),
+            (expired, "over already"),
+            (skipped, "skipped"),
+        ] {
+            if *count > 0 {
+                text = format!("{text}, {} {what}", grouped(*count));
+            }
+        }
+        text
+    }
+}
+
+/// Bans whom a list names.
+pub(super) async fn import(
+    socket: &Path,
+    client: Client,
+    args: BanImportArgs,
+) -> Result<(), CliError> {
+    let (strict, dry_run, json) = (args.strict, args.dry_run, args.json);
+    let progress = ProgressBar::new_spinner();
+    let (sender, mut found) = mpsc::channel(UNDER_WAY);
+    let mut importer = Importer::new(socket, client, args.force).await?;
+    let list = List::open(args, &progress)?;
+    let reading = tokio::task::spawn_blocking(move || list.read(&sender));
+    let result = if strict {
+        importer.import_all_or_none(&mut found, dry_run).await
+    } else {
+        importer.import(found, dry_run).await
+    };
+    // Who reads ends when nobody takes what it finds.
+    let read = reading.await.map_err(anyhow::Error::from)?;
+    progress.finish_and_clear();
+    let mut outcome = importer.outcome.into_inner();
+    outcome.complain();
+    result?;
+    outcome.format = read?.to_string();
+    if strict && outcome.skipped > 0 {
+        let lines = usize::try_from(outcome.skipped).unwrap_or(usize::MAX);
+        return Err(CliError::Other(anyhow::anyhow!(
+            "imported nothing, because --strict was given and {} cannot be imported",
+            counted(lines, "line", "lines")
+        )));
+    }
+    if json {
+        return Ok(output::json(&outcome)?);
+    }
+    Ok(output::line(&outcome.summary(dry_run))?)
+}
+
+/// Who hands entries to the daemon.
+struct Importer {
+    clients: Vec<Client>,
+    force: bool,
+    outcome: Mutex<Outcome>,
+}
+
+impl Importer {
+    async fn new(socket: &Path, client: Client, force: bool) -> Result<Self, ClientError> {
+        let mut clients = vec![client];
+        while clients.len() < UNDER_WAY {
+            clients.push(Client::connect(socket).await?);
+        }
+        Ok(Self {
+            clients,
+            force,
+            outcome: Mutex::new(Outcome::default()),
+        })
+    }
+
+    /// Imports as it comes.
+    async fn import(
+        &mut self,
+        found: mpsc::Receiver<Found>,
+        dry_run: bool,
+    ) -> Result<(), ClientError> {
+        let (found, outcome, force) = (Mutex::new(found), &self.outcome, self.force);
+        let imports = self
+            .clients
+            .iter_mut()
+            .map(|client| take_part(client, &found, outcome, force, dry_run));
+        try_join_all(imports).await?;
+        Ok(())
+    }
+
+    /// Imports if all of it can be.
+    async fn import_all_or_none(
+        &mut self,
+        found: &mut mpsc::Receiver<Found>,
+        dry_run: bool,
+    ) -> Result<(), ClientError> {
+        let mut chunks = Vec::new();
+        while let Some(found) = found.recv().await {
+            if let Some(chunk) = self.outcome.get_mut().take(found) {
+                chunks.push(chunk);
+            }
+        }
+        self.import(feed(chunks.clone()), true).await?;
+        let outcome = self.outcome.get_mut();
+        if outcome.skipped > 0 || dry_run {
+            return Ok(());
+        }
+        *outcome = Outcome {
+            expired: outcome.expired,
+            ..Outcome::default()
+        };
+        self.import(feed(chunks), false).await
+    }
+}
+
+/// Chunks one after the other.
+fn feed(chunks: Vec<Chunk>) -> mpsc::Receiver<Found> {
+    let (sender, found) = mpsc::channel(UNDER_WAY);
+    tokio::spawn(async move {
+        for chunk in chunks {
+            if sender.send(Found::Entries(chunk)).await.is_err() {
+                return;
+            }
+        }
+    });
+    found
+}
+
+/// Has the daemon import what is found, until nothing is any more.
+async fn take_part(
+    client: &mut Client,
+    found: &Mutex<mpsc::Receiver<Found>>,
+    outcome: &Mutex<Outcome>,
+    force: bool,
+    dry_run: bool,
+) -> Result<(), ClientError> {
+    loop {
+        let Some(found) = found.lock().await.recv().await else {
+            return Ok(());
+        };
+        let Some(Chunk { numbers, entries }) = outcome.lock().await.take(found) else {
+            continue;
+        };
+        let request = ImportRequest {
+            entries,
+            force,
+            dry_run,
+        };
+        let imported = client.post("/v1/bans/import", &request).await?;
+        outcome.lock().await.count(imported, &numbers);
+    }
+}
+
+/// A list that is to be read.
+struct List {
+    input: Box<dyn Read + Send>,
+    args: BanImportArgs,
+}
+
+impl List {
+    fn open(args: BanImportArgs, progress: &ProgressBar) -> Result<Self, CliError> {
+        let input: Box<dyn Read + Send> = match args.path() {
+            None => Box::new(io::stdin()),
+            Some(path) => {
+                let opened = File::open(path).and_then(|file| {
+                    let size = file.metadata()?.len();
+                    Ok((file, size))
+                });
+                let (file, size) =
+                    opened.map_err(|error| unreadable(&path.display().to_string(), &error))?;
+                progress.set_length(size);
+                progress.set_style(style());
+                Box::new(file)
+            }
+        };
+        let input = Box::new(progress.wrap_read(input));
+        Ok(Self { input, args })
+    }
+
+    /// Reads it to its end, or until nobody wants more; what it was written in.
+    fn read(self, found: &mpsc::Sender<Found>) -> Result<Format, CliError> {
+        let Self { input, args } = self;
+        let mut chunk = Chunk::default();
+        let send = |chunk: &mut Chunk| {
+            let _gone = found.blocking_send(Found::Entries(std::mem::take(chunk)));
+        };
+        let now = SystemTime::now();
+        let mut sink = |item| match item {
+            Item::Entry(entry) => match to_import(&args, entry, now) {
+                Some((number, entry)) => {
+                    chunk.numbers.push(number);
+                    chunk.entries.push(entry);
+                    if chunk.entries.len() >= CHUNK {
+                        send(&mut chunk);
+                    }
+                }
+                None => {
+                    let _gone = found.blocking_send(Found::Expired);
+                }
+            },
+            Item::Bad(line) => {
+                let _gone = found.blocking_send(Found::Bad(line));
+            }
+            Item::Expired => {
+                let _gone = found.blocking_send(Found::Expired);
+            }
+        };
+        let path = args.path();
+        let read = exchange::read_any(args.format, input, path, &mut sink);
+        send(&mut chunk);
+        let name = path.map(|path| path.display().to_string());
+        read.map_err(|error| unreadable(name.as_deref().unwrap_or("standard input"), &error))
+    }
+}
+
+fn unreadable(name: &str, error: &io::Error) -> CliError {
+    CliError::Other(anyhow::anyhow!("cannot read {name}: {error}"))
+}
+
+/// An entry with its place; `None` if it is over.
+fn to_import(args: &BanImportArgs, entry: Entry, now: SystemTime) -> Option<(u64, ImportEntry)> {
+    let duration = match entry.expires {
+        Expiry::Never => BanDuration::Permanent,
+        Expiry::In(time) => BanDuration::Seconds(time.as_secs().max(1)),
+        Expiry::At(time) => {
+            let left = time.duration_since(now).ok()?;
+            BanDuration::Seconds(left.as_secs().max(1))
+        }
+        Expiry::Unsaid => match args.time {
+            Some(BanTime::For(time)) => BanDuration::Seconds(time.as_secs()),
+            Some(BanTime::Permanent) | None => BanDuration::Permanent,
+        },
+    };
+    let import = ImportEntry {
+        source: entry.source,
+        duration,
+        reason: entry.reason.or_else(|| args.reason.clone()),
+    };
+    Some((entry.number, import))
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// Prints the bans in a format that others read.
+pub(super) async fn export(client: Client, args: &BanExportArgs) -> Result<(), CliError> {
+    let path = format!("/v1/bans/export?format={}", args.format);
+    copy(client.read(&path).await?).await
+}
+
+/// Prints an answer as it comes.
+pub(super) async fn copy(mut answer: Lines) -> Result<(), CliError> {
+    while let Some(part) = answer.next_part().await? {
+        output::bytes(&part)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,306 @@
+//! Following the block lists of the configuration: files that others write.
+//!
+//! A file is read again when it has changed and then stayed as it is for a moment, so that one
+//! that is being written is not taken for short. It is asked for, not listened to: that holds for
+//! files that are replaced, linked to, or lie on a network. What cannot be read changes nothing.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use abuser_common::{
+    layout::{BanCause, MAX_BANS},
+    prefix::PrefixKey,
+};
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    clock,
+    engine::{
+        Command,
+        lists::{Blocklist, Listed},
+    },
+};
+use crate::{
+    api::types::BlocklistStatus,
+    config::BlocklistConfig,
+    exchange::{self, BadLine, Entry, Expiry, Item},
+    policy::is_wide,
+    store::rows::BanNote,
+};
+
+/// How often files are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Bad lines of a file that the log shows.
+const SHOWN: usize = 5;
+
+/// What tells one state of a file from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    file: (u64, u64),
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = std::fs::metadata(path)?;
+        if !metadata.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        Ok(Self {
+            file: (metadata.dev(), metadata.ino()),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        })
+    }
+}
+
+/// One list, and what is known of its file.
+struct Followed {
+    config: BlocklistConfig,
+    list: Blocklist,
+    /// The state that was read, or could not be.
+    read: Option<Stamp>,
+    /// The state at the last look.
+    seen: Option<Stamp>,
+}
+
+impl Followed {
+    fn new(config: BlocklistConfig) -> Self {
+        Self {
+            list: Blocklist {
+                status: BlocklistStatus {
+                    name: config.name.clone(),
+                    path: config.path.display().to_string(),
+                    entries: None,
+                    bad: 0,
+                    read: None,
+                    error: None,
+                },
+                entries: None,
+            },
+            config,
+            read: None,
+            seen: None,
+        }
+    }
+
+    /// Reads the file if there is something new in it; whether anything is to be told.
+    async fn look(&mut self) -> bool {
+        let stamp = match Stamp::of(&self.config.path) {
+            Ok(stamp) => stamp,
+            Err(error) => {
+                self.seen = None;
+                return self.fail(format!("cannot read it: {error}"));
+            }
+        };
+        let settled = self.seen == Some(stamp) || self.read.is_none();
+        self.seen = Some(stamp);
+        if self.read == Some(stamp) || !settled {
+            return false;
+        }
+        let config = self.config.clone();
+        let contents = tokio::task::spawn_blocking(move || read(&config)).await;
+        self.read = Some(stamp);
+        match contents {
+            Ok(Ok(contents)) => self.take(contents),
+            Ok(Err(error)) => return self.fail(error),
+            Err(error) => return self.fail(format!("cannot read it: {error}")),
+        }
+        true
+    }
+
+    fn take(&mut self, contents: Contents) {
+        let Contents {
+            entries,
+            bad,
+            shown,
+        } = contents;
+        let BlocklistConfig { name, path, .. } = &self.config;
+        let path = path.display();
+        for BadLine {
+            number,
+            text,
+            problem,
+        } in &shown
+        {
+            tracing::warn!("block list {name}: {path}:{number}: {text:?}: {problem}; left out");
+        }
+        let more = bad.saturating_sub(shown.len() as u64);
+        if more > 0 {
+            tracing::warn!("block list {name}: {path}: {more} more lines left out");
+        }
+        tracing::info!("block list {name}: {path} names {} sources", entries.len());
+        let status = &mut self.list.status;
+        status.entries = Some(entries.len());
+        status.bad = bad;
+        status.read = Some(clock::now());
+        status.error = None;
+        self.list.entries = Some(entries.into());
+    }
+
+    /// Says once what is wrong; whether it is new.
+    fn fail(&mut self, error: String) -> bool {
+        if self.list.status.error.as_ref() == Some(&error) {
+            return false;
+        }
+        tracing::error!(
+            "block list {}: {}: {error}; its bans stay as they are",
+            self.config.name,
+            self.config.path.display()
+        );
+        self.list.status.error = Some(error);
+        true
+    }
+}
+
+/// Follows these lists, and others when the configuration says so, until the engine ends.
+pub(super) async fn follow(
+    mut configured: watch::Receiver<Vec<BlocklistConfig>>,
+    commands: mpsc::Sender<Command>,
+) {
+    let mut followed: Vec<Followed> = Vec::new();
+    // So that bans of lists that are not configured any more are lifted at the start.
+    let mut changed = true;
+    loop {
+        let configs = configured.borrow_and_update().clone();
+        if followed.iter().map(|list| &list.config).ne(configs.iter()) {
+            followed = renewed(followed, configs);
+            changed = true;
+        }
+        for list in &mut followed {
+            changed |= list.look().await;
+        }
+        if changed {
+            let lists = followed.iter().map(|followed| followed.list.clone());
+            let told = commands.send(Command::Blocklists(lists.collect()));
+            if told.await.is_err() {
+                return;
+            }
+            changed = false;
+        }
+        let waiting = async {
+            if followed.is_empty() {
+                std::future::pending().await
+            } else {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            () = waiting => {}
+            more = configured.changed() => if more.is_err() {
+                return;
+            },
+        }
+    }
+}
+
+/// The lists of these configurations; what is known of one that is as it was is kept.
+fn renewed(before: Vec<Followed>, configs: Vec<BlocklistConfig>) -> Vec<Followed> {
+    let mut before: HashMap<_, _> = before
+        .into_iter()
+        .map(|list| (list.config.name.clone(), list))
+        .collect();
+    let lists = configs.into_iter().map(|config| {
+        let known = before.remove(&config.name);
+        let known = known.filter(|known| known.config == config);
+        known.unwrap_or_else(|| Followed::new(config))
+    });
+    lists.collect()
+}
+
+/// What is in a file.
+#[derive(Debug, Default)]
+struct Contents {
+    /// In the order of their keys, each once.
+    entries: Vec<Listed>,
+    /// Lines that were left out.
+    bad: u64,
+    /// The first of them.
+    shown: Vec<BadLine>,
+}
+
+fn read(config: &BlocklistConfig) -> Result<Contents, String> {
+    let mut contents = Contents::default();
+    let mut notes: HashMap<Option<String>, Arc<BanNote>> = HashMap::new();
+    let mut too_many = false;
+    let mut sink = |item| match item {
+        Item::Entry(entry) if is_wide(&entry.source) && !config.force => {
+            let text = entry.source.to_string();
+            let problem = "wider than IPv4 /16 or IPv6 /32, which takes force = true";
+            contents.leave_out(BadLine::new(entry.number, &text, problem));
+        }
+        Item::Entry(entry) => match listed(config, entry, &mut notes) {
+            Some(_) if contents.entries.len() >= MAX_BANS as usize => too_many = true,
+            Some(listed) => contents.entries.push(listed),
+            None => {}
+        },
+        Item::Bad(bad) => contents.leave_out(bad),
+        Item::Expired => {}
+    };
+    let read = File::open(&config.path)
+        .and_then(|file| exchange::read_any(config.format, file, Some(&config.path), &mut sink));
+    read.map_err(|error| format!("cannot read it: {error}"))?;
+    if too_many {
+        return Err(format!(
+            "it names more than the {MAX_BANS} sources that can be banned"
+        ));
+    }
+    if let Some(first) = contents.shown.first().filter(|_| config.strict) {
+        return Err(format!(
+            "{} bad lines, the first is line {}: {:?}: {}",
+            contents.bad, first.number, first.text, first.problem
+        ));
+    }
+    // Of two that name the same source, the one that lasts longer counts.
+    contents
+        .entries
+        .sort_by_key(|listed| (listed.source, !listed.expires_ns.wrapping_sub(1)));
+    contents.entries.dedup_by_key(|listed| listed.source);
+    contents.entries.shrink_to_fit();
+    Ok(contents)
+}
+
+impl Contents {
+    fn leave_out(&mut self, line: BadLine) {
+        self.bad += 1;
+        if self.shown.len() < SHOWN {
+            self.shown.push(line);
+        }
+    }
+}
+
+/// The entry as the engine has it; `None` if it is over.
+fn listed(
+    config: &BlocklistConfig,
+    entry: Entry,
+    notes: &mut HashMap<Option<String>, Arc<BanNote>>,
+) -> Option<Listed> {
+    let expires_ns = match entry.expires {
+        Expiry::Unsaid | Expiry::Never => 0,
+        Expiry::In(time) => clock::kernel_deadline(time),
+        Expiry::At(time) => clock::kernel_deadline(time.duration_since(SystemTime::now()).ok()?),
+    };
+    let note = notes.entry(entry.reason).or_insert_with_key(|reason| {
+        Arc::new(BanNote {
+            cause: BanCause::Blocklist,
+            subject: Some(config.name.clone()),
+            policy: None,
+            reason: reason.clone(),
+            by: None,
+        })
+    });
+    Some(Listed {
+        source: PrefixKey::new(entry.source.addr(), entry.source.prefix_len())?,
+        expires_ns,
+        note: Arc::clone(note),
+    })
+}

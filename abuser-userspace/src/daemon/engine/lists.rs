@@ -1,0 +1,286 @@
+//! Block lists: whom they name is banned for as long as they do.
+//!
+//! The engine is told what the lists say now and brings the bans in line with that in small
+//! steps, so that a list of a million holds up nothing. A list bans only who is not banned
+//! otherwise, and takes over a second before such a ban ends: so whatever comes and goes, who
+//! is named is banned without a gap, and who is banned for another reason stays so when a list
+//! drops him.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use abuser_common::{
+    layout::{Ban, BanCause},
+    prefix::PrefixKey,
+};
+
+use super::{Changed, Engine, EngineError, bans::NewBan, bans::outlasts, net};
+use crate::{
+    api::types::BlocklistStatus,
+    dataplane::kernel_now,
+    store::{Change, rows::BanNote},
+};
+
+/// From one step to the next.
+const STEP: Duration = Duration::from_millis(1);
+/// Entries that a step looks at.
+const STEP_SIZE: usize = 512;
+/// How long before a ban ends a list takes it over: more than a sweep takes to come round.
+const AHEAD: Duration = Duration::from_secs(1);
+
+/// Somebody whom a list names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Whom.
+    pub source: PrefixKey,
+    /// As in the map: kernel time in nanoseconds, 0 for never.
+    pub expires_ns: u64,
+    /// The list, and what it says of the source.
+    pub note: Arc<BanNote>,
+}
+
+/// A list as it stands.
+#[derive(Debug, Clone)]
+pub struct Blocklist {
+    /// What is told of it.
+    pub status: BlocklistStatus,
+    /// Whom it names, in the order of their keys; `None` if it could not be read yet: then its
+    /// bans stay as they are.
+    pub entries: Option<Arc<[Listed]>>,
+}
+
+impl Blocklist {
+    fn get(&self, key: &PrefixKey) -> Option<&Listed> {
+        let entries = self.entries.as_ref()?;
+        let place = entries.binary_search_by_key(key, |listed| listed.source);
+        entries.get(place.ok()?)
+    }
+}
+
+/// What is to be done next.
+#[derive(Debug, Clone, Copy)]
+enum Work {
+    /// Ban whom the list with this number names from this place on.
+    Add { list: usize, from: usize },
+    /// Go through the bans after this one, and lift those that no list calls for any more.
+    Lift(Option<PrefixKey>),
+}
+
+/// All lists, and how far the bans are in line with them.
+#[derive(Debug, Default)]
+pub(super) struct Blocklists {
+    lists: Vec<Blocklist>,
+    /// What is to be done, and when.
+    work: Option<(Work, Instant)>,
+    counts: Counts,
+}
+
+/// What a round of work has done.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    banned: usize,
+    lifted: usize,
+}
+
+impl Blocklists {
+    /// When the next step is due, if there is one.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.work.map(|(_, due)| due)
+    }
+
+    pub(super) fn status(&self) -> Vec<BlocklistStatus> {
+        self.lists.iter().map(|list| list.status.clone()).collect()
+    }
+
+    /// Why `key` is to be banned, if a list says so.
+    fn get(&self, key: &PrefixKey) -> Option<&Listed> {
+        let now = kernel_now().0;
+        let named = self.lists.iter().filter_map(|list| list.get(key));
+        named
+            .filter(|listed| !Ban::expired(listed.expires_ns, now))
+            .max_by_key(|listed| listed.expires_ns.wrapping_sub(1))
+    }
+
+    /// Whether the bans of the list with this name are to stay as they are.
+    fn is_unread(&self, name: &str) -> bool {
+        let mut lists = self.lists.iter();
+        lists.any(|list| list.status.name == name && list.entries.is_none())
+    }
+}
+
+impl Engine {
+    /// Takes note of what the lists say, and begins to act on it.
+    pub(super) fn set_blocklists(&mut self, lists: Vec<Blocklist>) {
+        self.blocklists = Blocklists {
+            lists,
+            work: Some((Work::Add { list: 0, from: 0 }, Instant::now())),
+            counts: Counts::default(),
+        };
+    }
+
+    /// Does some of what is to be done. To be called when [`Blocklists::due`].
+    pub(super) fn follow_blocklists(&mut self) {
+        let Some((work, _)) = self.blocklists.work else {
+            return;
+        };
+        let result = match work {
+            Work::Add { list, from } => self.add_listed(list, from),
+            Work::Lift(after) => self.lift_unlisted(after),
+        };
+        match result {
+            Ok(Changed { value, changes }) => {
+                self.blocklists.work = value.map(|work| (work, Instant::now() + STEP));
+                if !changes.is_empty() {
+                    self.store.write(changes, None);
+                }
+            }
+            Err(error) => {
+                self.blocklists.work = None;
+                tracing::error!(%error, "cannot ban whom the block lists name");
+                for list in &mut self.blocklists.lists {
+                    list.status.error = Some(error.to_string());
+                }
+            }
+        }
+        let Counts { banned, lifted } = self.blocklists.counts;
+        if self.blocklists.work.is_none() && banned + lifted > 0 {
+            tracing::info!("block lists: {banned} banned, {lifted} lifted");
+        }
+    }
+
+    fn add_listed(
+        &mut self,
+        number: usize,
+        from: usize,
+    ) -> Result<Changed<Option<Work>>, EngineError> {
+        let Some(list) = self.blocklists.lists.get(number) else {
+            return Ok(next(Work::Lift(None)));
+        };
+        let entries = list.entries.as_deref().unwrap_or_default();
+        if from >= entries.len() {
+            return Ok(next(Work::Add {
+                list: number + 1,
+                from: 0,
+            }));
+        }
+        let now = kernel_now().0;
+        let mut new = Vec::new();
+        for listed in entries.iter().skip(from).take(STEP_SIZE) {
+            let there = self.bans.get(&listed.source);
+            let there = there.filter(|record| !Ban::expired(record.expires_ns, now));
+            let wanted = match there {
+                None => true,
+                // The list's own, as it was when it was read before.
+                Some(record) => {
+                    record.note.cause == BanCause::Blocklist
+                        && record.note.subject == listed.note.subject
+                        && (record.expires_ns != listed.expires_ns || record.note != listed.note)
+                }
+            };
+            if wanted && !Ban::expired(listed.expires_ns, now) {
+                new.push(listed.ban());
+            }
+        }
+        let mut changed = next(Work::Add {
+            list: number,
+            from: from + STEP_SIZE,
+        });
+        if !new.is_empty() {
+            let Changed { value, changes } = self.ban_many(new)?;
+            self.blocklists.counts.banned += value;
+            changed.changes = changes;
+        }
+        Ok(changed)
+    }
+
+    fn lift_unlisted(
+        &mut self,
+        after: Option<PrefixKey>,
+    ) -> Result<Changed<Option<Work>>, EngineError> {
+        let mut last = None;
+        let mut unlisted = Vec::new();
+        for (key, record) in self.bans.page(after, STEP_SIZE) {
+            last = Some(*key);
+            let name = record.note.subject.as_deref().unwrap_or_default();
+            if record.note.cause == BanCause::Blocklist && !self.blocklists.is_unread(name) {
+                let named = self.blocklists.get(key);
+                if named.is_none_or(|listed| listed.note.subject != record.note.subject) {
+                    unlisted.push((*key, named.map(Listed::ban)));
+                }
+            }
+        }
+        let mut changed = Changed {
+            value: last.map(|last| Work::Lift(Some(last))),
+            changes: Vec::new(),
+        };
+        let mut handed_over = Vec::new();
+        for (key, heir) in unlisted {
+            match heir {
+                Some(heir) => handed_over.push(heir),
+                None => {
+                    let unbanned = self.unban(&key, "no longer on the block list")?;
+                    changed.changes.extend(unbanned.changes);
+                    self.blocklists.counts.lifted += 1;
+                }
+            }
+        }
+        if !handed_over.is_empty() {
+            changed.changes.extend(self.ban_many(handed_over)?.changes);
+        }
+        Ok(changed)
+    }
+
+    /// Has lists take over bans of whom they name, before those end.
+    pub(super) fn renew_listed(&mut self) -> Result<Vec<Change>, EngineError> {
+        if self.blocklists.lists.is_empty() {
+            return Ok(Vec::new());
+        }
+        let soon = kernel_now()
+            .0
+            .saturating_add(u64::try_from(AHEAD.as_nanos()).unwrap_or(u64::MAX));
+        let ending = self.bans.ending(soon);
+        let named = ending.filter_map(|key| self.blocklists.get(key));
+        let new = named.filter(|listed| outlasts(listed.expires_ns, soon));
+        let new: Vec<_> = new.map(Listed::ban).collect();
+        if new.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(self.ban_many(new)?.changes)
+    }
+
+    /// The ban that takes the place of one that is lifted, if a list calls for it.
+    pub(super) fn listed(&self, key: &PrefixKey) -> Option<NewBan> {
+        self.blocklists.get(key).map(Listed::ban)
+    }
+
+    /// Refuses to lift a ban that a list calls for.
+    pub(super) fn check_not_listed(&self, key: &PrefixKey) -> Result<(), EngineError> {
+        let Some(record) = self.bans.get(key) else {
+            return Ok(());
+        };
+        if record.note.cause != BanCause::Blocklist {
+            return Ok(());
+        }
+        let source = net(key);
+        let name = record.note.subject.as_deref().unwrap_or_default();
+        Err(EngineError::Refused(format!(
+            "{source} is on the block list {name}; take it out there, or allow it with `abuser \
+             allow add {source}`"
+        )))
+    }
+}
+
+impl Listed {
+    fn ban(&self) -> NewBan {
+        NewBan::new(self.source, self.expires_ns, &self.note)
+    }
+}
+
+fn next(work: Work) -> Changed<Option<Work>> {
+    Changed {
+        value: Some(work),
+        changes: Vec::new(),
+    }
+}

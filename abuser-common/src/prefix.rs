@@ -150,7 +150,9 @@ const _: () = assert!(size_of::<PrefixKey>() == 24);
 /// As people sort prefixes: by family, then by address, a network before its hosts.
 impl Ord for PrefixKey {
     fn cmp(&self, other: &Self) -> core::cmp::Ordering {
-        (self.family, self.address, self.length).cmp(&(other.family, other.address, other.length))
+        // As a number the address is compared at once, in the same order.
+        let parts = |key: &Self| (key.family, u128::from_be_bytes(key.address), key.length);
+        parts(self).cmp(&parts(other))
     }
 }
 

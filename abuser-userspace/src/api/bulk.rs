@@ -100,6 +100,7 @@ impl Listing<BanInfo> for JsonLines {
 pub(super) struct Exported {
     writer: Writer<Buffer>,
     written: Buffer,
+    with_hits: bool,
 }
 
 impl Exported {
@@ -107,7 +108,11 @@ impl Exported {
         let written = Buffer::default();
         let writer = Writer::new(format, written.clone(), SystemTime::now());
         let writer = writer.map_err(|error| EngineError::Refused(error.to_string()))?;
-        Ok(Self { writer, written })
+        Ok(Self {
+            writer,
+            written,
+            with_hits: matches!(format, Format::Csv | Format::Json),
+        })
     }
 }
 
@@ -140,13 +145,15 @@ impl Listing<BanEntry> for Exported {
     fn page(&mut self, items: Vec<BanEntry>) -> Vec<u8> {
         for item in items {
             // Writing to memory does not fail.
-            let _infallible = self.writer.record(&item.exported());
+            let _infallible = self.writer.record(&item.exported(self.with_hits));
         }
         self.written.take()
     }
 
     fn end(self) -> Vec<u8> {
-        let Self { writer, written } = self;
+        let Self {
+            writer, written, ..
+        } = self;
         let _infallible = writer.finish();
         written.take()
     }

@@ -28,6 +28,17 @@ pub struct PrefixTable<V: Pod> {
     known: HashSet<PrefixKey>,
 }
 
+/// Who reads a table beside the one that owns it.
+#[derive(Debug)]
+pub struct PrefixReader<V: Pod>(HashMap<MapData, PrefixKey, V>);
+
+impl<V: Pod> PrefixReader<V> {
+    /// The entry of exactly this prefix, if there is one that can be read.
+    pub fn get(&self, key: &PrefixKey) -> Option<V> {
+        self.0.get(key, 0).ok()
+    }
+}
+
 /// Where a walk over a table is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position(u32);
@@ -50,10 +61,7 @@ impl<V: Pod + Default> PrefixTable<V> {
             return Err(missing());
         };
         let fd = data.fd().as_fd().try_clone_to_owned();
-        let fd = fd.map_err(|source| DataplaneError::Map {
-            map: name.to_owned(),
-            message: format!("cannot duplicate its descriptor: {source}"),
-        })?;
+        let fd = fd.map_err(|source| undoubled(name, &source))?;
         let mut table = Self {
             map: take_map(program, name)?,
             fd,
@@ -63,6 +71,17 @@ impl<V: Pod + Default> PrefixTable<V> {
         };
         table.known = table.read_all()?.into_iter().map(|(key, _)| key).collect();
         Ok(table)
+    }
+
+    /// Who reads it from elsewhere.
+    pub fn reader(&self) -> Result<PrefixReader<V>, DataplaneError> {
+        let fd = self.fd.try_clone();
+        let fd = fd.map_err(|source| undoubled(self.name, &source))?;
+        let data = MapData::from_fd(fd).map_err(|error| DataplaneError::map(self.name, error))?;
+        let map = HashMap::try_from(Map::HashMap(data));
+        Ok(PrefixReader(
+            map.map_err(|error| DataplaneError::map(self.name, error))?,
+        ))
     }
 
     /// The prefixes that have an entry.
@@ -189,6 +208,13 @@ impl<V: Pod + Default> PrefixTable<V> {
                 message: format!("cannot write an entry: {errno}"),
             },
         }
+    }
+}
+
+fn undoubled(name: &str, source: &std::io::Error) -> DataplaneError {
+    DataplaneError::Map {
+        map: name.to_owned(),
+        message: format!("cannot duplicate its descriptor: {source}"),
     }
 }
 

@@ -118,13 +118,6 @@ impl Engine {
         let created = SystemTime::now();
         let mut changes = Vec::with_capacity(new.len());
         for (new, (key, ban)) in new.into_iter().zip(&entries) {
-            if let Some(before) = self.bans.remove(key) {
-                self.forget_for_rollup(key, &before.note);
-                // One that is over and not swept yet has another number.
-                if before.id != ban.id {
-                    changes.push(over_change(key, &before, "expired", 0));
-                }
-            }
             let record = BanRecord {
                 id: ban.id,
                 expires_ns: ban.expires_ns,
@@ -132,11 +125,18 @@ impl Engine {
                 offences: new.offences,
                 note: new.note,
             };
-            changes.push(Change::Ban(record.row(key)));
+            let row = record.row(key);
+            if let Some(before) = self.bans.insert(*key, record) {
+                self.forget_for_rollup(key, &before.note);
+                // One that is over and not swept yet has another number.
+                if before.id != ban.id {
+                    changes.push(over_change(key, &before, "expired", 0));
+                }
+            }
+            changes.push(Change::Ban(row));
             if !new.evidence.is_empty() {
                 changes.push(Change::Evidence(ban.id, new.evidence));
             }
-            self.bans.insert(*key, record);
         }
         Ok(Changed {
             value: entries,
@@ -160,6 +160,19 @@ impl Engine {
         key: &PrefixKey,
         how: &str,
     ) -> Result<Changed<Option<BanInfo>>, EngineError> {
+        let ended = self.end_ban(key, how)?;
+        if let Some(info) = &ended.value {
+            tracing::info!(source = %info.source, hits = info.hits, how, "unbanned");
+        }
+        Ok(ended)
+    }
+
+    /// Ends a ban and tells it to the stream, but not to the log.
+    pub(super) fn end_ban(
+        &mut self,
+        key: &PrefixKey,
+        how: &str,
+    ) -> Result<Changed<Option<BanInfo>>, EngineError> {
         let (table, hints) = self.dataplane.bans();
         let ban = table.get(key)?;
         table.remove(hints, key)?;
@@ -170,8 +183,7 @@ impl Engine {
             self.forget_for_rollup(key, &record.note);
             changes.push(over_change(key, &record, how, met));
         }
-        if let Some(info) = &info {
-            tracing::info!(source = %info.source, hits = info.hits, how, "unbanned");
+        if let Some(info) = info.as_ref().filter(|_| self.events.receiver_count() > 0) {
             self.publish(ban_event(EventKind::Unban, info, Some(how.to_owned())));
         }
         Ok(Changed {

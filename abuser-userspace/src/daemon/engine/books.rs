@@ -107,13 +107,18 @@ impl Books {
         self.last_id
     }
 
-    pub(super) fn insert(&mut self, key: PrefixKey, record: BanRecord) {
-        self.remove(&key);
-        if record.expires_ns != 0 {
-            self.expiries.insert((record.expires_ns, key));
-        }
+    /// Makes or replaces a ban; the one that was there.
+    pub(super) fn insert(&mut self, key: PrefixKey, record: BanRecord) -> Option<BanRecord> {
         self.last_id = self.last_id.max(record.id);
-        self.records.insert(key, record);
+        let expires_ns = record.expires_ns;
+        let before = self.records.insert(key, record);
+        if let Some(before) = &before {
+            self.expiries.remove(&(before.expires_ns, key));
+        }
+        if expires_ns != 0 {
+            self.expiries.insert((expires_ns, key));
+        }
+        before
     }
 
     pub(super) fn remove(&mut self, key: &PrefixKey) -> Option<BanRecord> {

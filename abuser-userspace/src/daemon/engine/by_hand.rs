@@ -104,7 +104,11 @@ impl Engine {
         for key in &keys {
             self.check_not_listed(key)?;
         }
-        self.lift(&keys, by)
+        let lifted = self.lift(&keys, by)?;
+        for info in &lifted.value {
+            tracing::info!(source = %info.source, hits = info.hits, by, "unbanned");
+        }
+        Ok(lifted)
     }
 
     /// Removes some of all bans, those after the one of `after`; what block lists name stays.
@@ -113,7 +117,7 @@ impl Engine {
         after: Option<PrefixKey>,
         by: &str,
     ) -> Result<Changed<Page<BanInfo>>, EngineError> {
-        const PAGE_SIZE: usize = 256;
+        const PAGE_SIZE: usize = 1024;
         let mut next = None;
         let mut keys = Vec::new();
         for (key, record) in self.bans.page(after, PAGE_SIZE) {
@@ -123,6 +127,9 @@ impl Engine {
             }
         }
         let Changed { value, changes } = self.lift(&keys, by)?;
+        if !value.is_empty() {
+            tracing::info!(by, "unbanned {} of all sources", value.len());
+        }
         Ok(Changed {
             value: Page { items: value, next },
             changes,
@@ -134,7 +141,7 @@ impl Engine {
         let mut removed = Changed::<Vec<_>>::default();
         for key in keys {
             let listed = self.listed(key);
-            let Changed { value, changes } = self.unban(key, &how)?;
+            let Changed { value, changes } = self.end_ban(key, &how)?;
             removed.value.extend(value);
             removed.changes.extend(changes);
             self.offenders.forgive(*key);

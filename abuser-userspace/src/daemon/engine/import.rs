@@ -75,6 +75,8 @@ impl Engine {
                 changes: Vec::new(),
             });
         }
+        // Neighbours are at hand in the books.
+        new.sort_unstable_by_key(|ban| ban.source);
         let Changed { value, changes } = self.ban_many(new)?;
         if value > 0 {
             tracing::info!(by, "banned {value} sources of an import");

@@ -1,7 +1,7 @@
 //! Bans as they are told: one by one, those that cover an address, and all of them a page at a
 //! time, so that a million of them hold up nothing and take no memory.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use abuser_common::{
     gcra::KernelTime,
@@ -13,39 +13,50 @@ use super::{Engine, EngineError, Page, books::BanRecord, covering, net};
 use crate::{
     api::types::BanInfo,
     daemon::clock,
-    dataplane::{kernel_now, wall_clock},
+    dataplane::{kernel_now, prefixes::PrefixReader, wall_clock},
     exchange::Record,
 };
 
 /// Bans of one page.
-const PAGE_SIZE: usize = 512;
+const PAGE_SIZE: usize = 1024;
 
-/// One ban, as the books and the map have it.
+/// One ban, as the books have it.
 #[derive(Debug, Clone)]
 pub struct BanEntry {
     key: PrefixKey,
     record: BanRecord,
-    ban: Ban,
+    /// What has met it is read where it is told, by whoever tells it.
+    table: Arc<PrefixReader<Ban>>,
 }
 
 impl BanEntry {
     /// As the API tells it.
     pub fn info(&self) -> BanInfo {
-        info(&self.key, Some(&self.record), &self.ban)
+        let Self { key, record, .. } = self;
+        info(key, Some(record), &record.entry(self.in_map()))
     }
 
-    /// As an export has it.
-    pub fn exported(&self) -> Record<'_> {
-        let Self { key, record, ban } = self;
+    /// As an export has it; without what has met it, which costs a system call, unless that is
+    /// asked for.
+    pub fn exported(&self, with_hits: bool) -> Record<'_> {
+        let Self { key, record, .. } = self;
+        let expires = KernelTime(record.expires_ns);
+        let ban = if with_hits { self.in_map() } else { None };
         Record {
             source: net(key),
             created: record.created,
-            expires: (ban.expires_ns != 0).then(|| wall_clock(KernelTime(ban.expires_ns))),
+            expires: (expires.0 != 0).then(|| wall_clock(expires)),
             cause: record.note.cause.name(),
             reason: record.note.reason.as_deref(),
             by: record.note.by.as_deref(),
-            hits: ban.hits.total,
+            hits: ban.map_or(0, |ban| ban.hits.total),
         }
+    }
+
+    /// The entry of the map; one that somebody deleted is put back by the reconciler, and nothing
+    /// has met it.
+    fn in_map(&self) -> Option<Ban> {
+        self.table.get(&self.key)
     }
 }
 
@@ -56,16 +67,16 @@ impl Engine {
         after: Option<PrefixKey>,
     ) -> Result<Page<BanEntry>, EngineError> {
         let now = kernel_now().0;
+        let table = Arc::new(self.dataplane.bans().0.reader()?);
         let mut page = Page::default();
-        let table = self.dataplane.bans().0;
         for (key, record) in self.bans.page(after, PAGE_SIZE) {
             page.next = Some(*key);
-            let record = record.clone();
-            // One that somebody deleted is put back by the reconciler, and tells no hits.
-            let ban = table.get(key)?.unwrap_or_else(|| record.entry(None));
-            if !Ban::expired(ban.expires_ns, now) {
-                let key = *key;
-                page.items.push(BanEntry { key, record, ban });
+            if !Ban::expired(record.expires_ns, now) {
+                page.items.push(BanEntry {
+                    key: *key,
+                    record: record.clone(),
+                    table: Arc::clone(&table),
+                });
             }
         }
         Ok(page)

@@ -126,41 +126,7 @@ impl Dataplane {
     ) -> Result<Self, DataplaneError> {
         let pins = PinDir::lock(pin_dir)?;
         let adopted = pins.adopt_maps();
-        let loaded = Self::load_into(object, pins, log_level, adopted);
-        if let Err((pins, _)) = &loaded
-            && !adopted
-        {
-            // What this start made is of no use to anyone.
-            pins.remove_own();
-        }
-        loaded.map_err(|(_, error)| error)
-    }
-
-    fn load_into(
-        object: &[u8],
-        pins: PinDir,
-        log_level: u8,
-        adopted: bool,
-    ) -> Result<Self, (PinDir, DataplaneError)> {
-        let opened = (|| {
-            let mut program = program::load(object, &pins, log_level)?;
-            let key = host::prepare(&mut program)?.key;
-            let hints = Hints::open(&mut program)?;
-            let mut tables = Tables {
-                hints,
-                bans: PrefixTable::open(&mut program, maps::BANS, List::Bans)?,
-                allowed: PrefixTable::open(&mut program, maps::ALLOWED, List::Allowed)?,
-                limits: LimitTables::open(&mut program)?,
-                buckets: Arc::new(Buckets::open(&mut program)?),
-                verified: Arc::new(VerifiedSources::open(&mut program)?),
-                counters: Counters::open(&mut program)?,
-                key,
-            };
-            tables.rebuild_hints();
-            let netlink = Netlink::connect()?;
-            Ok((program, tables, netlink))
-        })();
-        match opened {
+        match Self::open(object, &pins, log_level) {
             Ok((program, tables, netlink)) => Ok(Self {
                 program,
                 pins,
@@ -169,8 +135,37 @@ impl Dataplane {
                 tables,
                 adopted,
             }),
-            Err(error) => Err((pins, error)),
+            Err(error) => {
+                if !adopted {
+                    // What this start made is of no use to anyone.
+                    pins.remove_own();
+                }
+                Err(error)
+            }
         }
+    }
+
+    fn open(
+        object: &[u8],
+        pins: &PinDir,
+        log_level: u8,
+    ) -> Result<(Ebpf, Tables, Netlink), DataplaneError> {
+        let mut program = program::load(object, pins, log_level)?;
+        let key = host::prepare(&mut program)?.key;
+        let hints = Hints::open(&mut program)?;
+        let mut tables = Tables {
+            hints,
+            bans: PrefixTable::open(&mut program, maps::BANS, List::Bans)?,
+            allowed: PrefixTable::open(&mut program, maps::ALLOWED, List::Allowed)?,
+            limits: LimitTables::open(&mut program)?,
+            buckets: Arc::new(Buckets::open(&mut program)?),
+            verified: Arc::new(VerifiedSources::open(&mut program)?),
+            counters: Counters::open(&mut program)?,
+            key,
+        };
+        tables.rebuild_hints();
+        let netlink = Netlink::connect()?;
+        Ok((program, tables, netlink))
     }
 
     /// Whether an earlier daemon's bans and buckets were adopted.

@@ -211,25 +211,29 @@ fn a_start_that_fails_leaves_the_other_version_as_it_was() {
 }
 
 #[test]
-fn another_mode_is_taken_with_another_version_and_put_back_if_the_start_fails() {
+fn a_filter_in_another_mode_is_replaced_and_put_back_if_the_start_fails() {
     testkit::require_root!();
-    let wire = wire();
-    let server = udp_v4(&wire);
-    let mut daemon = Daemon::start(&wire.server, &config("[xdp]\nmode = \"generic\"\n"));
-    daemon.abuser(&["ban", "add", SOURCE]).success();
-    kill_and_age(&mut daemon);
-    let (attached, left) = (wire.server_end.xdp().unwrap(), pins(&daemon));
-    let _bridge = bridge(&wire.server, "bridge").unwrap();
-    configure(&daemon, "mode = \"generic\"", "mode = \"driver\"");
-    said(&fail_with(&wire, &daemon, "bridge"), "put back the program");
-    assert_eq!(wire.server_end.xdp().unwrap(), attached);
-    assert_eq!(pins(&daemon), left);
-    assert_eq!(deliver(&wire, &server, Wire::CLIENT_V4, 20), 0);
+    for layout in [LAYOUT_VERSION, OLD] {
+        let wire = wire();
+        let server = udp_v4(&wire);
+        let mut daemon = Daemon::start(&wire.server, &config("[xdp]\nmode = \"generic\"\n"));
+        daemon.abuser(&["ban", "add", SOURCE]).success();
+        daemon.kill();
+        fs::rename(folder(&daemon, LAYOUT_VERSION), folder(&daemon, layout)).unwrap();
+        let (attached, left) = (wire.server_end.xdp().unwrap(), pins(&daemon));
+        let _bridge = bridge(&wire.server, "bridge").unwrap();
+        configure(&daemon, "mode = \"generic\"", "mode = \"driver\"");
+        let output = fail_with(&wire, &daemon, "bridge");
+        said(&output, "put back the program");
+        assert_eq!(wire.server_end.xdp().unwrap(), attached);
+        assert_eq!(pins(&daemon), left);
+        assert_eq!(deliver(&wire, &server, Wire::CLIENT_V4, 20), 0);
 
-    daemon.restart();
-    assert!(wire.server_end.xdp().unwrap().unwrap().native);
-    assert!(!folder(&daemon, OLD).exists());
-    assert_eq!(deliver(&wire, &server, Wire::CLIENT_V4, 20), 0);
+        daemon.restart();
+        assert!(wire.server_end.xdp().unwrap().unwrap().native);
+        assert!(!folder(&daemon, OLD).exists());
+        assert_eq!(deliver(&wire, &server, Wire::CLIENT_V4, 20), 0);
+    }
 }
 
 #[test]
@@ -244,9 +248,18 @@ fn links_of_interfaces_that_vanished_or_are_not_configured_are_cleared_away() {
         &format!("interfaces = [\"veth-server\"{more}]\n"),
     );
     kill_and_age(&mut daemon);
+    // What is pinned in the place of the one that is moved is not what is on the interface.
+    let stranger = Daemon::start(&wire.server, "interfaces = [\"lo\"]\n");
+    let link = folder(&stranger, LAYOUT_VERSION).join("link-1");
+    let link = FdLink::from(PinnedLink::from_pin(link).unwrap());
+    fs::create_dir(folder(&daemon, LAYOUT_VERSION)).unwrap();
+    let place = link_pin(&daemon, LAYOUT_VERSION, &wire);
+    drop(link.pin(&place).unwrap());
     gone.delete().unwrap();
     configure(&daemon, more, "");
+    let moved = link_id(&link_pin(&daemon, OLD, &wire));
     daemon.restart();
+    assert_eq!(link_id(&place), moved);
     eventually("the spare one is free", || spare.xdp().unwrap().is_none());
     assert!(!folder(&daemon, OLD).exists());
     // With nothing at all left on an interface, too.

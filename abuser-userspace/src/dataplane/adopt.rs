@@ -16,7 +16,7 @@
 //! interface has both modes at once. It is displaced: there is a moment without a filter, and a
 //! start that fails makes the link anew.
 
-use std::{io, iter, path::PathBuf};
+use std::{fs, io, iter, path::PathBuf};
 
 use abuser_common::layout::LAYOUT_VERSION;
 use aya::programs::{
@@ -197,6 +197,8 @@ fn place(
     let Some(pin) = pin else {
         return Ok(link);
     };
+    // What may be pinned there was found not to be what is on the interface.
+    let _absent = fs::remove_file(pin);
     link.pin(pin)
         .map(FdLink::from)
         .map_err(|error| refused(interface, generic, chain(&error)))

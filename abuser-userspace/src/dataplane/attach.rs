@@ -2,7 +2,7 @@
 //!
 //! Attachment is a BPF link pinned by the interface's index. While the pin lies there the
 //! program stays on, daemon or not. A link that is still on its interface is adopted (see
-//! [`super::adopt`]): its program is replaced at once. Whatever else is on an interface is not
+//! `adopt`): its program is replaced at once. Whatever else is on an interface is not
 //! ours to touch.
 
 use std::{

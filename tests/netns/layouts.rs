@@ -7,7 +7,9 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    process::Output,
+    process::{Output, Stdio},
+    thread,
+    time::Instant,
 };
 
 use abuser_common::{
@@ -305,6 +307,54 @@ fn a_start_that_was_cut_short_is_gone_on_with_by_the_next() {
     sender.wait_for(200);
     drop(sender);
     assert_eq!(settled(&server, Wire::CLIENT_V4), 0);
+}
+
+#[test]
+fn a_start_that_is_killed_at_any_time_leaves_the_filter_on_for_either_version() {
+    testkit::require_root!();
+    let wire = wire();
+    let server = udp_v4(&wire);
+    let mut daemon = Daemon::start(&wire.server, &config(""));
+    daemon.abuser(&["ban", "add", SOURCE]).success();
+    let link = link_id(&link_pin(&daemon, LAYOUT_VERSION, &wire));
+    let sender = Sender::start(&wire, Wire::CLIENT_V4, 2000.0);
+    kill_and_age(&mut daemon);
+    let started = Instant::now();
+    daemon.restart();
+    let (whole, moments) = (started.elapsed(), 12);
+    daemon.kill();
+    for moment in 1..=moments {
+        // The next start is one of the other version.
+        let (new, aside) = (
+            folder(&daemon, LAYOUT_VERSION),
+            daemon.pin_dir().join("aside"),
+        );
+        let older = fs::rename(folder(&daemon, OLD), &aside);
+        fs::rename(&new, folder(&daemon, OLD)).unwrap();
+        if older.is_ok() {
+            fs::rename(&aside, &new).unwrap();
+        }
+        let mut start = wire
+            .server
+            .command(abuser_binary().unwrap())
+            .args(["run", "-c"])
+            .arg(daemon.config_path())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        thread::sleep(whole * moment / moments);
+        start.kill().unwrap();
+        start.wait().unwrap();
+        program(&wire);
+        sender.wait_for(50);
+    }
+    daemon.restart();
+    assert_eq!(link_id(&link_pin(&daemon, LAYOUT_VERSION, &wire)), link);
+    assert!(!folder(&daemon, OLD).exists());
+    sender.wait_for(50);
+    drop(sender);
+    assert_eq!(settled(&server, Wire::CLIENT_V4), 0);
+    assert_eq!(banned(&daemon), ["192.0.2.10/32"]);
 }
 
 #[test]

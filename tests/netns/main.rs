@@ -10,6 +10,7 @@ mod bans;
 mod connections;
 mod counters;
 mod ipv6;
+mod layouts;
 mod lifecycle;
 mod limits;
 mod mtu;

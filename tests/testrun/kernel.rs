@@ -100,7 +100,7 @@ impl Kernel {
         let dataplane = {
             let _entered = runtime.enter();
             Dataplane::load_object(object, &config.xdp.pin_dir, 0).and_then(|mut dataplane| {
-                dataplane.take_over(&config.limits, observe)?;
+                dataplane.set_limits(&config.limits, observe)?;
                 Ok(dataplane)
             })
         };

@@ -43,7 +43,7 @@ pub(super) async fn detach(socket: &Path, args: &DetachArgs) -> Result<(), CliEr
     Ok(())
 }
 
-/// Removes what a daemon that died left attached.
+/// Removes what daemons that died left attached, of whatever layout version.
 fn clear_pins(pin_dir: &Path, interfaces: &[String]) -> Result<Detached, CliError> {
     let wanted: Vec<_> = interfaces
         .iter()

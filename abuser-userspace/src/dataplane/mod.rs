@@ -3,10 +3,12 @@
 //!
 //! Maps and links are pinned under `<pin_dir>/v<layout>`, so that enforcement outlives the
 //! daemon: after a crash the program goes on dropping, and the next start adopts what it
-//! finds and replaces the program in the pinned links at once.
+//! finds and replaces the program in the pinned links at once. A start of another layout version
+//! makes maps of its own, fills them, and then does the same with the links.
 //!
 //! | module | what it holds |
 //! | --- | --- |
+//! | `adopt` | links that an earlier daemon left, of this layout or another |
 //! | `batch` | many map entries with one system call |
 //! | [`buckets`] | the bucket table: who is in it, and sweeping it |
 //! | [`hints`] | what the program reads before it looks a prefix up |
@@ -20,8 +22,10 @@
 //! | [`prefixes`] | the ban and allow tables |
 //! | [`program`] | loading; who may, and which kernels can |
 //! | [`protected`] | what is attached, and what is waited for |
+//! | `refusal` | why the kernel does not take a program |
 //! | [`verified`] | the table of verified sources |
 
+mod adopt;
 pub mod attach;
 mod batch;
 pub mod buckets;
@@ -37,6 +41,7 @@ pub mod pins;
 pub mod prefixes;
 pub mod program;
 pub mod protected;
+mod refusal;
 pub mod verified;
 
 use std::{
@@ -120,42 +125,8 @@ impl Dataplane {
         log_level: u8,
     ) -> Result<Self, DataplaneError> {
         let pins = PinDir::lock(pin_dir)?;
-        let adopted = pins.has_maps();
-        let loaded = Self::load_into(object, pins, log_level, adopted);
-        if let Err((pins, _)) = &loaded
-            && !adopted
-        {
-            // What this start made is of no use to anyone.
-            pins.remove_all();
-        }
-        loaded.map_err(|(_, error)| error)
-    }
-
-    fn load_into(
-        object: &[u8],
-        pins: PinDir,
-        log_level: u8,
-        adopted: bool,
-    ) -> Result<Self, (PinDir, DataplaneError)> {
-        let opened = (|| {
-            let mut program = program::load(object, &pins, log_level)?;
-            let key = host::prepare(&mut program)?.key;
-            let hints = Hints::open(&mut program)?;
-            let mut tables = Tables {
-                hints,
-                bans: PrefixTable::open(&mut program, maps::BANS, List::Bans)?,
-                allowed: PrefixTable::open(&mut program, maps::ALLOWED, List::Allowed)?,
-                limits: LimitTables::open(&mut program)?,
-                buckets: Arc::new(Buckets::open(&mut program)?),
-                verified: Arc::new(VerifiedSources::open(&mut program)?),
-                counters: Counters::open(&mut program)?,
-                key,
-            };
-            tables.rebuild_hints();
-            let netlink = Netlink::connect()?;
-            Ok((program, tables, netlink))
-        })();
-        match opened {
+        let adopted = pins.adopt_maps();
+        match Self::open(object, &pins, log_level) {
             Ok((program, tables, netlink)) => Ok(Self {
                 program,
                 pins,
@@ -164,8 +135,37 @@ impl Dataplane {
                 tables,
                 adopted,
             }),
-            Err(error) => Err((pins, error)),
+            Err(error) => {
+                if !adopted {
+                    // What this start made is of no use to anyone.
+                    pins.remove_own();
+                }
+                Err(error)
+            }
         }
+    }
+
+    fn open(
+        object: &[u8],
+        pins: &PinDir,
+        log_level: u8,
+    ) -> Result<(Ebpf, Tables, Netlink), DataplaneError> {
+        let mut program = program::load(object, pins, log_level)?;
+        let key = host::prepare(&mut program)?.key;
+        let hints = Hints::open(&mut program)?;
+        let mut tables = Tables {
+            hints,
+            bans: PrefixTable::open(&mut program, maps::BANS, List::Bans)?,
+            allowed: PrefixTable::open(&mut program, maps::ALLOWED, List::Allowed)?,
+            limits: LimitTables::open(&mut program)?,
+            buckets: Arc::new(Buckets::open(&mut program)?),
+            verified: Arc::new(VerifiedSources::open(&mut program)?),
+            counters: Counters::open(&mut program)?,
+            key,
+        };
+        tables.rebuild_hints();
+        let netlink = Netlink::connect()?;
+        Ok((program, tables, netlink))
     }
 
     /// Whether an earlier daemon's bans and buckets were adopted.
@@ -196,12 +196,6 @@ impl Dataplane {
             found.insert(interface.index, interface);
         }
         Ok(found.into_values().collect())
-    }
-
-    /// Attaches to interfaces that [`Dataplane::find_interfaces`] found.
-    pub fn attach(&mut self, interfaces: &[Interface], mode: Mode) -> Result<(), DataplaneError> {
-        self.protected
-            .attach(&mut self.program, &self.pins, interfaces, mode)
     }
 
     /// Attaches to interfaces that came back and lets go of those that went; whether there
@@ -242,16 +236,36 @@ impl Dataplane {
         tables.apply(limits, observe, buckets)
     }
 
-    /// Puts limits in force in place of what was, and lets go of interfaces that an earlier
-    /// daemon protected and this one does not: the last step of a start.
-    pub fn take_over(
+    /// Attaches to interfaces that [`Dataplane::find_interfaces`] found and puts limits in force in
+    /// place of what was. [`Dataplane::abandon`] can still undo it.
+    pub fn protect(
         &mut self,
+        interfaces: &[Interface],
+        mode: Mode,
         limits: &[LimitConfig],
         observe: bool,
     ) -> Result<(), DataplaneError> {
-        self.set_limits(limits, observe)?;
-        attach::forget_stale_links(&self.pins, self.protected.attachments());
+        // Maps that a program reads keep their limits until nothing else can fail. Fresh ones have
+        // theirs before the first packet: the program may replace one that has limits, too.
+        if !self.adopted {
+            self.set_limits(limits, observe)?;
+        }
+        self.attach(interfaces, mode)?;
+        if self.adopted {
+            self.set_limits(limits, observe)?;
+        }
         Ok(())
+    }
+
+    /// Clears away what earlier daemons left that this one does not go on with: the last step of a
+    /// start, when nothing can fail any more.
+    pub fn settle(&mut self) {
+        self.protected.settle(&self.pins);
+    }
+
+    fn attach(&mut self, interfaces: &[Interface], mode: Mode) -> Result<(), DataplaneError> {
+        self.protected
+            .attach(&mut self.program, &self.pins, interfaces, mode)
     }
 
     /// The interfaces: those attached to and those that should be.
@@ -267,14 +281,11 @@ impl Dataplane {
     /// Gives up a start that failed: what this start made is taken back, what an earlier
     /// daemon left stays as it is.
     pub fn abandon(mut self) {
-        if !self.adopted {
-            self.shut_down();
-            return;
-        }
         for attachment in self.protected.take_attachments() {
-            if !attachment.adopted {
-                attachment.detach();
-            }
+            attachment.take_back();
+        }
+        if !self.adopted {
+            self.pins.remove_own();
         }
     }
 

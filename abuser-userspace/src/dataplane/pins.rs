@@ -1,6 +1,12 @@
 //! bpffs: where maps and links are pinned, and the lock that makes one daemon of two.
+//!
+//! Each layout version has a folder of its own, because a program cannot read the maps of another.
+//! The lock is on what they have in common: there is one daemon, of whatever version, to a pin
+//! folder, and what another version left in it is this daemon's to take over.
 
 use std::{
+    collections::BTreeSet,
+    ffi::OsString,
     fs::{self, DirBuilder, File, TryLockError},
     io,
     os::unix::fs::DirBuilderExt as _,
@@ -28,8 +34,61 @@ const LINK_PREFIX: &str = "link-";
 #[derive(Debug)]
 pub struct PinDir {
     base: PathBuf,
-    versioned: PathBuf,
+    own: Layout,
     _lock: File,
+}
+
+/// The folder of one layout version.
+#[derive(Debug)]
+pub struct Layout {
+    version: u32,
+    path: PathBuf,
+}
+
+impl Layout {
+    fn new(base: &Path, version: u32) -> Self {
+        Self {
+            version,
+            path: base.join(format!("v{version}")),
+        }
+    }
+
+    /// The layout's version.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Where the link of the interface with this index is pinned.
+    pub fn link(&self, interface: u32) -> PathBuf {
+        self.path.join(format!("{LINK_PREFIX}{interface}"))
+    }
+
+    /// Interface indexes of the links that are pinned.
+    fn links(&self) -> impl Iterator<Item = u32> {
+        files(&self.path).filter_map(|name| link_index(name.to_str()?))
+    }
+
+    /// Removes every pin, and the folder if nothing else is in it.
+    pub fn clear(&self) {
+        // A version whose links are gone is over; one that has only lost maps would go on with
+        // what is left of them.
+        let links: Vec<_> = self.links().collect();
+        for interface in links {
+            remove(&self.link(interface));
+        }
+        if self.version == LAYOUT_VERSION {
+            for name in maps::ALL {
+                remove(&self.path.join(name));
+            }
+        } else {
+            // What another version calls its maps is not known.
+            let names: Vec<_> = files(&self.path).collect();
+            for name in names {
+                remove(&self.path.join(name));
+            }
+        }
+        remove_folder(&self.path);
+    }
 }
 
 impl PinDir {
@@ -44,7 +103,7 @@ impl PinDir {
                 source,
             }
         };
-        let versioned = base.join(format!("v{LAYOUT_VERSION}"));
+        let own = Layout::new(base, LAYOUT_VERSION);
         let existing = base.ancestors().find(|path| path.exists());
         if !existing.is_some_and(is_bpffs) {
             return Err(DataplaneError::PinDirNotBpffs {
@@ -54,8 +113,8 @@ impl PinDir {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
-            .create(&versioned)
-            .map_err(error("make the pin folder", &versioned))?;
+            .create(&own.path)
+            .map_err(error("make the pin folder", &own.path))?;
         let lock = File::open(base).map_err(error("open the pin folder", base))?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -71,7 +130,7 @@ impl PinDir {
         }
         Ok(Self {
             base: base.to_owned(),
-            versioned,
+            own,
             _lock: lock,
         })
     }
@@ -87,50 +146,106 @@ impl PinDir {
 
     /// Where the map `name` is pinned.
     pub fn map(&self, name: &str) -> PathBuf {
-        self.versioned.join(name)
+        self.own.path.join(name)
     }
 
-    /// Where the link of the interface with this index is pinned.
-    pub fn link(&self, interface: u32) -> PathBuf {
-        self.versioned.join(format!("{LINK_PREFIX}{interface}"))
+    /// The folder of this layout.
+    pub fn own(&self) -> &Layout {
+        &self.own
     }
 
-    /// Whether an earlier daemon left its maps.
-    pub fn has_maps(&self) -> bool {
-        self.map(maps::SETTINGS).exists()
+    /// The folders that other layout versions left.
+    pub fn others(&self) -> Vec<Layout> {
+        let entries = fs::read_dir(&self.base).into_iter().flatten();
+        let mut others: Vec<_> = entries
+            .filter_map(Result::ok)
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .filter_map(|entry| layout_version(entry.file_name().to_str()?))
+            .filter(|version| *version != LAYOUT_VERSION)
+            .map(|version| Layout::new(&self.base, version))
+            .filter(|layout| is_bpffs(&layout.path))
+            .collect();
+        others.sort_unstable_by_key(Layout::version);
+        others
     }
 
-    /// Interface indexes of the links that are pinned.
-    pub fn links(&self) -> Vec<u32> {
-        let entries = fs::read_dir(&self.versioned).into_iter().flatten();
-        entries
-            .filter_map(|entry| {
-                let name = entry.ok()?.file_name();
-                name.to_str()?.strip_prefix(LINK_PREFIX)?.parse().ok()
-            })
-            .collect()
-    }
-
-    /// Removes a link's pin. With no other holder, that detaches the program.
-    pub fn remove_link(&self, interface: u32) {
-        remove(&self.link(interface));
-    }
-
-    /// Removes every pin and the folders.
-    pub fn remove_all(&self) {
-        for interface in self.links() {
-            self.remove_link(interface);
+    /// Whether an earlier daemon left maps that this one is to go on with. Maps that are worth
+    /// nothing are removed.
+    pub fn adopt_maps(&self) -> bool {
+        if !self.map(maps::SETTINGS).exists() {
+            return false;
         }
-        for name in maps::ALL {
-            remove(&self.map(name));
-        }
-        // A folder that is not empty is not ours to remove, and the base may well be
-        // shared with other layouts.
-        for folder in [&self.versioned, &self.base] {
-            if let Err(error) = fs::remove_dir(folder) {
-                tracing::debug!(path = %folder.display(), %error, "pin folder kept");
+        let unused = self.own.links().next().is_none();
+        if unused
+            && self
+                .others()
+                .iter()
+                .any(|other| other.links().next().is_some())
+        {
+            // They were filled by a start that ended before any program that reads them was on an
+            // interface. What the other version did since then is not in them.
+            for name in maps::ALL {
+                remove(&self.map(name));
             }
+            return false;
         }
+        true
+    }
+
+    /// Interface indexes of the links that are pinned, by any layout.
+    pub fn links(&self) -> BTreeSet<u32> {
+        let others = self.others();
+        let layouts = others.iter().chain([&self.own]);
+        layouts.flat_map(Layout::links).collect()
+    }
+
+    /// Removes a link's pins, by any layout. With no other holder, that detaches the program.
+    pub fn remove_link(&self, interface: u32) {
+        for layout in self.others().iter().chain([&self.own]) {
+            remove(&layout.link(interface));
+        }
+    }
+
+    /// Removes the pins of this layout; what others left stays.
+    pub fn remove_own(&self) {
+        self.own.clear();
+        remove_folder(&self.base);
+    }
+
+    /// Removes the pins of every layout and the folders.
+    pub fn remove_all(&self) {
+        for layout in self.others() {
+            layout.clear();
+        }
+        self.remove_own();
+    }
+}
+
+/// The version whose folder has this name.
+fn layout_version(name: &str) -> Option<u32> {
+    let version = name.strip_prefix('v')?.parse().ok()?;
+    // Not `v02` or `v+2`: abuser never made those.
+    (name == format!("v{version}")).then_some(version)
+}
+
+/// The interface whose link is pinned by this name.
+fn link_index(name: &str) -> Option<u32> {
+    name.strip_prefix(LINK_PREFIX)?.parse().ok()
+}
+
+/// The names of the files in a folder; folders and symbolic links are not among them.
+fn files(folder: &Path) -> impl Iterator<Item = OsString> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
+        .map(|entry| entry.file_name())
+}
+
+/// Removes a folder unless something is left in it, which is not ours then.
+fn remove_folder(path: &Path) {
+    if let Err(error) = fs::remove_dir(path) {
+        tracing::debug!(path = %path.display(), %error, "pin folder kept");
     }
 }
 
@@ -180,5 +295,56 @@ mod tests {
         let error = PinDir::lock(&base).unwrap_err();
         assert!(matches!(error, DataplaneError::PinDirNotBpffs { .. }));
         assert!(!base.exists());
+    }
+
+    #[test]
+    fn only_names_that_abuser_gives_are_taken_for_its_own() {
+        assert_eq!(layout_version("v2"), Some(2));
+        assert_eq!(layout_version("v4294967295"), Some(u32::MAX));
+        for name in [
+            "",
+            "v",
+            "2",
+            "v02",
+            "v+2",
+            "v-2",
+            "v2 ",
+            "v2.1",
+            "V2",
+            "v4294967296",
+        ] {
+            assert_eq!(layout_version(name), None, "{name:?}");
+        }
+        assert_eq!(link_index("link-7"), Some(7));
+        for name in ["link-", "link-eth0", "link", "BANS", "xlink-7"] {
+            assert_eq!(link_index(name), None, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_layout_is_cleared_of_its_files_and_of_nothing_else() {
+        let base = tempfile::tempdir().unwrap();
+        let path = |name: &str| base.path().join(name);
+        for folder in ["v3", "v4", "v4/deeper", "elsewhere"] {
+            fs::create_dir(path(folder)).unwrap();
+        }
+        for file in [
+            "v3/link-7",
+            "v3/ANY",
+            "v4/link-8",
+            "v4/deeper/x",
+            "elsewhere/x",
+        ] {
+            fs::write(path(file), "").unwrap();
+        }
+        std::os::unix::fs::symlink(path("elsewhere"), path("v4/away")).unwrap();
+        assert_eq!(Layout::new(base.path(), 4).links().collect::<Vec<_>>(), [8]);
+        Layout::new(base.path(), 3).clear();
+        Layout::new(base.path(), 4).clear();
+        assert!(!path("v3").exists());
+        assert!(!path("v4/link-8").exists());
+        for kept in ["v4/deeper/x", "v4/away", "elsewhere/x"] {
+            assert!(path(kept).exists(), "{kept}");
+        }
     }
 }

@@ -74,6 +74,28 @@ impl Protected {
         Ok(())
     }
 
+    /// Clears away what earlier daemons left that this one does not go on with: links of interfaces
+    /// that it does not protect, and all that is of another layout. From here on there is no way
+    /// back to that.
+    pub fn settle(&mut self, pins: &PinDir) {
+        attach::forget_stale_links(pins, &self.attachments);
+        for layout in pins.others() {
+            let moved = self.attachments.iter();
+            let moved = moved.filter(|a| a.other_layout() == Some(layout.version()));
+            let names: Vec<_> = moved.map(|a| a.name.as_str()).collect();
+            layout.clear();
+            if names.is_empty() {
+                tracing::info!("cleared away what layout v{} had left", layout.version());
+            } else {
+                let names = names.join(", ");
+                tracing::info!("took over from layout v{} on {names}", layout.version());
+            }
+        }
+        for attachment in &mut self.attachments {
+            attachment.settle();
+        }
+    }
+
     /// The attachments.
     pub fn attachments(&self) -> &[Attachment] {
         &self.attachments

@@ -131,7 +131,7 @@ impl Abuser {
         };
         abuser
             .dataplane()?
-            .take_over(&config.limits, false)
+            .set_limits(&config.limits, false)
             .context("put the limits of a scenario in force")?;
         Ok(abuser)
     }

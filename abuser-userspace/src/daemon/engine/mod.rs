@@ -259,9 +259,10 @@ impl Engine {
     ) -> Result<(), EngineError> {
         self.restore(snapshot, allow)?;
         self.follow_essential(Some(essential))?;
-        self.dataplane.attach(interfaces, config.xdp.mode)?;
-        self.dataplane.take_over(&config.limits, self.observe)?;
+        self.dataplane
+            .protect(interfaces, config.xdp.mode, &config.limits, self.observe)?;
         self.drop_stale_allow_entries()?;
+        self.dataplane.settle();
         self.name_things();
         Ok(())
     }

@@ -202,7 +202,7 @@ fn a_broken_object_of_one_a_line_costs_its_line() {
 
 #[test]
 fn ipset_lines_that_are_none_cost_only_themselves() {
-    let text = "create ports bitmap:port range 1-9\nadd ports 1\nadd ports 2\ncreate x hash:net timeout x\n\
+    let text = "# \"\ncreate ports bitmap:port range 1-9\nadd ports 1\nadd ports 2\ncreate x hash:net timeout x\n\
         add x 192.0.2.1\ncreate y hash:ip bitmask 255.0.255.0\nadd y 192.0.2.1\n\
         create z hash:ip netmask x\nadd z 192.0.2.1\n\
         create a hash:net\nadd a 192.0.2.0/24 nomatch\nadd a 192.0.2.1 timeout\nadd a 192.0.2.1 timeout 99999999999999999999\n\
@@ -211,16 +211,16 @@ fn ipset_lines_that_are_none_cost_only_themselves() {
         Format::Ipset,
         text,
         &[
-            "1: sets of type bitmap:port cannot be carried over, only hash:ip and hash:net; its elements are left out",
-            "4: the timeout is not a number of seconds; the elements of the set are left out",
-            "6: a set with a bitmask cannot be carried over; its elements are left out",
-            "8: \"x\" is no netmask; the elements of the set are left out",
-            "11: abuser has no exceptions within a ban: put the prefix on the allow list instead",
-            "12: the timeout is not a number of seconds",
+            "2: sets of type bitmap:port cannot be carried over, only hash:ip and hash:net; its elements are left out",
+            "5: the timeout is not a number of seconds; the elements of the set are left out",
+            "7: a set with a bitmask cannot be carried over; its elements are left out",
+            "9: \"x\" is no netmask; the elements of the set are left out",
+            "12: abuser has no exceptions within a ban: put the prefix on the allow list instead",
             "13: the timeout is not a number of seconds",
-            "14: the quotation mark is not closed",
-            "15: neither `create` nor `add` of an ipset",
+            "14: the timeout is not a number of seconds",
+            "15: the quotation mark is not closed",
             "16: neither `create` nor `add` of an ipset",
+            "17: neither `create` nor `add` of an ipset",
             "192.0.2.1/32",
         ],
     );

@@ -289,7 +289,7 @@ fn nft_elements_hold_for_what_is_left_of_them() {
 #[test]
 fn crowdsec_lists_alerts_decisions_or_changes() {
     let found = items(Format::Crowdsec, CROWDSEC);
-    let left = Expiry::In(Duration::from_nanos(14_389_123_456_000));
+    let left = Expiry::In(Duration::from_micros(14_389_123_456));
     assert_eq!(
         found[0],
         entry("192.0.2.1/32", left, Some("manual 'ban' from 'host'"))

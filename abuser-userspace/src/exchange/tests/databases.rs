@@ -97,7 +97,9 @@ fn where_only_history_is_the_last_of_an_address_and_jail_counts() {
             BANS,
             "INSERT INTO bans VALUES('sshd', '192.0.2.1', 1767225500, 600, 2, NULL);
              INSERT INTO bans VALUES('sshd', '192.0.2.1', 1767220000, 99999999, 1, NULL);
-             INSERT INTO bans VALUES('nginx', '192.0.2.1', 1767220000, 60, 1, NULL);",
+             INSERT INTO bans VALUES('nginx', '192.0.2.1', 1767220000, 60, 1, NULL);
+             INSERT INTO bans VALUES('sshd', '192.0.2.2', 1767220000, 99999999, 1, NULL);
+             INSERT INTO bans VALUES('sshd', '192.0.2.2', 1767225500, 600, 2, NULL);",
         ],
     ));
     assert_eq!(
@@ -108,6 +110,11 @@ fn where_only_history_is_the_last_of_an_address_and_jail_counts() {
                 "192.0.2.1/32",
                 at("2026-01-01T00:08:20Z"),
                 Some("fail2ban jail sshd")
+            ),
+            entry(
+                "192.0.2.2/32",
+                at("2026-01-01T00:08:20Z"),
+                Some("fail2ban jail sshd"),
             ),
         ]
     );

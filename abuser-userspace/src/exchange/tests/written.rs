@@ -124,6 +124,18 @@ fn ipset_gets_no_more_than_it_takes() {
 }
 
 #[test]
+fn a_part_of_a_second_is_one() {
+    let short = Record {
+        expires: Some(now() + Duration::from_millis(1)),
+        ..record("192.0.2.1/32", None, None)
+    };
+    for format in [Format::Ipset, Format::Nft, Format::Crowdsec] {
+        let (text, _) = written(format, std::slice::from_ref(&short));
+        assert_eq!(items(format, &text), [entry("192.0.2.1/32", secs(1), None)]);
+    }
+}
+
+#[test]
 fn crowdsec_gets_decisions() {
     assert_written(
         Format::Crowdsec,

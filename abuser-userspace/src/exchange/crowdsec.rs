@@ -5,7 +5,6 @@
 use std::{
     fmt,
     io::{self, BufRead},
-    time::Duration,
 };
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -14,9 +13,8 @@ use serde_json::value::RawValue;
 use super::{
     BadLine, Expiry, Item, Sink,
     elements::{self, problem},
-    entries,
+    entries, times,
 };
-use crate::policy::MAX_BAN;
 
 pub(super) fn read(input: &mut dyn BufRead, sink: Sink<'_>) -> io::Result<()> {
     let (_, skipped) = elements::begin(input)?;
@@ -192,7 +190,7 @@ impl Decision {
             return Err("the decision is simulated: it bans nobody".to_owned());
         }
         let expires = match text("duration", &self.duration)? {
-            Some(duration) => expiry(&duration)?,
+            Some(duration) => times::left(&duration)?,
             None => Expiry::Unsaid,
         };
         let reason = match text("scenario", &self.scenario)? {
@@ -209,82 +207,4 @@ fn text(name: &str, field: &Field) -> Result<Option<String>, String> {
         return Ok(None);
     };
     serde_json::from_str(field.get()).map_err(|error| format!("`{name}`: {}", problem(&error)))
-}
-
-/// What is left, in Go's syntax. A hundred years are for good: crowdsec has no other way to say
-/// that.
-fn expiry(duration: &str) -> Result<Expiry, String> {
-    match go_duration(duration) {
-        Some(left) if left >= MAX_BAN.as_nanos() => Ok(Expiry::Never),
-        Some(left) => {
-            let left = u64::try_from(left).unwrap_or(u64::MAX);
-            Ok(Expiry::In(Duration::from_nanos(left)))
-        }
-        None => Err(format!("{duration:?} is no duration such as 3h59m49.5s")),
-    }
-}
-
-/// The nanoseconds of a duration such as `3h59m49.123456s`; those of one below zero are none.
-fn go_duration(text: &str) -> Option<u128> {
-    let (is_negative, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if rest == "0" {
-        return Some(0);
-    }
-    if rest.is_empty() {
-        return None;
-    }
-    let mut total = 0_u128;
-    while !rest.is_empty() {
-        let (digits, after) = split_digits(rest);
-        let (fraction, after) = match after.strip_prefix('.') {
-            Some(after) => split_digits(after),
-            None => ("", after),
-        };
-        let end = after.find(|c: char| c.is_ascii_digit() || c == '.');
-        let (unit, after) = after.split_at_checked(end.unwrap_or(after.len()))?;
-        let unit = nanoseconds(unit)?;
-        if digits.is_empty() && fraction.is_empty() {
-            return None;
-        }
-        let whole = if digits.is_empty() {
-            0
-        } else {
-            digits.parse().ok()?
-        };
-        total = total.checked_add(unit.checked_mul(whole)?)?;
-        // One digit after the other, each worth a tenth of the one before; those beyond
-        // nanoseconds are worth nothing.
-        let mut worth = unit;
-        for digit in fraction.chars().filter_map(|digit| digit.to_digit(10)) {
-            worth /= 10;
-            total = total.checked_add(worth * u128::from(digit))?;
-        }
-        rest = after;
-    }
-    Some(if is_negative { 0 } else { total })
-}
-
-fn split_digits(text: &str) -> (&str, &str) {
-    let end = text.find(|c: char| !c.is_ascii_digit());
-    text.split_at_checked(end.unwrap_or(text.len()))
-        .unwrap_or((text, ""))
-}
-
-fn nanoseconds(unit: &str) -> Option<u128> {
-    const SECOND: u128 = 1_000_000_000;
-    Some(match unit {
-        "ns" => 1,
-        // With the sign for micro, or with the Greek letter.
-        "us" | "\u{b5}s" | "\u{3bc}s" => 1_000,
-        "ms" => 1_000_000,
-        "s" => SECOND,
-        "m" => 60 * SECOND,
-        "h" => 3600 * SECOND,
-        // Not Go's, but taken by newer versions of crowdsec.
-        "d" => 86_400 * SECOND,
-        _ => return None,
-    })
 }

@@ -48,7 +48,9 @@ pub(super) fn documents(
             Ok(()) => {}
             Err(error) if error.is_io() => return Err(error.into()),
             Err(error) => {
-                let line = u64::try_from(error.line()).unwrap_or_default();
+                // Before the first byte of a line is the line end that it broke at.
+                let line = error.line() - usize::from(error.column() == 0 && error.line() > 1);
+                let line = u64::try_from(line).unwrap_or_default();
                 let problem = format!(
                     "the JSON breaks here: {}; nothing after it is read",
                     problem(&error)

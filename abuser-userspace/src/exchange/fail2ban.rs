@@ -1,4 +1,4 @@
-//! fail2ban's database: SQLite, usually `/var/lib/fail2ban/fail2ban.sqlite3`.
+//! fail2ban's database: `SQLite`, usually `/var/lib/fail2ban/fail2ban.sqlite3`.
 //!
 //! Its table `bips` holds the bans that there are, an address and jail once; `bans` holds every
 //! ban there was. Databases from before fail2ban 0.11 have only the latter.
@@ -69,23 +69,19 @@ fn read_bans(path: &Path, now: SystemTime, sink: Sink<'_>) -> rusqlite::Result<(
     while let Some(row) = rows.next()? {
         number += 1;
         let ip = text(row, 0);
-        match expiry(row, now) {
-            Some(expires) => {
-                let reason = format!("fail2ban jail {}", text(row, 1));
-                entries(number, &ip, &ip, expires, Some(&reason), sink);
-            }
-            None => {
-                let problem = "the time or length of the ban is not a number of seconds";
-                sink(Item::Bad(BadLine::new(number, &ip, problem)));
-            }
+        if let Some(expires) = expiry(row, now) {
+            let reason = format!("fail2ban jail {}", text(row, 1));
+            entries(number, &ip, &ip, expires, Some(&reason), sink);
+        } else {
+            let problem = "the time or length of the ban is not a number of seconds";
+            sink(Item::Bad(BadLine::new(number, &ip, problem)));
         }
     }
     Ok(())
 }
 
-/// Opens it so that it is not written, and is seen with what fail2ban changes meanwhile. Where
-/// reading would need to write beside it, and that cannot be, nobody else can write it either,
-/// and it is read as it lies there.
+/// Opens it so that it is not written, and is seen with what fail2ban has changed until now. In
+/// WAL mode reading writes beside it; where that cannot be, it is read as it lies there.
 fn open(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let opened = Connection::open_with_flags(path, flags).and_then(probed);
@@ -103,7 +99,7 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     }
 }
 
-/// The connection, if it can read: SQLite opens a file only then.
+/// The connection, if it can read: `SQLite` opens a file only then.
 fn probed(connection: Connection) -> rusqlite::Result<Connection> {
     connection.busy_timeout(PATIENCE)?;
     connection.query_row("PRAGMA schema_version", [], |_| Ok(()))?;

@@ -33,34 +33,40 @@ const UNKNOWN: Set = Set::Read {
 pub(super) fn read(input: &mut dyn BufRead, sink: Sink<'_>) -> io::Result<()> {
     let mut sets: HashMap<String, Set> = HashMap::new();
     lines::each(input, sink, |number, line, sink| {
-        let problem = match Line::of(line) {
-            Err(problem) => problem,
-            Ok(parsed) => match parsed.words[..] {
-                [] => return,
-                [word, ..] if word.starts_with('#') => return,
-                // The end of a file made by hand; and what has no part in who is listed.
-                ["COMMIT"] | ["flush" | "destroy", ..] => return,
-                ["create" | "-N", name, kind, ref options @ ..] => {
-                    let set = create(kind, options);
-                    if sets.len() < MAX_SETS {
-                        sets.insert(name.to_owned(), set.clone().unwrap_or(Set::Skipped));
-                    }
-                    match set {
-                        Ok(_) => return,
-                        Err(problem) => problem,
+        if line.trim_start().starts_with('#') {
+            return;
+        }
+        let read = Line::of(line).and_then(|parsed| match parsed.words[..] {
+            // The end of a file made by hand; and what has no part in who is listed.
+            [] | ["COMMIT"] | ["flush" | "destroy", ..] => Ok(()),
+            ["create" | "-N", name, kind, ref options @ ..] => {
+                let set = create(kind, options);
+                if sets.len() < MAX_SETS {
+                    sets.insert(name.to_owned(), set.clone().unwrap_or(Set::Skipped));
+                }
+                set.map(|_| ())
+            }
+            ["add" | "-A", name, text, ref options @ ..] => {
+                match sets.get(name).copied().unwrap_or(UNKNOWN) {
+                    Set::Skipped => Ok(()),
+                    Set::Read { default, netmask } => {
+                        let (expires, reason) = add(default, options, parsed.quoted)?;
+                        match netmask {
+                            Some(length) if !text.contains('/') => {
+                                let text = format!("{text}/{length}");
+                                entries(number, line, &text, expires, reason, sink);
+                            }
+                            _ => entries(number, line, text, expires, reason, sink),
+                        }
+                        Ok(())
                     }
                 }
-                ["add" | "-A", name, text, ref options @ ..] => {
-                    let set = sets.get(name).copied().unwrap_or(UNKNOWN);
-                    match add(number, line, set, text, options, parsed.quoted, sink) {
-                        Ok(()) => return,
-                        Err(problem) => problem,
-                    }
-                }
-                _ => "neither `create` nor `add` of an ipset".to_owned(),
-            },
-        };
-        sink(Item::Bad(BadLine::new(number, line, problem)));
+            }
+            _ => Err("neither `create` nor `add` of an ipset".to_owned()),
+        });
+        if let Err(problem) = read {
+            sink(Item::Bad(BadLine::new(number, line, problem)));
+        }
     })
 }
 
@@ -97,20 +103,14 @@ fn create(kind: &str, options: &[&str]) -> Result<Set, String> {
     Ok(Set::Read { default, netmask })
 }
 
-fn add(
-    number: u64,
-    line: &str,
-    set: Set,
-    text: &str,
-    options: &[&str],
-    comment: Option<&str>,
-    sink: Sink<'_>,
-) -> Result<(), String> {
-    let Set::Read { default, netmask } = set else {
-        return Ok(());
-    };
+/// Until when the element is there, and why.
+fn add<'a>(
+    default: Expiry,
+    options: &[&'a str],
+    quoted: Option<&'a str>,
+) -> Result<(Expiry, Option<&'a str>), String> {
     let mut expires = default;
-    let mut reason = comment;
+    let mut reason = quoted;
     let mut options = options.iter().copied();
     while let Some(option) = options.next() {
         match option {
@@ -123,25 +123,12 @@ fn add(
             }
             "timeout" => expires = timeout(options.next())?,
             // One of a single word needs no quotation marks.
-            "comment" if comment.is_none() => reason = options.next(),
+            "comment" if quoted.is_none() => reason = options.next(),
             // Counters, and what else belongs to the set and not to the address.
             _ => {}
         }
     }
-    match netmask {
-        Some(length) if !text.contains('/') => {
-            entries(
-                number,
-                line,
-                &format!("{text}/{length}"),
-                expires,
-                reason,
-                sink,
-            );
-        }
-        _ => entries(number, line, text, expires, reason, sink),
-    }
-    Ok(())
+    Ok((expires, reason))
 }
 
 /// 0 is for good.

@@ -1,6 +1,11 @@
-//! Until when, as formats without a notion of their own say it: a time, or how long.
+//! Until when, as texts say it: a time, or how long.
 
-use crate::{config::parse_duration, policy::BanTime};
+use std::time::Duration;
+
+use crate::{
+    config::parse_duration,
+    policy::{BanTime, MAX_BAN},
+};
 
 use super::Expiry;
 
@@ -18,4 +23,82 @@ pub(super) fn expiry(expires: Option<&str>, duration: Option<&str>) -> Result<Ex
         },
         (None, None) => Ok(Expiry::Unsaid),
     }
+}
+
+/// What is left, as crowdsec says it: in Go's syntax. A hundred years are for good, which it has
+/// no other way to say.
+pub(super) fn left(duration: &str) -> Result<Expiry, String> {
+    match go_duration(duration) {
+        Some(left) if left >= MAX_BAN.as_nanos() => Ok(Expiry::Never),
+        Some(left) => {
+            let left = u64::try_from(left).unwrap_or(u64::MAX);
+            Ok(Expiry::In(Duration::from_nanos(left)))
+        }
+        None => Err(format!("{duration:?} is no duration such as 3h59m49.5s")),
+    }
+}
+
+/// The nanoseconds of a duration such as `3h59m49.123456s`; those of one below zero are none.
+fn go_duration(text: &str) -> Option<u128> {
+    let (is_negative, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if rest == "0" {
+        return Some(0);
+    }
+    if rest.is_empty() {
+        return None;
+    }
+    let mut total = 0_u128;
+    while !rest.is_empty() {
+        let (digits, after) = split_digits(rest);
+        let (fraction, after) = match after.strip_prefix('.') {
+            Some(after) => split_digits(after),
+            None => ("", after),
+        };
+        let end = after.find(|c: char| c.is_ascii_digit() || c == '.');
+        let (unit, after) = after.split_at_checked(end.unwrap_or(after.len()))?;
+        let unit = nanoseconds(unit)?;
+        if digits.is_empty() && fraction.is_empty() {
+            return None;
+        }
+        let whole = if digits.is_empty() {
+            0
+        } else {
+            digits.parse().ok()?
+        };
+        total = total.checked_add(unit.checked_mul(whole)?)?;
+        // One digit after the other, each worth a tenth of the one before; those beyond
+        // nanoseconds are worth nothing.
+        let mut worth = unit;
+        for digit in fraction.chars().filter_map(|digit| digit.to_digit(10)) {
+            worth /= 10;
+            total = total.checked_add(worth * u128::from(digit))?;
+        }
+        rest = after;
+    }
+    Some(if is_negative { 0 } else { total })
+}
+
+fn split_digits(text: &str) -> (&str, &str) {
+    let end = text.find(|c: char| !c.is_ascii_digit());
+    text.split_at_checked(end.unwrap_or(text.len()))
+        .unwrap_or((text, ""))
+}
+
+fn nanoseconds(unit: &str) -> Option<u128> {
+    const SECOND: u128 = 1_000_000_000;
+    Some(match unit {
+        "ns" => 1,
+        // With the sign for micro, or with the Greek letter.
+        "us" | "\u{b5}s" | "\u{3bc}s" => 1_000,
+        "ms" => 1_000_000,
+        "s" => SECOND,
+        "m" => 60 * SECOND,
+        "h" => 3600 * SECOND,
+        // Not Go's, but taken by newer versions of crowdsec.
+        "d" => 86_400 * SECOND,
+        _ => return None,
+    })
 }

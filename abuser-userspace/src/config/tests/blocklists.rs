@@ -78,7 +78,7 @@ fn what_is_wrong_with_a_list_is_told_where_it_stands() {
         (
             "[[blocklist]]\npath = \"/a/x.txt\"\n[[blocklist]]\npath = \"/b/x.csv\"",
             "4:8",
-            "\"x\" of this [[blocklist]] is taken by line 2",
+            "\"x\" of this [[blocklist]] is taken by a.toml:2",
         ),
     ] {
         assert_error(text, place, &[phrase]);

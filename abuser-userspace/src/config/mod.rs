@@ -14,9 +14,11 @@
 //! | `limit`, `ports`, `rate` | `[[limit]]` |
 //! | `ban`, `duration` | `[ban]`, `[[policy]]` |
 //! | `store` | `[store]` |
+//! | `api` | `[api]` |
 //! | `allow`, `prefix` | `[allow]` |
 
 mod allow;
+mod api;
 mod ban;
 mod draft;
 mod duration;
@@ -41,6 +43,7 @@ use std::{
 use crate::{policy::BanPolicy, store::StoreConfig};
 
 pub use allow::AllowEntry;
+pub use api::{Api, ReadOnly};
 pub use duration::{DurationError, parse_duration};
 pub use error::ConfigError;
 pub use file::MAX_FILE_BYTES;
@@ -55,7 +58,7 @@ pub struct Config {
     pub interfaces: Vec<String>,
     /// How to attach.
     pub xdp: Xdp,
-    /// Where to listen for commands.
+    /// Where to listen for commands, and to whom.
     pub api: Api,
     /// Sources that are never dropped.
     pub allow: Vec<AllowEntry>,
@@ -168,21 +171,6 @@ impl FromStr for Mode {
             .find(|(word, _)| *word == text)
             .map(|(_, mode)| mode)
             .ok_or_else(|| ModeError(text.to_owned()))
-    }
-}
-
-/// `[api]`: where to listen for commands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Api {
-    /// Path of the unix socket.
-    pub socket: PathBuf,
-}
-
-impl Default for Api {
-    fn default() -> Self {
-        Self {
-            socket: PathBuf::from("/run/abuser/abuser.sock"),
-        }
     }
 }
 

@@ -51,7 +51,11 @@ const FAILURES: [(&str, &str, &str); 10] = [
         "OtherJson",
         "The body is JSON, and not what this request takes.",
     ),
-    ("500", "Failed", "The kernel refused."),
+    (
+        "500",
+        "Failed",
+        "The kernel refused, or the daemon made a mistake.",
+    ),
     (
         "503",
         "Busy",

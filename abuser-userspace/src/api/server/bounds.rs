@@ -4,17 +4,22 @@
 //! have a share of their own. So nobody who may only read keeps root from the daemon, and nobody
 //! without a token does either.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use axum::{
     Extension,
-    body::Body,
+    body::{Body, Bytes, HttpBody},
     extract::Request,
     http::StatusCode,
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use http_body_util::BodyExt as _;
+use hyper::body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{answer::Failure, peer::Peer};
@@ -34,14 +39,18 @@ const ANSWER_TIME: Duration = Duration::from_secs(25);
 /// How long a reader may take none of an answer. Readers of events may rest.
 pub(super) const STALL_TIME: Duration = Duration::from_secs(30);
 
+/// How much of an answer is sent at once, in bytes.
+const PIECE: usize = 64 << 10;
+
 /// Connections at once, in each share.
 const CONNECTIONS: usize = 256;
 /// Streams of events at once, in each share.
 const STREAMS: usize = 64;
 /// Requests at once of those who may change something; more wait.
-const REQUESTS: usize = 64;
-/// Requests at once of those who may only read: an answer can have tens of megabytes.
-const READ_ONLY_REQUESTS: usize = 8;
+const REQUESTS: usize = 32;
+/// Requests at once of those who may only read: an answer can have tens of megabytes, and work that
+/// anybody can ask for is not to take the processor from enforcement.
+const READ_ONLY_REQUESTS: usize = 4;
 
 /// What one kind of peers may hold at once.
 #[derive(Debug, Clone)]
@@ -109,7 +118,14 @@ pub(super) async fn bound_answers(
         let Ok(held) = requests.acquire_owned().await else {
             return Failure::stopping().into_response();
         };
-        until_sent(next.run(request).await, held)
+        // Whoever hangs up leaves work behind, which counts until it is done: half a reload would
+        // be worse, and a status looks through tables that have millions of entries.
+        let work = async move { until_sent(next.run(request).await, held) };
+        tokio::spawn(work).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a request to the API failed");
+            let error = "the daemon made a mistake; its log says which";
+            Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error).into_response()
+        })
     };
     tokio::time::timeout(ANSWER_TIME, answer)
         .await
@@ -124,9 +140,86 @@ pub(super) async fn bound_answers(
 /// Holds on to `held` until the last of the body is sent.
 fn until_sent(response: Response, held: OwnedSemaphorePermit) -> Response {
     response.map(|body| {
-        Body::new(body.map_frame(move |frame| {
-            let _held = &held;
-            frame
-        }))
+        Body::new(Holding {
+            body,
+            rest: Bytes::new(),
+            _held: held,
+        })
     })
+}
+
+/// A body that holds a place as long as not nearly all of it is sent. It comes in pieces, because
+/// what is taken from it is out of its sight, and may be in memory as long as its reader likes.
+struct Holding {
+    body: Body,
+    /// What is left of the frame that came last.
+    rest: Bytes,
+    _held: OwnedSemaphorePermit,
+}
+
+impl HttpBody for Holding {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                end => return Poll::Ready(end),
+            }
+        }
+        let piece = self.rest.len().min(PIECE);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(piece)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = u64::try_from(self.rest.len()).unwrap_or(u64::MAX);
+        let body = self.body.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(body.lower().saturating_add(rest));
+        if let Some(upper) = body.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    async fn pieces(body: Body) -> (Vec<usize>, Option<u64>, usize) {
+        let requests = Arc::new(Semaphore::new(1));
+        let held = room(&requests).unwrap();
+        let mut body = until_sent(Response::new(body), held).into_body();
+        let size = body.size_hint().exact();
+        let mut lengths = Vec::new();
+        while let Some(frame) = body.frame().await {
+            assert_eq!(requests.available_permits(), 0);
+            lengths.push(frame.unwrap().into_data().unwrap().len());
+        }
+        drop(body);
+        (lengths, size, requests.available_permits())
+    }
+
+    #[tokio::test]
+    async fn an_answer_holds_its_place_until_its_last_piece_is_taken() {
+        let body = vec![7; 2 * PIECE + 1];
+        let (lengths, size, free) = pieces(body.into()).await;
+        assert_eq!(lengths, [PIECE, PIECE, 1]);
+        assert_eq!((size, free), (u64::try_from(2 * PIECE + 1).ok(), 1));
+        assert_eq!(pieces(Body::empty()).await, (vec![], Some(0), 1));
+    }
 }

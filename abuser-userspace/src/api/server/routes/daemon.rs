@@ -4,7 +4,7 @@ use axum::{Json, extract::State, http::header, response::IntoResponse};
 
 use super::super::{
     Api,
-    answer::{Address, Answer, Failure, JsonBody},
+    answer::{Address, Answer, JsonBody},
 };
 use crate::{
     api::{
@@ -62,10 +62,7 @@ pub(super) async fn explain(
     ),
 )]
 pub(super) async fn reload(State(api): State<Api>) -> Answer<Reloaded> {
-    // Whoever asked may hang up meanwhile; half a reload would be none and no other.
-    let reload = tokio::spawn(async move { api.reloader.reload().await });
-    let reloaded = reload.await.map_err(|_| Failure::stopping())?;
-    Ok(Json(reloaded?))
+    Ok(Json(api.reloader.reload().await?))
 }
 
 /// Lets a daemon go on that was started with `--confirm`.

@@ -12,6 +12,7 @@ pub mod names;
 pub mod reload;
 mod socket;
 mod start;
+mod tcp;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -99,7 +100,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         essential,
         store,
         snapshot,
-        listener,
+        listeners,
     } = match start::prepare(&mut dataplane, &config).await {
         Ok(prepared) => prepared,
         Err(error) => {
@@ -151,7 +152,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     };
     // The engine holds the only sender from here on: with it the streams of events end.
     drop(events);
-    let server = tokio::spawn(server::serve(listener, api, stopped));
+    let server = tokio::spawn(server::serve(listeners, api, stopped));
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",

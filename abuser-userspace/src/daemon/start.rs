@@ -3,18 +3,16 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::{
-    net::UnixListener,
-    sync::{Mutex, mpsc},
-};
+use tokio::sync::{Mutex, mpsc};
 
 use super::{
     engine::Command,
     events::EventReader,
     names::{self, Resolver},
-    socket,
+    socket, tcp,
 };
 use crate::{
+    api::server::Listeners,
     config::Config,
     dataplane::{Dataplane, interfaces::Interface, links::NetlinkChanges},
     host::{Essential, HostWatch},
@@ -30,7 +28,7 @@ pub(super) struct Prepared {
     pub(super) essential: Essential,
     pub(super) store: Store,
     pub(super) snapshot: Snapshot,
-    pub(super) listener: UnixListener,
+    pub(super) listeners: Listeners,
 }
 
 /// Gathers it.
@@ -45,7 +43,9 @@ pub(super) async fn prepare(
     let mut host = HostWatch::follow()?;
     let essential = host.read().await;
     let (store, snapshot) = Store::open(&config.store)?;
-    let listener = socket::listen(&config.api.socket)?;
+    let tcp = tcp::listen(&config.api).await?;
+    // The last, because it leaves a file.
+    let (unix, access) = socket::listen(&config.api)?;
     Ok(Prepared {
         interfaces,
         links,
@@ -54,7 +54,7 @@ pub(super) async fn prepare(
         essential,
         store,
         snapshot,
-        listener,
+        listeners: Listeners { unix, access, tcp },
     })
 }
 

@@ -168,6 +168,7 @@ pub(super) struct BanAddArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct BanImportArgs {
     /// The list; without it, or with `-`, standard input
     #[arg(value_name = "FILE")]

@@ -70,30 +70,14 @@ struct Outcome {
     /// Lines that are no entries, and entries that were refused.
     skipped: u64,
     /// The first of them.
-    problems: Vec<Problem>,
-}
-
-#[derive(Debug, Serialize)]
-struct Problem {
-    line: u64,
-    text: String,
-    problem: String,
+    problems: Vec<BadLine>,
 }
 
 impl Outcome {
     fn skip(&mut self, line: BadLine) {
-        let BadLine {
-            number,
-            text,
-            problem,
-        } = line;
         self.skipped += 1;
         if self.problems.len() < TOLD_AS_JSON {
-            self.problems.push(Problem {
-                line: number,
-                text,
-                problem,
-            });
+            self.problems.push(line);
         }
     }
 
@@ -126,14 +110,9 @@ impl Outcome {
 
     /// Says on standard error what was left out.
     fn complain(&mut self) {
-        self.problems.sort_by_key(|problem| problem.line);
-        for Problem {
-            line,
-            text,
-            problem,
-        } in self.problems.iter().take(TOLD)
-        {
-            output::error(&format!("line {line}: {text:?}: {problem}"));
+        self.problems.sort_by_key(|line| line.number);
+        for line in self.problems.iter().take(TOLD) {
+            output::error(line);
         }
         let more = self.skipped.saturating_sub(TOLD as u64);
         if more > 0 {

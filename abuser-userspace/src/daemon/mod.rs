@@ -20,13 +20,13 @@ use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::{Mutex, broadcast, mpsc, oneshot, watch},
+    sync::{Mutex, broadcast, mpsc, oneshot},
 };
 
 use self::{
     engine::{Engine, Stop},
     names::Resolver,
-    reload::{Load, Reloader},
+    reload::Load,
     start::Prepared,
 };
 use crate::{
@@ -128,17 +128,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     let resolver = Arc::new(Mutex::new(resolver));
     start::keep_allowing(Arc::clone(&resolver), host, essential, &commands);
-    let (blocklists, configured) = watch::channel(config.blocklists.clone());
-    tokio::spawn(blocklists::follow(configured, commands.clone()));
-    let reloader = Reloader::new(
-        reload,
-        config.clone(),
-        resolver,
-        blocklists,
-        commands.clone(),
-    );
-    let reloader = Arc::new(reloader);
-    reloader.follow(hang_ups);
+    let reloader = start::follow_configuration(reload, &config, resolver, hang_ups, &commands);
     if let Some(print) = print {
         let receiver = events.subscribe();
         // A thread of its own: a reader that stops reading blocks only this.

@@ -3,12 +3,17 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::sync::{Mutex, mpsc};
+use tokio::{
+    signal::unix::Signal,
+    sync::{Mutex, mpsc, watch},
+};
 
 use super::{
+    blocklists,
     engine::Command,
     events::EventReader,
     names::{self, Resolver},
+    reload::{Load, Reloader},
     socket, tcp,
 };
 use crate::{
@@ -56,6 +61,23 @@ pub(super) async fn prepare(
         snapshot,
         listeners: Listeners { unix, access, tcp },
     })
+}
+
+/// Follows what the configuration says, and the block lists that it names; who reads it again.
+pub(super) fn follow_configuration(
+    load: Load,
+    config: &Config,
+    resolver: Arc<Mutex<Resolver>>,
+    hang_ups: Signal,
+    commands: &mpsc::Sender<Command>,
+) -> Arc<Reloader> {
+    let (blocklists, configured) = watch::channel(config.blocklists.clone());
+    tokio::spawn(blocklists::follow(configured, commands.clone()));
+    let commands = commands.clone();
+    let reloader = Reloader::new(load, config.clone(), resolver, blocklists, commands);
+    let reloader = Arc::new(reloader);
+    reloader.follow(hang_ups);
+    reloader
 }
 
 /// Keeps the allow list up with what names resolve to, and with who is essential.

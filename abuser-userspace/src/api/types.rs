@@ -260,7 +260,7 @@ pub struct BanInfo {
 #[serde(deny_unknown_fields)]
 pub struct BanRequest {
     /// Whom to ban. All or none of them are.
-    #[schema(value_type = Vec<Prefix>)]
+    #[schema(value_type = Vec<Prefix>, min_items = 1)]
     pub sources: Vec<IpNet>,
     /// For how long; without it, what the policy's `bantime` says.
     #[serde(default)]
@@ -282,7 +282,7 @@ pub enum BanDuration {
     Policy,
     /// For good.
     Permanent,
-    /// So many seconds.
+    /// So many seconds; at least one.
     Seconds(u64),
 }
 
@@ -322,7 +322,7 @@ pub struct AllowInfo {
 #[serde(deny_unknown_fields)]
 pub struct AllowRequest {
     /// Whom to allow. All or none of them are.
-    #[schema(value_type = Vec<Prefix>)]
+    #[schema(value_type = Vec<Prefix>, min_items = 1)]
     pub sources: Vec<IpNet>,
     /// Why, in the words of whoever asks.
     #[serde(default)]

@@ -69,7 +69,7 @@ fn a_list_is_imported_and_what_is_wrong_with_it_is_told_by_line() {
     let said = import(&daemon, list, &["--reason", "listed"]).success();
     assert_eq!(
         said.stdout,
-        "imported 5 bans of a list in plain format, 1 duplicates, 3 skipped\n"
+        "imported 5 bans of a list in plain format, 1 duplicate, 3 skipped\n"
     );
     let told: Vec<_> = said.stderr.lines().collect();
     assert_eq!(told.len(), 3, "{said}");

@@ -220,7 +220,7 @@ pub(super) struct BanRemoveArgs {
     /// What was banned, as `ban list` shows it
     #[arg(value_name = "ADDR|PREFIX", value_parser = prefix)]
     pub(super) sources: Vec<IpNet>,
-    /// All bans
+    /// All bans, but for those that block lists of the configuration call for
     #[arg(long)]
     pub(super) all: bool,
     /// Print JSON

@@ -51,6 +51,24 @@ fn a_ban_cuts_off_at_once_and_its_removal_lets_back() {
 }
 
 #[test]
+fn whom_a_block_list_names_is_cut_off_for_as_long_as_it_does() {
+    testkit::require_root!();
+    let wire = wire();
+    let server = udp_v4(&wire);
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("list.txt");
+    std::fs::write(&list, SOURCE).unwrap();
+    let table = format!("[[blocklist]]\npath = \"{}\"\n", list.display());
+    let daemon = Daemon::start(&wire.server, &config(&table));
+    eventually("it is banned", || banned(&daemon) == ["192.0.2.10/32"]);
+    assert_eq!(deliver(&wire, &server, Wire::CLIENT_V4, 100), 0);
+    assert_eq!(deliver(&wire, &server, OTHER_V4, 100), 100);
+    std::fs::write(&list, "").unwrap();
+    eventually("it is not banned any more", || banned(&daemon).is_empty());
+    assert_eq!(deliver(&wire, &server, Wire::CLIENT_V4, 100), 100);
+}
+
+#[test]
 fn a_ban_silences_an_established_connection_and_its_removal_revives_it() {
     testkit::require_root!();
     let wire = wire();

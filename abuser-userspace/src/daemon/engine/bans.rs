@@ -250,3 +250,22 @@ fn ban_event(kind: EventKind, info: &BanInfo, reason: Option<String>) -> EventRe
         reason,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ban_without_end_outlasts_all_others_and_not_itself() {
+        for (one, other, expected) in [
+            (0, 1, true),
+            (0, u64::MAX, true),
+            (0, 0, false),
+            (1, 0, false),
+            (2, 1, true),
+            (1, 1, false),
+        ] {
+            assert_eq!(outlasts(one, other), expected, "{one} {other}");
+        }
+    }
+}

@@ -1,6 +1,8 @@
 //! `abuser ban import` and `abuser ban export`: lists that come from other programs, and go to
 //! them.
 
+mod outcome;
+
 use std::{
     fs::File,
     io::{self, Read},
@@ -10,18 +12,18 @@ use std::{
 
 use futures_util::future::try_join_all;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
 use tokio::sync::{Mutex, mpsc};
 
+use self::outcome::Outcome;
 use super::{
     CliError,
     args::{BanExportArgs, BanImportArgs},
-    output::{self, counted, grouped},
+    output::{self, counted},
 };
 use crate::{
     api::{
         client::{Client, ClientError, Lines},
-        types::{BanDuration, ImportEntry, ImportRequest, Imported},
+        types::{BanDuration, ImportEntry, ImportRequest},
     },
     exchange::{self, BadLine, Entry, Expiry, Format, Item},
     policy::BanTime,
@@ -35,12 +37,6 @@ const CHUNK_REASONS: usize = 1 << 20;
 
 /// Requests under way: one is written down while the next one is put in force.
 const UNDER_WAY: usize = 2;
-
-/// Bad lines that are told.
-const TOLD: usize = 20;
-
-/// Bad lines that are told as JSON.
-const TOLD_AS_JSON: usize = 1000;
 
 /// What is found in a list.
 #[derive(Debug)]
@@ -71,102 +67,6 @@ impl Chunk {
 
     fn is_full(&self) -> bool {
         self.entries.len() >= CHUNK || self.reasons >= CHUNK_REASONS
-    }
-}
-
-/// What became of a list.
-#[derive(Debug, Default, Serialize)]
-struct Outcome {
-    /// What it was written in.
-    format: String,
-    added: u64,
-    extended: u64,
-    duplicates: u64,
-    /// Entries that were over before they were imported.
-    expired: u64,
-    /// Lines that are no entries, and entries that were refused.
-    skipped: u64,
-    /// The first of them.
-    problems: Vec<BadLine>,
-}
-
-impl Outcome {
-    fn skip(&mut self, line: BadLine) {
-        self.skipped += 1;
-        if self.problems.len() < TOLD_AS_JSON {
-            self.problems.push(line);
-        }
-    }
-
-    /// Takes note of what was found; entries are still to be imported.
-    fn take(&mut self, found: Found) -> Option<Chunk> {
-        match found {
-            Found::Entries(chunk) => return Some(chunk),
-            Found::Bad(line) => self.skip(line),
-            Found::Expired => self.expired += 1,
-        }
-        None
-    }
-
-    fn count(&mut self, imported: Imported, numbers: &[u64]) {
-        let Imported {
-            added,
-            extended,
-            duplicates,
-            refused,
-        } = imported;
-        self.added += added;
-        self.extended += extended;
-        self.duplicates += duplicates;
-        for refused in refused {
-            let number = numbers.get(refused.entry).copied().unwrap_or_default();
-            let text = refused.source.to_string();
-            self.skip(BadLine::new(number, &text, refused.error));
-        }
-    }
-
-    /// Says on standard error what was left out.
-    fn complain(&mut self) {
-        self.problems.sort_by_key(|line| line.number);
-        for line in self.problems.iter().take(TOLD) {
-            output::error(line);
-        }
-        let more = self.skipped.saturating_sub(TOLD as u64);
-        if more > 0 {
-            output::error(&format!("and {} more", grouped(more)));
-        }
-    }
-
-    /// Sources that are banned now as they were not before.
-    fn imported(&self) -> String {
-        counted(self.added + self.extended, "ban", "bans")
-    }
-
-    fn summary(&self, dry_run: bool) -> String {
-        let Self {
-            extended,
-            duplicates,
-            expired,
-            skipped,
-            ..
-        } = self;
-        let done = if dry_run { "would import" } else { "imported" };
-        let mut text = format!(
-            "{done} {} of a list in {} format",
-            self.imported(),
-            self.format
-        );
-        for (count, one, many) in [
-            (extended, "longer than before", "longer than before"),
-            (duplicates, "duplicate", "duplicates"),
-            (expired, "over already", "over already"),
-            (skipped, "skipped", "skipped"),
-        ] {
-            if *count > 0 {
-                text = format!("{text}, {}", counted(*count, one, many));
-            }
-        }
-        text
     }
 }
 
@@ -266,10 +166,7 @@ impl Importer {
         if checked.is_ok() && (outcome.skipped > 0 || dry_run) {
             return Ok(());
         }
-        *outcome = Outcome {
-            expired: outcome.expired,
-            ..Outcome::default()
-        };
+        outcome.begin_again();
         checked?;
         self.import(feed(chunks), false).await
     }

@@ -8,6 +8,7 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | `books` | what is known of each ban besides what the map holds |
+//! | `command` | what it can be asked |
 //! | `bans` | bans made, renewed, ended |
 //! | `by_hand`, `import` | bans that somebody asks for: a few, or thousands |
 //! | [`lists`] | bans that block lists call for |
@@ -26,6 +27,7 @@ mod allow;
 mod bans;
 mod books;
 mod by_hand;
+mod command;
 mod explain;
 mod import;
 mod links;
@@ -48,13 +50,13 @@ use std::{
 
 use abuser_common::{layout::AllowOrigin, prefix::PrefixKey};
 use ipnet::IpNet;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc};
 
+pub use self::command::{Asker, Command, EngineError, Page, Reply, Stop};
 use self::{
     allow::AllowBooks,
     books::Books,
-    listing::BanEntry,
-    lists::{Blocklist, Blocklists},
+    lists::Blocklists,
     offences::PolicyClock,
     reconcile::{Reconciler, Repairs},
 };
@@ -63,13 +65,10 @@ use super::{
     names::ConfiguredAllow,
 };
 use crate::{
-    api::types::{
-        AllowInfo, AllowRequest, BanInfo, BanRequest, DetachRequest, Detached, EventRecord,
-        Explanation, ImportRequest, Imported, LimitStatus, Reloaded, RemoveRequest, Status,
-    },
+    api::types::EventRecord,
     config::{Config, normalise},
     dataplane::{
-        Dataplane, DataplaneError, buckets::sweep_interval, interfaces::Interface, kernel_now,
+        Dataplane, buckets::sweep_interval, interfaces::Interface, kernel_now,
         links::NetlinkChanges,
     },
     host::Essential,
@@ -86,101 +85,11 @@ const SWEEP: Duration = Duration::from_millis(500);
 /// How soon to go on if there are many of them.
 const SWEEP_ON: Duration = Duration::from_millis(10);
 
-/// Why a command failed. It has changed nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// The request makes no sense or is not safe.
-    #[error("{0}")]
-    Refused(String),
-    /// What it names is not there.
-    #[error("{0}")]
-    NotFound(String),
-    /// The kernel refused.
-    #[error(transparent)]
-    Dataplane(#[from] DataplaneError),
-}
-
-/// Where an answer goes.
-pub type Reply<T> = oneshot::Sender<Result<T, EngineError>>;
-
-/// Who asks, in words that are kept with what was asked for.
-pub type Asker = Arc<str>;
-
-/// Some of many.
-#[derive(Debug)]
-pub struct Page<T> {
-    /// In the order of their sources.
-    pub items: Vec<T>,
-    /// After which source the next page begins, unless this is the last one.
-    pub next: Option<PrefixKey>,
-}
-
-impl<T> Default for Page<T> {
-    fn default() -> Self {
-        Self {
-            items: Vec::new(),
-            next: None,
-        }
-    }
-}
-
 /// What a command brought about, and what of it the store is to know before it is told.
 #[derive(Debug, Default)]
 struct Changed<T> {
     value: T,
     changes: Vec<Change>,
-}
-
-/// What the engine can be asked; see [`crate::api`].
-#[derive(Debug)]
-pub enum Command {
-    /// The daemon at a glance.
-    Status(Reply<Status>),
-    /// The limits.
-    Limits(Reply<Vec<LimitStatus>>),
-    /// The bans after the one of a source, or the first ones.
-    BanPage(Option<PrefixKey>, Reply<Page<BanEntry>>),
-    /// The bans that cover an address.
-    Covering(IpAddr, Reply<Vec<BanInfo>>),
-    /// What a packet from an address would meet.
-    Explain(IpAddr, Reply<Explanation>),
-    /// Ban.
-    Ban(BanRequest, Asker, Reply<Vec<BanInfo>>),
-    /// Ban all that can be.
-    Import(ImportRequest, Asker, Reply<Imported>),
-    /// Remove bans.
-    Unban(RemoveRequest, Asker, Reply<Vec<BanInfo>>),
-    /// Remove some of all bans: those after the one of a source, or the first ones.
-    UnbanPage(Option<PrefixKey>, Asker, Reply<Page<BanInfo>>),
-    /// The allow list.
-    AllowList(Reply<Vec<AllowInfo>>),
-    /// Allow.
-    Allow(AllowRequest, Asker, Reply<Vec<AllowInfo>>),
-    /// Remove allow entries.
-    Disallow(RemoveRequest, Reply<Vec<AllowInfo>>),
-    /// Put another configuration in force, with what its names resolve to.
-    Reload(Box<Config>, Vec<ConfiguredAllow>, Reply<Reloaded>),
-    /// Who is allowed by the configuration now.
-    Configured(Vec<ConfiguredAllow>),
-    /// Who is essential to this host now.
-    Essential(Essential),
-    /// What the block lists say now.
-    Blocklists(Vec<Blocklist>),
-    /// Go on in spite of `--confirm`.
-    Confirm(Reply<()>),
-    /// Detach from interfaces, or from all and stop.
-    Detach(DetachRequest, Reply<Detached>),
-}
-
-/// Why the engine stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
-    /// A signal; holds its name.
-    Signal(&'static str),
-    /// `abuser detach`.
-    Detached,
-    /// Nobody confirmed in time.
-    Unconfirmed,
 }
 
 /// The engine's state.

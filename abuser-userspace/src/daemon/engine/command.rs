@@ -1,0 +1,108 @@
+//! What the engine can be asked, and how it answers.
+
+use std::{net::IpAddr, sync::Arc};
+
+use abuser_common::prefix::PrefixKey;
+use tokio::sync::oneshot;
+
+use super::{listing::BanEntry, lists::Blocklist};
+use crate::{
+    api::types::{
+        AllowInfo, AllowRequest, BanInfo, BanRequest, DetachRequest, Detached, Explanation,
+        ImportRequest, Imported, LimitStatus, Reloaded, RemoveRequest, Status,
+    },
+    config::Config,
+    daemon::names::ConfiguredAllow,
+    dataplane::DataplaneError,
+    host::Essential,
+};
+
+/// Why a command failed. It has changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The request makes no sense or is not safe.
+    #[error("{0}")]
+    Refused(String),
+    /// What it names is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// The kernel refused.
+    #[error(transparent)]
+    Dataplane(#[from] DataplaneError),
+}
+
+/// Where an answer goes.
+pub type Reply<T> = oneshot::Sender<Result<T, EngineError>>;
+
+/// Who asks, in words that are kept with what was asked for.
+pub type Asker = Arc<str>;
+
+/// Some of many.
+#[derive(Debug)]
+pub struct Page<T> {
+    /// In the order of their sources.
+    pub items: Vec<T>,
+    /// After which source the next page begins, unless this is the last one.
+    pub next: Option<PrefixKey>,
+}
+
+impl<T> Default for Page<T> {
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            next: None,
+        }
+    }
+}
+
+/// What the engine can be asked; see [`crate::api`].
+#[derive(Debug)]
+pub enum Command {
+    /// The daemon at a glance.
+    Status(Reply<Status>),
+    /// The limits.
+    Limits(Reply<Vec<LimitStatus>>),
+    /// The bans after the one of a source, or the first ones.
+    BanPage(Option<PrefixKey>, Reply<Page<BanEntry>>),
+    /// The bans that cover an address.
+    Covering(IpAddr, Reply<Vec<BanInfo>>),
+    /// What a packet from an address would meet.
+    Explain(IpAddr, Reply<Explanation>),
+    /// Ban.
+    Ban(BanRequest, Asker, Reply<Vec<BanInfo>>),
+    /// Ban all that can be.
+    Import(ImportRequest, Asker, Reply<Imported>),
+    /// Remove bans.
+    Unban(RemoveRequest, Asker, Reply<Vec<BanInfo>>),
+    /// Remove some of all bans: those after the one of a source, or the first ones.
+    UnbanPage(Option<PrefixKey>, Asker, Reply<Page<BanInfo>>),
+    /// The allow list.
+    AllowList(Reply<Vec<AllowInfo>>),
+    /// Allow.
+    Allow(AllowRequest, Asker, Reply<Vec<AllowInfo>>),
+    /// Remove allow entries.
+    Disallow(RemoveRequest, Reply<Vec<AllowInfo>>),
+    /// Put another configuration in force, with what its names resolve to.
+    Reload(Box<Config>, Vec<ConfiguredAllow>, Reply<Reloaded>),
+    /// Who is allowed by the configuration now.
+    Configured(Vec<ConfiguredAllow>),
+    /// Who is essential to this host now.
+    Essential(Essential),
+    /// What the block lists say now.
+    Blocklists(Vec<Blocklist>),
+    /// Go on in spite of `--confirm`.
+    Confirm(Reply<()>),
+    /// Detach from interfaces, or from all and stop.
+    Detach(DetachRequest, Reply<Detached>),
+}
+
+/// Why the engine stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// A signal; holds its name.
+    Signal(&'static str),
+    /// `abuser detach`.
+    Detached,
+    /// Nobody confirmed in time.
+    Unconfirmed,
+}

@@ -8,6 +8,7 @@
 use std::{
     env, fs, io,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use crate::Namespace;
@@ -116,7 +117,7 @@ pub fn folder() -> PathBuf {
 ///
 /// # Panics
 /// If the program is none of them.
-pub fn command(namespace: &Namespace, program: &str) -> io::Result<std::process::Command> {
+pub fn command(namespace: &Namespace, program: &str) -> io::Result<Command> {
     let peer = PEERS
         .iter()
         .find(|peer| peer.program == program)

@@ -5,8 +5,8 @@ use std::{fs, net::TcpStream};
 use testkit::{CommandOutput, Namespace, Service, require_root};
 
 use super::{
-    Folder, assert_bans, ban, bans, expected, export, import, import_anew, peer, problems, run,
-    text,
+    Bans, Folder, assert_bans, ban, bans, expected, export, import, import_anew, peer, problems,
+    run, text,
 };
 use crate::support::daemon_on_lo;
 
@@ -91,7 +91,7 @@ impl Crowdsec {
     }
 
     fn list(&self) -> String {
-        self.decisions(&["list", "-o", "json"]).stdout
+        self.decisions(&["list", "-l", "0", "-o", "json"]).stdout
     }
 }
 
@@ -101,33 +101,35 @@ fn decisions_are_imported() {
     let (namespace, daemon) = daemon_on_lo("");
     let crowdsec = Crowdsec::start(&namespace);
     assert!(import_anew(&daemon, "crowdsec", &crowdsec.list()).is_empty());
-    let expected = expected(&[
+    let unsaid = Some("manual 'ban' from 'test'");
+    let mut added = Bans::new();
+    for (arguments, ban) in [
         (
-            "198.51.100.0/24",
-            Some(86400),
-            Some("manual 'ban' from 'test'"),
+            &["-i", "203.0.113.1", "-d", "1h", "-R", "by \"hand\""][..],
+            &[("203.0.113.1/32", Some(3600), Some("by \"hand\""))][..],
         ),
         (
-            "2001:db8::1/128",
-            Some(5400),
-            Some("manual 'ban' from 'test'"),
+            &["-r", "198.51.100.0/24", "-d", "24h"],
+            &[("198.51.100.0/24", Some(86400), unsaid)],
         ),
-        ("2001:db9::/32", Some(60), Some("six")),
-        ("203.0.113.1/32", Some(3600), Some("by \"hand\"")),
-    ]);
-    for arguments in [
-        &["-i", "203.0.113.1", "-d", "1h", "-R", "by \"hand\""][..],
-        &["-r", "198.51.100.0/24", "-d", "24h"],
-        &["-i", "2001:db8::1", "-d", "1h30m"],
-        &["-r", "2001:db9::/32", "-d", "60s", "-R", "six"],
-        &["-i", "203.0.113.2", "-d", "1h", "-t", "captcha"],
-        &["--scope", "country", "-v", "XX", "-d", "1h"],
+        (
+            &["-i", "2001:db8::1", "-d", "1h30m"],
+            &[("2001:db8::1/128", Some(5400), unsaid)],
+        ),
+        (
+            &["-r", "2001:db9::/32", "-d", "60s", "-R", "six"],
+            &[("2001:db9::/32", Some(60), Some("six"))],
+        ),
+        // No bans of addresses.
+        (&["-i", "203.0.113.2", "-d", "1h", "-t", "captcha"], &[]),
+        (&["--scope", "country", "-v", "XX", "-d", "1h"], &[]),
     ] {
+        added.extend(expected(ban));
         crowdsec.decisions(&[&["add"], arguments].concat());
     }
     let outcome = import(&daemon, &crowdsec.list());
     assert_eq!(outcome["format"], "crowdsec");
-    assert_bans(&bans(&daemon), &expected);
+    assert_bans(&bans(&daemon), &added);
     let problems = problems(&outcome);
     assert_eq!(problems.len(), 2, "{problems:#?}");
     for phrase in ["captcha", "Country"] {

@@ -131,8 +131,13 @@ fn a_database_is_imported_while_fail2ban_runs_and_after_it() {
     for _ in 0..3 {
         writeln!(log, "{then} failure of 203.0.113.3").expect("writing to the log");
     }
-    fail2ban.client(&["set", "sshd", "banip", "203.0.113.1", "2001:db8::1"]);
-    fail2ban.client(&["set", "sshd", "banip", "198.51.100.0/24", "203.0.113.9"]);
+    let sources = [
+        "203.0.113.1",
+        "2001:db8::1",
+        "198.51.100.0/24",
+        "203.0.113.9",
+    ];
+    fail2ban.client(&[&["set", "sshd", "banip"], &sources[..]].concat());
     fail2ban.client(&["set", "recidive", "banip", "203.0.113.2"]);
     fail2ban.wait_for_bans(&daemon, 6);
     fail2ban.client(&["set", "sshd", "unbanip", "203.0.113.9"]);

@@ -56,6 +56,8 @@ fn sets_that_are_exported_are_restored_saved_and_imported() {
     ban(&daemon, "192.0.2.1", &["--for", "90d"]);
     let mut before = bans(&daemon);
     let exported = export(&daemon, "ipset");
+    // No timeout is longer than this.
+    let longest = expected(&[("192.0.2.1/32", Some(2_147_483), None)]);
     restore(&namespace, &exported, &[]);
     for (set, address, is_there) in [
         ("abuser4", "203.0.113.7", true),
@@ -76,8 +78,6 @@ fn sets_that_are_exported_are_restored_saved_and_imported() {
     before.get_mut("203.0.113.7/32").expect("it is there").1 = Some(scans.replace('"', "'"));
     before.get_mut("203.0.113.0/24").expect("it is there").1 =
         Some(long[..255].trim_end().to_owned());
-    // And no timeout is longer than this.
-    let longest = expected(&[("192.0.2.1/32", Some(2_147_483), None)]);
     before.extend(longest);
     assert_bans(
         &import_anew(&daemon, "ipset", &save(&namespace, &[])),
@@ -134,19 +134,17 @@ fn sets_made_by_hand_are_imported() {
     require_root!();
     let (namespace, daemon) = daemon_on_lo("");
     restore(&namespace, SETS, &[]);
+    let expected = expected(&[
+        ("192.0.2.0/25", Some(7200), None),
+        ("198.51.100.0/24", None, None),
+        ("2001:db8::/48", None, None),
+        ("203.0.113.1/32", None, None),
+        ("203.0.113.2/32", Some(3600), Some("x y")),
+        ("203.0.113.3/32", Some(60), Some("z")),
+    ]);
     let outcome = import(&daemon, &save(&namespace, &[]));
     assert_eq!(outcome["format"], "ipset");
-    assert_bans(
-        &bans(&daemon),
-        &expected(&[
-            ("192.0.2.0/25", Some(7200), None),
-            ("198.51.100.0/24", None, None),
-            ("2001:db8::/48", None, None),
-            ("203.0.113.1/32", None, None),
-            ("203.0.113.2/32", Some(3600), Some("x y")),
-            ("203.0.113.3/32", Some(60), Some("z")),
-        ]),
-    );
+    assert_bans(&bans(&daemon), &expected);
     let problems = problems(&outcome);
     assert_eq!(problems.len(), 4, "{problems:#?}");
     for phrase in ["hash:ip,port", "bitmap:ip", "list:set", "no exceptions"] {

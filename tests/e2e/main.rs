@@ -9,6 +9,7 @@
 //! | `start` | starts that are refused, and change nothing |
 //! | `bans`, `allow` | lists that are changed by hand |
 //! | `import` | lists from and for other programs |
+//! | `peers` | those lists, and the real programs |
 //! | `blocklists` | files that are followed |
 //! | `listing` | `status`, `limits` and tables, for people and for programs |
 //! | `events` | the stream |
@@ -36,6 +37,7 @@ mod http;
 mod import;
 mod listing;
 mod no_daemon;
+mod peers;
 mod reconcile;
 mod start;
 mod store;

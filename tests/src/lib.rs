@@ -2,8 +2,9 @@
 //!
 //! [`netns`] makes networks that vanish with the process, [`packet`] writes frames that read
 //! like packets, [`daemon`] runs the real `abuser` and talks to it, [`traffic`] serves and
-//! sends. Nothing here touches the machine's own interfaces, and nothing is left behind:
-//! neither after a panic nor after `kill -9`.
+//! sends, [`peers`] finds other people's programs and [`Service`] runs those that serve.
+//! Nothing here touches the machine's own interfaces, and nothing is left behind: neither
+//! after a panic nor after `kill -9`.
 //!
 //! The helpers for tests panic with what was tried; those that the demo shares with them
 //! return [`std::io::Error`] with the same text.
@@ -18,7 +19,9 @@ mod link;
 mod netlink;
 pub mod netns;
 pub mod packet;
+pub mod peers;
 pub mod privilege;
+mod service;
 mod stream;
 pub mod traffic;
 mod wire;
@@ -31,6 +34,7 @@ pub use janitor::Janitor;
 pub use link::{Interface, XdpAttachment, bridge, veth};
 pub use netns::Namespace;
 pub use packet::Packet;
+pub use service::Service;
 pub use stream::LineStream;
 pub use wire::Wire;
 

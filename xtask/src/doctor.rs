@@ -1,19 +1,20 @@
 //! `cargo xtask doctor`: what this machine has, what it lacks, and how to get it.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, ExitCode},
 };
 
-use anyhow::{Context as _, Result};
+use testkit::peers::{PEERS, REMEDY, Way};
 
 use crate::{
     compiler::{self, Compiler},
+    debian,
     linker::{self, Linker},
-    machine::{is_mounted, is_root, kernel_release, on_path},
-    process,
+    machine::{is_mounted, is_root, kernel_release},
+    peers, process,
     rustc_version::{Release, RustcVersion},
-    toolchain::{self, Toolchain},
+    toolchain::Toolchain,
     workspace::Workspace,
 };
 
@@ -26,7 +27,7 @@ const OLDEST_KERNEL: Release = Release {
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Get what is missing: Debian packages (as root), and bpf-linker into the target directory
+    /// Get what is missing: Debian packages (as root), bpf-linker and other programs into the target directory
     #[arg(long)]
     fix: bool,
 }
@@ -54,7 +55,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> ExitCode {
         // The report still follows: it shows how far this came.
         for error in [
             Toolchain::ensure(workspace, None).map(|_| ()).err(),
-            ensure_nftables().err(),
+            peers::ensure().err(),
         ]
         .into_iter()
         .flatten()
@@ -64,7 +65,8 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> ExitCode {
     }
     let mut findings = vec![rust(workspace), component("rustfmt"), component("clippy")];
     findings.extend(ebpf_tools(workspace));
-    findings.extend([kernel(), btf(), bpffs(), root(), nftables()]);
+    findings.extend([kernel(), btf(), bpffs(), root()]);
+    findings.extend(programs());
     let mut complete = true;
     for finding in &findings {
         match finding {
@@ -251,31 +253,24 @@ fn bpffs() -> Finding {
     }
 }
 
-/// Debian keeps `nft` where only root's `PATH` has it.
-fn nft() -> Option<PathBuf> {
-    on_path("nft").or_else(|| Some(PathBuf::from("/usr/sbin/nft")).filter(|nft| nft.is_file()))
-}
-
-fn ensure_nftables() -> Result<()> {
-    if nft().is_some() || on_path("apt-get").is_none() {
-        return Ok(());
-    }
-    toolchain::apt_install(&["nftables"]).context("install nftables")
-}
-
-fn nftables() -> Finding {
-    let what = "nft".to_owned();
-    match nft() {
-        Some(nft) => Finding::Present {
-            what,
-            detail: nft.display().to_string(),
+/// The programs of others that the tests run.
+fn programs() -> impl Iterator<Item = Finding> {
+    PEERS.iter().map(|peer| match peer.find() {
+        Some(file) => Finding::Present {
+            what: peer.program.to_owned(),
+            detail: file.display().to_string(),
         },
         None => Finding::Missing {
-            what,
-            purpose: "measure abuser against nftables (cargo xtask bench)",
-            remedy: "apt-get install nftables, or your distribution's package".to_owned(),
+            what: peer.program.to_owned(),
+            purpose: peer.purpose,
+            remedy: match peer.way {
+                _ if !debian::is_here() => format!("your distribution's {}", peer.package),
+                Way::Installed => format!("apt-get install {}, or {REMEDY}", peer.package),
+                // Installed, it would start a service.
+                Way::Unpacked => format!("{REMEDY}, which unpacks Debian's {}", peer.package),
+            },
         },
-    }
+    })
 }
 
 fn root() -> Finding {
@@ -286,7 +281,7 @@ fn root() -> Finding {
             detail: "can run the privileged tests".to_owned(),
         };
     }
-    let install = if on_path("apt-get").is_some() {
+    let install = if debian::is_here() {
         " and install packages"
     } else {
         ""

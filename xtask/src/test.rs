@@ -18,7 +18,7 @@ use crate::{
     counts::Counts,
     machine::{is_ci, is_root},
     objects::OBJECTS,
-    process,
+    peers, process,
     record::Record,
     toolchain::Toolchain,
     workspace::Workspace,
@@ -257,6 +257,10 @@ impl Action {
                 let record = main.and_then(|object| Record::read(workspace, object).ok());
                 let toolchain = Toolchain::ensure(workspace, record.as_ref())?;
                 println!("{toolchain}");
+                // Without root, the tests that need them do not run.
+                if is_root() {
+                    peers::ensure()?;
+                }
             }
             Self::Cargo(env, cargo) => {
                 let mut command = process::cargo(workspace);

@@ -1,15 +1,14 @@
 //! A compiler and the linker that fits it: what the BPF build needs, found before it
 //! starts or got by `doctor --fix`.
 
-use std::{fmt, process::Command};
+use std::fmt;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use crate::{
     compiler::{self, Compiler},
+    debian,
     linker::{self, Linker},
-    machine::{is_root, on_path},
-    process,
     record::Record,
     workspace::Workspace,
 };
@@ -71,35 +70,13 @@ fn ensure_compiler(workspace: &Workspace, record: Option<&Record>) -> Result<Com
         Ok(compiler) => return Ok(compiler.clone()),
         Err(error) => error,
     };
-    if on_path("apt-get").is_none() {
+    if !debian::is_here() {
         return Err(error);
     }
     println!("{error:#}");
-    apt_install(&["rustc-web", "rust-web-src"]).context("install a compiler with its library's source. Where these packages do not exist: rustup toolchain install nightly --profile minimal --component rust-src")?;
+    debian::install(&["rustc-web", "rust-web-src"]).context("install a compiler with its library's source. Where these packages do not exist: rustup toolchain install nightly --profile minimal --component rust-src")?;
     let compilers = Compiler::find_all();
     compiler::choose(&compilers, workspace.rust_version, record).cloned().context(
         "Debian's packages are installed and do not fit. Instead: rustup toolchain install nightly --profile minimal --component rust-src",
     )
-}
-
-/// Installs Debian packages.
-pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
-    if !is_root() {
-        bail!(
-            "installing {} needs root; this is not",
-            packages.join(" and ")
-        );
-    }
-    process::run(apt().arg("update")).context("fetch the lists of packages")?;
-    process::run(
-        apt()
-            .args(["install", "--yes", "--no-install-recommends"])
-            .args(packages),
-    )
-}
-
-fn apt() -> Command {
-    let mut command = Command::new("apt-get");
-    command.env("DEBIAN_FRONTEND", "noninteractive");
-    command
 }

@@ -175,7 +175,7 @@ pub(super) struct BanImportArgs {
     file: Option<PathBuf>,
     /// What it is written in: plain (an address, prefix or range a line), csv, json, fail2ban (its
     /// database), ipset (`ipset save`), nft (`nft -j list set`), crowdsec (`cscli decisions list
-    /// -o json`) [default: what it looks like]
+    /// -l 0 -o json`) [default: what it looks like]
     #[arg(long, value_name = "FORMAT", value_parser = Format::from_str)]
     pub(super) format: Option<Format>,
     /// For how long to ban whom the list gives no time [default: for good]

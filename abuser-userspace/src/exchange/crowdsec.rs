@@ -1,6 +1,7 @@
-//! `cscli decisions list -o json`: alerts, each with its decisions. Also a flat array of
-//! decisions, which `cscli decisions import` takes, and what the local API streams: an object
-//! of `new` and `deleted` ones.
+//! `cscli decisions list -l 0 -o json`: alerts, each with its decisions. Without `-l 0` it lists
+//! a hundred alerts and does not say that there are more; what was imported it lists only with
+//! `--origin cscli-import`. Also a flat array of decisions, which `cscli decisions import` takes,
+//! and what the local API streams: an object of `new` and `deleted` ones.
 
 use std::{
     fmt,

@@ -12,7 +12,7 @@
 //! | `fail2ban` | its database |
 //! | `ipset` | `ipset save` |
 //! | `nft` | `nft -j list set` or `list ruleset` |
-//! | `crowdsec` | `cscli decisions list -o json` |
+//! | `crowdsec` | `cscli decisions list -l 0 -o json` |
 //! | `lines`, `elements` | what text and JSON formats are made of |
 //! | `times` | until when |
 //! | `write` | the way back |
@@ -143,7 +143,7 @@ pub enum Format {
     Ipset,
     /// `nft -j list set` or `nft -j list ruleset`.
     Nft,
-    /// `cscli decisions list -o json`.
+    /// `cscli decisions list -l 0 -o json`.
     Crowdsec,
 }
 

@@ -25,8 +25,8 @@ pub(super) fn expiry(expires: Option<&str>, duration: Option<&str>) -> Result<Ex
     }
 }
 
-/// What is left, as crowdsec says it: in Go's syntax. A hundred years are for good, which it has
-/// no other way to say.
+/// What is left, as crowdsec says it: in Go's syntax. A hundred years and more are for good, which
+/// it has no other way to say.
 pub(super) fn left(duration: &str) -> Result<Expiry, String> {
     match go_duration(duration) {
         Some(left) if left >= MAX_BAN.as_nanos() => Ok(Expiry::Never),

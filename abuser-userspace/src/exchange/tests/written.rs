@@ -141,11 +141,21 @@ fn crowdsec_gets_decisions() {
         Format::Crowdsec,
         r#"[
 {"duration":"600s","reason":"ssh,\n\"probes\" # all \\ day\u001b[31m","scope":"Ip","type":"ban","value":"192.0.2.1"},
-{"duration":"3155760000s","scope":"Range","type":"ban","value":"198.51.100.0/24"},
+{"duration":"6311520000s","scope":"Range","type":"ban","value":"198.51.100.0/24"},
 {"duration":"3600s","reason":"é","scope":"Range","type":"ban","value":"2001:db8::/32"}
 ]
 "#,
     );
+}
+
+#[test]
+fn what_crowdsec_is_told_to_ban_for_good_is_for_good_when_time_has_passed() {
+    let (text, _) = written(Format::Crowdsec, &[record("192.0.2.1/32", None, None)]);
+    // Fifty years less.
+    let later = text.replace("6311520000s", "1314900h0m0.5s");
+    assert_ne!(later, text);
+    let expected = entry("192.0.2.1/32", Expiry::Never, None);
+    assert_eq!(items(Format::Crowdsec, &later), [expected]);
 }
 
 #[test]

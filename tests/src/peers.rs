@@ -1,0 +1,158 @@
+//! The programs that abuser exchanges lists with or is measured against: which they are,
+//! which Debian package has each, and where they are on this machine.
+//!
+//! Those whose packages would start a service when they are installed are not installed:
+//! `cargo xtask doctor --fix` unpacks them below the target folder, where nothing starts
+//! them but a test.
+
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::Namespace;
+
+/// How a package comes onto the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The package manager installs it: it is a command and nothing else.
+    Installed,
+    /// It is unpacked into [`folder`]: it has a service, which is not to run.
+    Unpacked,
+}
+
+/// A program of somebody else's.
+#[derive(Debug)]
+pub struct Peer {
+    /// Its name as one types it, or its path where it must be that one.
+    pub program: &'static str,
+    /// The Debian package.
+    pub package: &'static str,
+    /// What it is needed to do.
+    pub purpose: &'static str,
+    /// How the package gets here.
+    pub way: Way,
+}
+
+/// All of them.
+pub const PEERS: &[Peer] = &[
+    Peer {
+        program: "nft",
+        package: "nftables",
+        purpose: "test lists from and for nftables, and measure abuser against it",
+        way: Way::Installed,
+    },
+    Peer {
+        program: "ipset",
+        package: "ipset",
+        purpose: "test lists from and for ipset",
+        way: Way::Installed,
+    },
+    Peer {
+        // What the first line of fail2ban's programs names; another one would not do.
+        program: "/usr/bin/python3",
+        package: "python3",
+        purpose: "run fail2ban",
+        way: Way::Installed,
+    },
+    Peer {
+        program: "fail2ban-server",
+        package: "fail2ban",
+        purpose: "test lists from fail2ban",
+        way: Way::Unpacked,
+    },
+    Peer {
+        program: "fail2ban-client",
+        package: "fail2ban",
+        purpose: "test lists from fail2ban",
+        way: Way::Unpacked,
+    },
+    Peer {
+        program: "crowdsec",
+        package: "crowdsec",
+        purpose: "test lists from and for CrowdSec",
+        way: Way::Unpacked,
+    },
+    Peer {
+        program: "cscli",
+        package: "crowdsec",
+        purpose: "test lists from and for CrowdSec",
+        way: Way::Unpacked,
+    },
+];
+
+/// The command that gets whatever is missing.
+pub const REMEDY: &str = "cargo xtask doctor --fix";
+
+impl Peer {
+    /// Where it is: on `PATH`, where only root's `PATH` leads, or unpacked.
+    pub fn find(&self) -> Option<PathBuf> {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let unpacked = folder();
+        env::split_paths(&path)
+            .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+            .chain(["usr/bin", "usr/sbin"].map(|place| unpacked.join(place)))
+            // A path stays what it is.
+            .map(|place| place.join(self.program))
+            .find(|file| file.is_file())
+    }
+}
+
+/// Where packages are unpacked: `peers` in the target folder.
+pub fn folder() -> PathBuf {
+    let running = env::current_exe().unwrap_or_default();
+    let target = running
+        .ancestors()
+        // Cargo marks its target folder so, wherever that is.
+        .find(|folder| folder.join("CACHEDIR.TAG").exists())
+        .map_or_else(
+            || Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")).to_owned(),
+            Path::to_owned,
+        );
+    target.join("peers")
+}
+
+/// A command that runs one of [`PEERS`] in a namespace; an error says how to get it.
+///
+/// # Panics
+/// If the program is none of them.
+pub fn command(namespace: &Namespace, program: &str) -> io::Result<Command> {
+    let peer = PEERS
+        .iter()
+        .find(|peer| peer.program == program)
+        .unwrap_or_else(|| panic!("{program} is not in the table of peers"));
+    let file = peer.find().ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::NotFound,
+            format!(
+                "there is no {program}, of Debian's package {}, which is needed to {}: run \
+                 `{REMEDY}` as root",
+                peer.package, peer.purpose
+            ),
+        )
+    })?;
+    let unpacked = folder();
+    let mut command = namespace.command(&file);
+    if file.starts_with(&unpacked) {
+        // What it depends on may be unpacked as well.
+        command
+            .env("PYTHONPATH", unpacked.join("usr/lib/python3/dist-packages"))
+            .env(
+                "LD_LIBRARY_PATH",
+                env::join_paths(libraries(&unpacked)).unwrap_or_default(),
+            );
+    }
+    Ok(command)
+}
+
+/// The folders with shared libraries: Debian has one for each architecture.
+fn libraries(unpacked: &Path) -> Vec<PathBuf> {
+    ["usr/lib", "lib"]
+        .iter()
+        .filter_map(|place| fs::read_dir(unpacked.join(place)).ok())
+        .flat_map(|entries| entries.filter_map(Result::ok))
+        .filter(|entry| entry.file_name().to_string_lossy().contains("-linux-gnu"))
+        .map(|entry| entry.path())
+        .collect()
+}

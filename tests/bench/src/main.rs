@@ -115,7 +115,7 @@ fn measure(
         Scenario::Over => cost::over(),
         Scenario::RandomLimit => cost::random_limit(),
         Scenario::RandomBans => cost::random_bans(),
-        Scenario::MemoryRest => shared.measure(control::memory_rest),
+        Scenario::MemoryRest => shared.measure(|million| Ok(control::memory_rest(million))),
         Scenario::Import => shared.measure(control::import),
         Scenario::Export => shared.measure(control::export),
         Scenario::ListMemory => shared.measure(control::list_memory),

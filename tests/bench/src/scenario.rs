@@ -134,24 +134,21 @@ impl Scenario {
     /// What it must keep.
     pub(crate) const fn budget(self) -> Budget {
         let (at_most, ratio) = match self {
-            // It has a floor instead.
-            Self::ApiBans => (None, None),
-            Self::Import => (Some(8.0), None),
-            Self::Export | Self::Soak => (Some(2.0), None),
-            Self::Restart => (Some(5.0), None),
-            Self::ListMemory => (Some(16.0), None),
-            Self::MemoryRest => (Some(40.0), None),
-            Self::MemoryBan => (Some(300.0), None),
             Self::Clean => (Some(12.0), None),
             Self::CleanLoaded => (Some(25.0), None),
-            Self::Banned => (Some(40.0), None),
+            Self::Banned | Self::MemoryRest => (Some(40.0), None),
             Self::Conforming | Self::Over => (Some(60.0), None),
             Self::RandomLimit => (Some(110.0), Some(4.0)),
             Self::RandomBans => (Some(170.0), Some(6.0)),
             Self::Flood => (None, Some(4.0)),
-            // Told for the whole picture: most of it is the stack's.
-            Self::FloodWithin => (None, None),
-            Self::Latency => (Some(5.0), None),
+            // The one is told for the whole picture, for most of it is the stack's; the other has
+            // a floor.
+            Self::FloodWithin | Self::ApiBans => (None, None),
+            Self::Latency | Self::Restart => (Some(5.0), None),
+            Self::Import => (Some(8.0), None),
+            Self::Export | Self::Soak => (Some(2.0), None),
+            Self::ListMemory => (Some(16.0), None),
+            Self::MemoryBan => (Some(300.0), None),
         };
         let at_least = match self {
             Self::ApiBans => Some(10_000.0),

@@ -53,13 +53,13 @@ impl Shared {
 }
 
 /// `memory-rest`.
-pub(crate) fn memory_rest(million: &mut Million) -> Result<Measured> {
+pub(crate) fn memory_rest(million: &Million) -> Measured {
     let rest = million.rest;
-    Ok(Measured {
+    Measured {
         value: megabytes(rest.own()),
         also: vec![("rss_megabytes", megabytes(rest.resident))],
         ..Measured::default()
-    })
+    }
 }
 
 /// `import`.

@@ -66,32 +66,31 @@ pub(crate) fn measure(minutes: u32) -> Result<Measured> {
     let mut samples: Vec<Sample> = Vec::new();
     let mut calls = Vec::new();
     let begun = Instant::now();
-    let (mut looked, mut sampled, mut told) = (Duration::ZERO, Duration::ZERO, 0);
+    let (mut last_look, mut last_sample, mut told) = (begun, begun, 0);
     let mut looks = LOOKS.iter().cycle();
     eprintln!();
     while begun.elapsed() < time {
         ensure!(!flood.has_ended(), "the flood ended before its time");
         calls.push(churn.call(&mut connection)?.as_secs_f64() * 1e3);
         std::thread::sleep(CALL);
-        if begun.elapsed() - sampled >= SAMPLE {
-            sampled = begun.elapsed();
+        if last_sample.elapsed() >= SAMPLE {
+            last_sample = Instant::now();
             samples.push(Sample {
-                seconds: sampled.as_secs_f64(),
+                seconds: begun.elapsed().as_secs_f64(),
                 memory: process.memory()?,
                 descriptors: process.descriptors()?,
                 threads: process.threads()?,
                 p99_ms: percentile(&calls, 99),
             });
             calls.clear();
-        }
-        // Not together with a sample: a connection would be counted that is about to close.
-        else if begun.elapsed() - looked >= LOOK {
-            looked = begun.elapsed();
+        } else if last_look.elapsed() >= LOOK {
+            // Not together with a sample: a connection would be counted that is about to close.
+            last_look = Instant::now();
             if let Some(arguments) = looks.next() {
                 look(&end, arguments)?;
             }
         }
-        let minute = sampled.as_secs() / 60;
+        let minute = begun.elapsed().as_secs() / 60;
         if minute > told {
             told = minute;
             if let Some(sample) = samples.last() {

@@ -43,6 +43,8 @@ pub(crate) struct Million {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Imported {
     pub(super) seconds: f64,
+    /// How long the daemon kept CPUs busy with it.
+    pub(super) cpu_seconds: f64,
     /// The daemon's memory when it had settled.
     pub(super) memory: Memory,
 }
@@ -76,9 +78,11 @@ impl Million {
         let list = self.write_list()?;
         let file = list.display().to_string();
         let arguments = ["ban", "import", "--for", TIME, "--json", &file];
-        let begun = Instant::now();
+        let process = Process(self.daemon.pid());
+        let (begun, cpu_before) = (Instant::now(), process.cpu_seconds()?);
         let output = self.daemon.command(&arguments).output();
         let seconds = begun.elapsed().as_secs_f64();
+        let cpu_seconds = process.cpu_seconds()? - cpu_before;
         let output = output.context("run `abuser ban import`")?;
         ensure!(
             output.status.success(),
@@ -93,8 +97,12 @@ impl Million {
             outcome["added"]
         );
         self.check()?;
-        let memory = settled(Process(self.daemon.pid()))?;
-        Ok(*self.imported.insert(Imported { seconds, memory }))
+        let memory = settled(process)?;
+        Ok(*self.imported.insert(Imported {
+            seconds,
+            cpu_seconds,
+            memory,
+        }))
     }
 
     /// Kills the daemon and starts it again, the first time.

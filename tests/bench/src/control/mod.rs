@@ -64,8 +64,10 @@ pub(crate) fn memory_rest(million: &Million) -> Measured {
 
 /// `import`.
 pub(crate) fn import(million: &mut Million) -> Result<Measured> {
+    let imported = million.imported()?;
     Ok(Measured {
-        value: million.imported()?.seconds,
+        value: imported.seconds,
+        also: vec![("daemon_cpu_seconds", imported.cpu_seconds)],
         ..Measured::default()
     })
 }
@@ -98,6 +100,7 @@ pub(crate) fn restart(million: &mut Million) -> Result<Measured> {
     Ok(Measured {
         value: restarted.seconds,
         also: vec![
+            ("cpu_seconds", restarted.cpu_seconds),
             ("peak_rss_megabytes", megabytes(restarted.peak)),
             ("from_store_seconds", from_store.seconds),
             ("from_store_attached_seconds", from_store.attached_seconds),

@@ -7,6 +7,9 @@ use anyhow::{Context as _, Result};
 /// What the kernel names the mapping of a BPF map.
 const BPF_MAP: &str = "anon_inode:bpf-map";
 
+/// Ticks of a second in `/proc/PID/stat`: the same on every machine that runs Linux.
+const USER_HZ: f64 = 100.0;
+
 /// Memory of a process, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Memory {
@@ -46,6 +49,14 @@ impl Process {
         fs::write(&path, "5").with_context(|| format!("reset the peak by {}", path.display()))
     }
 
+    /// How long it has kept CPUs busy, in seconds. It grows no less on a machine that others use,
+    /// but less than the time does.
+    pub(crate) fn cpu_seconds(self) -> Result<f64> {
+        cpu_ticks(&self.read("stat")?)
+            .map(|ticks| ticks / USER_HZ)
+            .with_context(|| format!("{} is not as it should be", self.path("stat").display()))
+    }
+
     /// How many threads it has.
     pub(crate) fn threads(self) -> Result<u64> {
         let status = self.read("status")?;
@@ -68,6 +79,15 @@ impl Process {
     fn path(self, file: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{file}", self.0))
     }
+}
+
+/// User and system time in `/proc/PID/stat`: the 14th and 15th value, of which the second is a
+/// name in brackets that may hold anything.
+fn cpu_ticks(stat: &str) -> Option<f64> {
+    let (_, values) = stat.rsplit_once(')')?;
+    let mut times = values.split_whitespace().skip(11);
+    let mut next = || times.next()?.parse::<f64>().ok();
+    Some(next()? + next()?)
 }
 
 /// Sums up `/proc/PID/smaps`: for each mapping a line that says what it is, then lines `Key: value`.
@@ -128,10 +148,18 @@ Rss:                 100 kB
     }
 
     #[test]
+    fn time_on_cpus_is_found_behind_whatever_name() {
+        let stat = "7 (a) b) 1) S 1 7 7 0 -1 4194304 100 0 0 0 250 50 9 9 20 0 5 0 100\n";
+        assert_eq!(cpu_ticks(stat), Some(300.0));
+        assert_eq!(cpu_ticks("7 (abuser) S 1"), None);
+    }
+
+    #[test]
     fn this_process_can_be_looked_at() {
         let this = Process(std::process::id());
         assert!(this.memory().unwrap().own() > 100_000);
         assert!(this.peak().unwrap() > 100_000);
+        assert!(this.cpu_seconds().unwrap() >= 0.0);
         assert!(this.threads().unwrap() >= 1);
         assert!(this.descriptors().unwrap() >= 3);
     }

@@ -32,6 +32,8 @@ const WAIT: Duration = Duration::from_millis(200);
 pub(super) struct Restarted {
     /// Until `abuser status` answers.
     pub(super) seconds: f64,
+    /// How long the daemon kept CPUs busy until then.
+    pub(super) cpu_seconds: f64,
     /// The most memory meanwhile.
     pub(super) peak: u64,
     /// The daemon's memory when it had settled.
@@ -68,6 +70,7 @@ pub(super) fn after_kill(million: &mut Million) -> Result<Restarted> {
     million.daemon.try_restart()?;
     let seconds = begun.elapsed().as_secs_f64();
     let process = Process(million.daemon.pid());
+    let cpu_seconds = process.cpu_seconds()?;
     let peak = process.peak().unwrap_or_default();
     let sent = sending.stop()?;
     let arrived = cable.take_all()?;
@@ -88,6 +91,7 @@ pub(super) fn after_kill(million: &mut Million) -> Result<Restarted> {
     million.check()?;
     Ok(Restarted {
         seconds,
+        cpu_seconds,
         peak,
         memory,
     })

@@ -285,13 +285,12 @@ impl Notes {
             reason,
             by,
         };
-        let note = match self.known.get(&note) {
-            Some(known) => Arc::clone(known),
-            None => {
-                let note = Arc::new(note);
-                self.known.insert(Arc::clone(&note));
-                note
-            }
+        let note = if let Some(known) = self.known.get(&note) {
+            Arc::clone(known)
+        } else {
+            let note = Arc::new(note);
+            self.known.insert(Arc::clone(&note));
+            note
         };
         Ok(Arc::clone(self.last.insert(note)))
     }

@@ -57,7 +57,10 @@ impl Known {
 /// Calls until the daemon is gone.
 fn call(socket: &Path, seed: u64, known: &mut Known) {
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut stream = UnixStream::connect(socket).expect("connecting to the daemon");
+    let Ok(mut stream) = UnixStream::connect(socket) else {
+        // It was killed before.
+        return;
+    };
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let mut answers = BufReader::new(stream.try_clone().expect("a second handle"));
     loop {

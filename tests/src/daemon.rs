@@ -116,7 +116,11 @@ impl Daemon {
         self.try_restart().unwrap_or_else(|error| panic!("{error}"));
     }
 
-    fn try_restart(&mut self) -> io::Result<()> {
+    /// [`Daemon::restart`] that says what went wrong.
+    ///
+    /// # Panics
+    /// If it is running.
+    pub fn try_restart(&mut self) -> io::Result<()> {
         assert!(self.child.is_none(), "the daemon is running");
         let open = |name| File::create(self.folder.path().join(name));
         let child = self

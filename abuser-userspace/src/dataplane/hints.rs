@@ -17,6 +17,7 @@ use abuser_common::{
     },
 };
 use aya::Ebpf;
+use foldhash::fast::RandomState;
 
 use super::{error::DataplaneError, memory::Words};
 
@@ -44,7 +45,7 @@ pub struct Hints<M = Words> {
     ipv6: M,
     filter: M,
     /// How many entries call for a bit beyond the first, if any do.
-    more: HashMap<Bit, u32>,
+    more: HashMap<Bit, u32, RandomState>,
 }
 
 impl Hints<Vec<AtomicU64>> {
@@ -55,7 +56,7 @@ impl Hints<Vec<AtomicU64>> {
             ipv4: words(IPV4_WORDS),
             ipv6: words(IPV6_WORDS),
             filter: words(FILTER_WORDS),
-            more: HashMap::new(),
+            more: HashMap::default(),
         }
     }
 }
@@ -67,7 +68,7 @@ impl Hints {
             ipv4: Words::open(program, maps::HINTS_IPV4, IPV4_WORDS)?,
             ipv6: Words::open(program, maps::HINTS_IPV6, IPV6_WORDS)?,
             filter: Words::open(program, maps::FILTER, FILTER_WORDS)?,
-            more: HashMap::new(),
+            more: HashMap::default(),
         })
     }
 }

@@ -13,6 +13,7 @@ use aya::{
     Ebpf, Pod,
     maps::{HashMap, Map, MapData, MapError},
 };
+use foldhash::fast::RandomState;
 use nix::errno::Errno;
 
 use super::{batch, error::DataplaneError, hints::Hints, program::take_map};
@@ -25,7 +26,10 @@ pub struct PrefixTable<V: Pod> {
     name: &'static str,
     list: List,
     /// What is in the map: hints count each entry once.
-    known: HashSet<PrefixKey>,
+    known: HashSet<PrefixKey, RandomState>,
+    /// What was in the map when it was opened, for whoever starts with it: a million entries are
+    /// not read twice.
+    adopted: Vec<(PrefixKey, V)>,
 }
 
 /// Who reads a table beside the one that owns it.
@@ -67,9 +71,11 @@ impl<V: Pod + Default> PrefixTable<V> {
             fd,
             name,
             list,
-            known: HashSet::new(),
+            known: HashSet::default(),
+            adopted: Vec::new(),
         };
-        table.known = table.read_all()?.into_iter().map(|(key, _)| key).collect();
+        table.adopted = table.read_all()?;
+        table.known = table.adopted.iter().map(|(key, _)| *key).collect();
         Ok(table)
     }
 
@@ -87,6 +93,11 @@ impl<V: Pod + Default> PrefixTable<V> {
     /// The prefixes that have an entry.
     pub(super) fn keys(&self) -> impl Iterator<Item = &PrefixKey> {
         self.known.iter()
+    }
+
+    /// What was in the map when it was opened, once.
+    pub fn take_adopted(&mut self) -> Vec<(PrefixKey, V)> {
+        std::mem::take(&mut self.adopted)
     }
 
     /// Every entry.

@@ -1,6 +1,7 @@
 //! The tables, their versions, and opening the file.
 
 use std::{
+    collections::HashSet,
     fs::{self, DirBuilder},
     io,
     os::unix::{ffi::OsStrExt as _, fs::DirBuilderExt as _},
@@ -9,7 +10,7 @@ use std::{
     time::SystemTime,
 };
 
-use abuser_common::prefix::PrefixKey;
+use abuser_common::{layout::BanCause, prefix::PrefixKey};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
 
 use super::{
@@ -262,24 +263,53 @@ fn read(connection: &Connection) -> rusqlite::Result<Snapshot> {
 
 /// Notes that occur again and again are kept once.
 #[derive(Default)]
-pub(super) struct Notes(std::collections::HashSet<Arc<BanNote>>);
+pub(super) struct Notes {
+    known: HashSet<Arc<BanNote>>,
+    /// That of the row before: bans of one command lie together.
+    last: Option<Arc<BanNote>>,
+}
 
 impl Notes {
-    fn shared(&mut self, note: BanNote) -> Arc<BanNote> {
-        if let Some(known) = self.0.get(&note) {
-            return Arc::clone(known);
+    /// The note in a row's columns; see [`ban`].
+    fn of(&mut self, row: &Row<'_>, cause: BanCause) -> rusqlite::Result<Arc<BanNote>> {
+        let text = |column| -> rusqlite::Result<_> { Ok(row.get_ref(column)?.as_str_or_null()?) };
+        let texts = [text(5)?, text(6)?, text(8)?, text(9)?];
+        if let Some(last) = self.last.as_ref().filter(|last| says(last, cause, texts)) {
+            return Ok(Arc::clone(last));
         }
-        let note = Arc::new(note);
-        self.0.insert(Arc::clone(&note));
-        note
+        let [subject, policy, reason, by] = texts.map(|text| text.map(str::to_owned));
+        let note = BanNote {
+            cause,
+            subject,
+            policy,
+            reason,
+            by,
+        };
+        let note = if let Some(known) = self.known.get(&note) {
+            Arc::clone(known)
+        } else {
+            let note = Arc::new(note);
+            self.known.insert(Arc::clone(&note));
+            note
+        };
+        Ok(Arc::clone(self.last.insert(note)))
     }
+}
+
+/// Whether a note says this.
+fn says(note: &BanNote, cause: BanCause, [subject, policy, reason, by]: [Option<&str>; 4]) -> bool {
+    note.cause == cause
+        && note.subject.as_deref() == subject
+        && note.policy.as_deref() == policy
+        && note.reason.as_deref() == reason
+        && note.by.as_deref() == by
 }
 
 /// A ban, from the columns `id, source, created, expires, cause, subject, policy, offences,
 /// reason, by`. A row whose source or cause cannot be read was not written by abuser, and is left out.
 pub(super) fn ban(row: &Row<'_>, notes: &mut Notes) -> rusqlite::Result<Option<BanRow>> {
-    let cause: String = row.get(4)?;
-    let (Some(source), Some(cause)) = (key(row, 1)?, cause_of(&cause)) else {
+    let cause = cause_of(row.get_ref(4)?.as_str().unwrap_or_default());
+    let (Some(source), Some(cause)) = (key(row, 1)?, cause) else {
         return Ok(None);
     };
     let time = |index| -> rusqlite::Result<Option<SystemTime>> {
@@ -291,13 +321,7 @@ pub(super) fn ban(row: &Row<'_>, notes: &mut Notes) -> rusqlite::Result<Option<B
         created: time(2)?,
         expires: time(3)?,
         offences: row.get(7)?,
-        note: notes.shared(BanNote {
-            cause,
-            subject: row.get(5)?,
-            policy: row.get(6)?,
-            reason: row.get(8)?,
-            by: row.get(9)?,
-        }),
+        note: notes.of(row, cause)?,
     }))
 }
 

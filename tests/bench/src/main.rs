@@ -6,6 +6,7 @@
 //! | [`cost`] | the scenarios that run a program on a frame over and over |
 //! | [`flood`] | throughput over a veth pair, against nftables |
 //! | [`latency`] | from an offence to its enforced ban, under that flood |
+//! | [`control`] | the control plane: a million bans, restarts, memory |
 //! | [`subject`] | all that knows `abuser`'s tables and configuration |
 //! | [`programs`] | the bench's own XDP programs |
 //! | [`prefixes`] | blocklists like those that are published |
@@ -14,6 +15,7 @@
 //!
 //! docs/PERFORMANCE.md says how to read the result.
 
+mod control;
 mod cost;
 mod flood;
 mod latency;
@@ -31,6 +33,7 @@ use anyhow::bail;
 use clap::{Parser, ValueEnum as _};
 
 use crate::{
+    control::Shared,
     report::{Report, Row},
     scenario::Scenario,
 };
@@ -39,13 +42,18 @@ use crate::{
 ///
 /// Needs root and `nft`. Touches no interface of the machine: programs run in the kernel's
 /// test harness, or in network namespaces of their own. The exit status is 0 if every
-/// scenario is within its budget, 1 if one is not or could not be measured.
+/// scenario is within its budget, 1 if one is not or could not be measured. Without names, all
+/// are measured but soak, which takes half an hour.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
 struct Args {
     /// Measure only these
     #[arg(value_name = "SCENARIO")]
     scenarios: Vec<Scenario>,
+
+    /// How long the scenario soak goes on
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    minutes: u32,
 
     /// Print one JSON object a line instead of a table
     #[arg(long)]
@@ -69,17 +77,21 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     if let Some(reason) = testkit::privilege::missing() {
         bail!("the bench loads XDP programs and makes network namespaces: {reason}");
     }
-    let chosen = if args.scenarios.is_empty() {
-        Scenario::value_variants()
-    } else {
-        &args.scenarios
-    };
+    let mut chosen = args.scenarios.clone();
+    if chosen.is_empty() {
+        let all = Scenario::value_variants().iter().copied();
+        chosen.extend(all.filter(|scenario| scenario.is_usual()));
+    }
+    let mut shared = Shared::default();
     let mut report = Report::new(args.json);
     let started = Instant::now();
     for scenario in chosen {
         let since = Instant::now();
         eprint!("{:<16} ", scenario.name());
-        let row = Row::new(*scenario, measure(*scenario));
+        if !control::shares(scenario) {
+            shared.clear();
+        }
+        let row = Row::new(scenario, measure(scenario, &mut shared, args.minutes));
         eprintln!("{:5.1} s  {row}", since.elapsed().as_secs_f64());
         report.add(row)?;
     }
@@ -87,7 +99,11 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     report.finish()
 }
 
-fn measure(scenario: Scenario) -> anyhow::Result<scenario::Measured> {
+fn measure(
+    scenario: Scenario,
+    shared: &mut Shared,
+    minutes: u32,
+) -> anyhow::Result<scenario::Measured> {
     match scenario {
         Scenario::Flood => flood::over(),
         Scenario::FloodWithin => flood::within(),
@@ -99,5 +115,13 @@ fn measure(scenario: Scenario) -> anyhow::Result<scenario::Measured> {
         Scenario::Over => cost::over(),
         Scenario::RandomLimit => cost::random_limit(),
         Scenario::RandomBans => cost::random_bans(),
+        Scenario::MemoryRest => shared.measure(|million| Ok(control::memory_rest(million))),
+        Scenario::Import => shared.measure(control::import),
+        Scenario::Export => shared.measure(control::export),
+        Scenario::ListMemory => shared.measure(control::list_memory),
+        Scenario::Restart => shared.measure(control::restart),
+        Scenario::MemoryBan => shared.measure(control::memory_ban),
+        Scenario::ApiBans => control::api_bans(),
+        Scenario::Soak => control::soak::measure(minutes),
     }
 }

@@ -35,27 +35,39 @@ impl Row {
     /// A key that means nothing is `null`, never missing.
     fn json(&self) -> Value {
         let measured = self.outcome.as_ref().ok();
-        let Budget { at_most, ratio } = self.scenario.budget();
+        let Budget {
+            at_most,
+            at_least,
+            ratio,
+        } = self.scenario.budget();
         let mut object = json!({
             "scenario": self.scenario.name(),
             self.scenario.unit().key(): measured.map(|measured| round(measured.value)),
             "reference": measured.and_then(|measured| measured.reference).map(round),
             "reference_name": self.scenario.reference(),
             "ratio": measured.and_then(|measured| self.scenario.ratio(measured)).map(round),
-            "budget": at_most,
+            "budget": at_most.or(at_least),
             "budget_ratio": ratio,
             "pass": self.passes(),
             "error": self.outcome.as_ref().err(),
         });
-        if let Some(median) = measured.and_then(|measured| measured.median) {
-            object["p50_ms"] = round(median).into();
+        for (key, value) in measured
+            .map(|measured| &measured.also)
+            .into_iter()
+            .flatten()
+        {
+            object[*key] = round(*value).into();
         }
         object
     }
 
     fn cells(&self) -> [String; 6] {
         let unit = self.scenario.unit();
-        let Budget { at_most, ratio } = self.scenario.budget();
+        let Budget {
+            at_most,
+            at_least,
+            ratio,
+        } = self.scenario.budget();
         let measured = self.outcome.as_ref().ok();
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         let reference = measured
@@ -64,6 +76,7 @@ impl Row {
             .map(|(value, name)| format!("{}: {name}", unit.show(value)));
         let budget = [
             at_most.map(|at_most| unit.show(at_most)),
+            at_least.map(|at_least| format!("at least {}", unit.show(at_least))),
             ratio.map(|ratio| format!("{ratio:.0} x")),
         ];
         let budget: Vec<_> = budget.into_iter().flatten().collect();
@@ -94,8 +107,8 @@ impl fmt::Display for Row {
         match &self.outcome {
             Ok(measured) => {
                 write!(f, "{}", self.scenario.unit().show(measured.value))?;
-                if let Some(median) = measured.median {
-                    write!(f, ", median {}", self.scenario.unit().show(median))?;
+                for (key, value) in &measured.also {
+                    write!(f, ", {key} {}", round(*value))?;
                 }
                 if let Some(ratio) = self.scenario.ratio(measured) {
                     write!(f, ", {ratio:.1} x the reference")?;
@@ -177,7 +190,7 @@ mod tests {
         let measured = Measured {
             value: 100.0,
             reference: Some(450.0),
-            median: None,
+            also: vec![("p50_ms", 1.2345)],
         };
         assert_eq!(
             Row::new(Scenario::RandomLimit, Ok(measured)).json(),
@@ -191,6 +204,7 @@ mod tests {
                 "budget_ratio": 4.0,
                 "pass": true,
                 "error": null,
+                "p50_ms": 1.235,
             })
         );
     }

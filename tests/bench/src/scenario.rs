@@ -21,11 +21,27 @@ pub(crate) enum Scenario {
     RandomBans,
     /// From an offence to its enforced ban, under the flood of flood-within
     Latency,
+    /// The daemon's own memory with no bans
+    MemoryRest,
+    /// `abuser ban import` of 1,000,000 prefixes into store and kernel
+    Import,
+    /// `abuser ban export` of them
+    Export,
+    /// The most memory that `abuser ban list --json` of 1,000,000 bans takes
+    ListMemory,
+    /// A killed daemon with 1,000,000 bans starts again
+    Restart,
+    /// The daemon's own memory for each of 1,000,000 bans
+    MemoryBan,
+    /// Bans by single requests over the socket, acknowledged when they are on disk
+    ApiBans,
     // The last: nftables' sets of millions are cleared away for seconds after them.
     /// A flood over a veth, a million sources over one limit, against nftables
     Flood,
     /// The same, 16 million sources within it: what the network stack costs besides
     FloodWithin,
+    /// How much memory grows under a flood and a churn of bans, for `--minutes`; only when named
+    Soak,
 }
 
 /// The unit of a scenario's figure, by the name that JSON has for it.
@@ -37,6 +53,16 @@ pub(crate) enum Unit {
     PacketsPerSecond,
     /// The 99th percentile, in milliseconds.
     P99Ms,
+    /// Seconds.
+    Seconds,
+    /// Bans acknowledged in a second.
+    BansPerSecond,
+    /// Millions of bytes.
+    Megabytes,
+    /// Bytes for each ban.
+    BytesPerBan,
+    /// Millions of bytes more than at the beginning.
+    GrowthMegabytes,
 }
 
 /// What a scenario must keep.
@@ -44,19 +70,21 @@ pub(crate) enum Unit {
 pub(crate) struct Budget {
     /// The figure is at most this.
     pub(crate) at_most: Option<f64>,
+    /// The figure is at least this.
+    pub(crate) at_least: Option<f64>,
     /// It is so many times better than the reference.
     pub(crate) ratio: Option<f64>,
 }
 
 /// What a scenario measured.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Measured {
     /// In the scenario's unit.
     pub(crate) value: f64,
     /// What the reference took, in the same unit.
     pub(crate) reference: Option<f64>,
-    /// The median, where the value is a percentile.
-    pub(crate) median: Option<f64>,
+    /// What else is worth telling, by the names that JSON has for it. It has no budget.
+    pub(crate) also: Vec<(&'static str, f64)>,
 }
 
 impl Scenario {
@@ -73,7 +101,20 @@ impl Scenario {
             Self::Flood => "flood",
             Self::FloodWithin => "flood-within",
             Self::Latency => "latency",
+            Self::MemoryRest => "memory-rest",
+            Self::Import => "import",
+            Self::Export => "export",
+            Self::ListMemory => "list-memory",
+            Self::Restart => "restart",
+            Self::MemoryBan => "memory-ban",
+            Self::ApiBans => "api-bans",
+            Self::Soak => "soak",
         }
+    }
+
+    /// Whether it is measured unless others are named.
+    pub(crate) const fn is_usual(self) -> bool {
+        !matches!(self, Self::Soak)
     }
 
     /// The unit of its figure.
@@ -81,6 +122,11 @@ impl Scenario {
         match self {
             Self::Flood | Self::FloodWithin => Unit::PacketsPerSecond,
             Self::Latency => Unit::P99Ms,
+            Self::Import | Self::Export | Self::Restart => Unit::Seconds,
+            Self::ApiBans => Unit::BansPerSecond,
+            Self::MemoryRest | Self::ListMemory => Unit::Megabytes,
+            Self::MemoryBan => Unit::BytesPerBan,
+            Self::Soak => Unit::GrowthMegabytes,
             _ => Unit::NsNet,
         }
     }
@@ -90,16 +136,29 @@ impl Scenario {
         let (at_most, ratio) = match self {
             Self::Clean => (Some(12.0), None),
             Self::CleanLoaded => (Some(25.0), None),
-            Self::Banned => (Some(40.0), None),
+            Self::Banned | Self::MemoryRest => (Some(40.0), None),
             Self::Conforming | Self::Over => (Some(60.0), None),
             Self::RandomLimit => (Some(110.0), Some(4.0)),
             Self::RandomBans => (Some(170.0), Some(6.0)),
             Self::Flood => (None, Some(4.0)),
-            // Told for the whole picture: most of it is the stack's.
-            Self::FloodWithin => (None, None),
-            Self::Latency => (Some(5.0), None),
+            // The one is told for the whole picture, for most of it is the stack's; the other has
+            // a floor.
+            Self::FloodWithin | Self::ApiBans => (None, None),
+            Self::Latency | Self::Restart => (Some(5.0), None),
+            Self::Import => (Some(8.0), None),
+            Self::Export | Self::Soak => (Some(2.0), None),
+            Self::ListMemory => (Some(16.0), None),
+            Self::MemoryBan => (Some(300.0), None),
         };
-        Budget { at_most, ratio }
+        let at_least = match self {
+            Self::ApiBans => Some(10_000.0),
+            _ => None,
+        };
+        Budget {
+            at_most,
+            at_least,
+            ratio,
+        }
     }
 
     /// What it is measured beside.
@@ -116,15 +175,20 @@ impl Scenario {
     pub(crate) fn ratio(self, measured: &Measured) -> Option<f64> {
         let reference = measured.reference?;
         Some(match self.unit() {
-            Unit::PacketsPerSecond => measured.value / reference,
-            Unit::NsNet | Unit::P99Ms => reference / measured.value,
+            Unit::PacketsPerSecond | Unit::BansPerSecond => measured.value / reference,
+            _ => reference / measured.value,
         })
     }
 
     /// Whether a measurement is within the budget.
     pub(crate) fn passes(self, measured: &Measured) -> bool {
-        let Budget { at_most, ratio } = self.budget();
+        let Budget {
+            at_most,
+            at_least,
+            ratio,
+        } = self.budget();
         at_most.is_none_or(|at_most| measured.value <= at_most)
+            && at_least.is_none_or(|at_least| measured.value >= at_least)
             && ratio.is_none_or(|least| self.ratio(measured).is_some_and(|ratio| ratio >= least))
     }
 }
@@ -136,6 +200,11 @@ impl Unit {
             Self::NsNet => "ns_net",
             Self::PacketsPerSecond => "packets_per_second",
             Self::P99Ms => "p99_ms",
+            Self::Seconds => "seconds",
+            Self::BansPerSecond => "bans_per_second",
+            Self::Megabytes => "megabytes",
+            Self::BytesPerBan => "bytes_per_ban",
+            Self::GrowthMegabytes => "growth_megabytes",
         }
     }
 
@@ -145,6 +214,11 @@ impl Unit {
             Self::NsNet => format!("{value:.1} ns"),
             Self::PacketsPerSecond => format!("{:.2} Mpps", value / 1e6),
             Self::P99Ms => format!("{value:.2} ms"),
+            Self::Seconds => format!("{value:.2} s"),
+            Self::BansPerSecond => format!("{value:.0} bans/s"),
+            Self::Megabytes => format!("{value:.1} MB"),
+            Self::BytesPerBan => format!("{value:.0} B"),
+            Self::GrowthMegabytes => format!("{value:+.2} MB"),
         }
     }
 }
@@ -166,7 +240,7 @@ mod tests {
         let measured = |value, reference| Measured {
             value,
             reference: Some(reference),
-            median: None,
+            ..Measured::default()
         };
         assert!(Scenario::RandomLimit.passes(&measured(100.0, 400.0)));
         assert!(!Scenario::RandomLimit.passes(&measured(100.0, 399.0)));
@@ -178,9 +252,31 @@ mod tests {
         let measured = Measured {
             value: 4e6,
             reference: Some(1e6),
-            median: None,
+            ..Measured::default()
         };
         assert_eq!(Scenario::Flood.ratio(&measured), Some(4.0));
         assert!(Scenario::Flood.passes(&measured));
+    }
+
+    #[test]
+    fn bans_a_second_are_to_be_many_and_seconds_few() {
+        let measured = |value| Measured {
+            value,
+            ..Measured::default()
+        };
+        assert!(Scenario::ApiBans.passes(&measured(10_000.0)));
+        assert!(!Scenario::ApiBans.passes(&measured(9_999.0)));
+        assert!(Scenario::Import.passes(&measured(8.0)));
+        assert!(!Scenario::Import.passes(&measured(8.1)));
+    }
+
+    #[test]
+    fn what_takes_half_an_hour_is_measured_only_when_named() {
+        let usual = Scenario::value_variants().iter();
+        assert!(
+            !usual
+                .copied()
+                .any(|scenario| { scenario.is_usual() && scenario == Scenario::Soak })
+        );
     }
 }

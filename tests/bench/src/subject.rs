@@ -85,6 +85,17 @@ rate = "1/s"
     daemon_config(interface, &limits, 1)
 }
 
+/// The daemon's configuration on an interface without a driver of its own.
+pub(crate) fn generic_config(interface: &str, limit: &str) -> String {
+    flood_config(interface, limit).replace(r#""driver""#, r#""generic""#)
+}
+
+/// The daemon's configuration for a flood and bans by hand: as people have it, offences of who
+/// may be forged count for nothing.
+pub(crate) fn soak_config(interface: &str) -> String {
+    flood_config(interface, TWO_PACKETS).replace("require_verified = false", "")
+}
+
 fn daemon_config(interface: &str, limits: &str, maxretry: u32) -> String {
     format!(
         r#"

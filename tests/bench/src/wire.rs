@@ -12,7 +12,8 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread::JoinHandle,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
@@ -89,6 +90,27 @@ impl Flood {
             while !ours.load(Ordering::Relaxed) {
                 let flood = programs.get(Name::FloodWithOffender)?;
                 programs::send(flood, &frame, BACKGROUND_FRAMES)?;
+            }
+            Ok(())
+        });
+        Background {
+            stop,
+            thread: Some(thread),
+        }
+    }
+
+    /// Sends frames at a pace, so many at a time, until the returned value is dropped.
+    pub(crate) fn send_paced(&self, frames: u32, period: Duration) -> Background {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (programs, frame) = (Arc::clone(&self.programs), self.frame.clone());
+        let ours = Arc::clone(&stop);
+        let thread = self.wire.client.spawn(move || {
+            let mut due = Instant::now();
+            while !ours.load(Ordering::Relaxed) {
+                programs::send(programs.get(Name::Flood)?, &frame, frames)?;
+                // What a busy machine did not send in time is not made up for.
+                due = (due + period).max(Instant::now());
+                thread::sleep(due.saturating_duration_since(Instant::now()));
             }
             Ok(())
         });

@@ -38,13 +38,18 @@ impl BanRecord {
         }
     }
 
+    /// When it ends, as people tell time; `None`: never.
+    pub(super) fn expires(&self) -> Option<SystemTime> {
+        (self.expires_ns != 0).then(|| wall_clock(KernelTime(self.expires_ns)))
+    }
+
     /// As the store has it.
     pub(super) fn row(&self, source: &PrefixKey) -> BanRow {
         BanRow {
             id: self.id,
             source: *source,
             created: self.created,
-            expires: (self.expires_ns != 0).then(|| wall_clock(KernelTime(self.expires_ns))),
+            expires: self.expires(),
             offences: self.offences,
             note: Arc::clone(&self.note),
         }

@@ -1,6 +1,6 @@
 //! The start: what the store holds and what the kernel still has become the books.
 
-use std::{collections::HashMap, sync::Arc, time::SystemTime};
+use std::{sync::Arc, time::SystemTime};
 
 use abuser_common::{
     layout::{AllowOrigin, Ban, BanCause},
@@ -48,84 +48,52 @@ impl Engine {
         Ok(())
     }
 
+    /// Rows and entries are gone through side by side, both in the order of their sources: a
+    /// million of them take no table to look them up in, and the books grow in order.
     fn restore_bans(
         &mut self,
-        rows: Vec<BanRow>,
+        mut rows: Vec<BanRow>,
         last_id: u64,
     ) -> Result<Vec<Change>, EngineError> {
-        let (now, wall) = (kernel_now().0, SystemTime::now());
-        let entries = self.dataplane.bans().0.entries()?;
-        let mut in_map: HashMap<PrefixKey, Ban> = entries.into_iter().collect();
-        let mut changes = Vec::new();
-        let mut records = Vec::with_capacity(rows.len());
-        let mut missing = Vec::new();
-        let mut over = Vec::new();
-        for row in rows {
-            let entry = in_map.remove(&row.source);
-            // A number says which ban it is; of two, the higher one came later.
-            let newer = entry.filter(|entry| entry.id >= row.id);
-            let expires_ns = match (newer, row.expires) {
-                // The kernel's clock is the one that the ban ends by.
-                (Some(entry), _) => entry.expires_ns,
-                (None, None) => 0,
-                (None, Some(expires)) => match expires.duration_since(wall) {
-                    Ok(left) => clock::kernel_deadline(left),
-                    Err(_) => 1,
-                },
-            };
-            if Ban::expired(expires_ns, now) {
-                changes.push(Change::Unban(HistoryRow {
-                    ended: row.expires.unwrap_or(wall),
-                    how: "expired".to_owned(),
-                    hits: entry.map_or(0, |entry| entry.hits.total),
-                    ban: row.clone(),
-                }));
-                over.extend(entry.map(|_| row.source));
-                continue;
-            }
-            // Made after the one that was written down, which had ended.
-            if let Some(entry) = newer.filter(|entry| entry.id != row.id) {
-                let record = found(&entry);
-                changes.push(Change::Erase(row.id));
-                changes.push(Change::Ban(record.row(&row.source)));
-                records.push((row.source, record));
-                continue;
-            }
-            let record = BanRecord {
-                id: row.id,
-                expires_ns,
-                created: row.created,
-                offences: row.offences,
-                note: row.note,
-            };
-            if newer.is_none() {
-                missing.push((row.source, record.entry(entry)));
-            }
-            // It was renewed, and that was not written down any more.
-            let written = record.row(&row.source);
-            if !same_end(row.expires, written.expires) {
-                changes.push(Change::Ban(written));
-            }
-            records.push((row.source, record));
+        rows.sort_unstable_by_key(|row| (row.source, row.id));
+        // Nothing but hits has changed since they were read.
+        let mut entries = self.dataplane.bans().0.take_adopted();
+        entries.sort_unstable_by_key(|(source, _)| *source);
+        let mut entries = entries.into_iter().peekable();
+        let mut restored = Restored::now();
+        // As long as the rows and in their memory: there is one for nearly each.
+        let mut records: Vec<_> = rows
+            .into_iter()
+            .filter_map(|row| {
+                while let Some((source, entry)) =
+                    entries.next_if(|(source, _)| *source < row.source)
+                {
+                    restored.entry(source, &entry);
+                }
+                let entry = entries.next_if(|(source, _)| *source == row.source);
+                restored.row(row, entry.map(|(_, entry)| entry))
+            })
+            .collect();
+        for (source, entry) in entries {
+            restored.entry(source, &entry);
         }
-        for (source, entry) in in_map {
-            if Ban::expired(entry.expires_ns, now) {
-                over.push(source);
-                continue;
-            }
-            let record = found(&entry);
-            changes.push(Change::Ban(record.row(&source)));
-            records.push((source, record));
-        }
+        let Restored {
+            found,
+            missing,
+            over,
+            changes,
+            ..
+        } = restored;
+        records.extend(found);
         if self.dataplane.adopted() {
             self.repairs.kernel += missing.len() as u64;
         }
         let (table, hints) = self.dataplane.bans();
         table.insert(hints, &missing)?;
+        drop(missing);
         for source in over {
             table.remove(hints, &source)?;
         }
-        // One after the other in order: a tree that grows at random takes many times as long.
         self.bans = Books::new(records.into_iter().collect(), last_id);
         Ok(changes)
     }
@@ -145,7 +113,7 @@ impl Engine {
             };
             self.allowed.insert(row.source, record);
         }
-        for (source, origin) in self.dataplane.allowed().0.entries()? {
+        for (source, origin) in self.dataplane.allowed().0.take_adopted() {
             if origin == AllowOrigin::Command as u64 && !self.allowed.contains(&source) {
                 self.allowed
                     .insert(source, AllowRecord::new(AllowOrigin::Command, None));
@@ -162,6 +130,93 @@ impl Engine {
         }
         self.write_all_allowed()?;
         Ok(changes)
+    }
+}
+
+/// What becomes of rows and entries.
+struct Restored {
+    /// The time, by the kernel's clock and by people's.
+    now: u64,
+    wall: SystemTime,
+    /// Bans that only the map has.
+    found: Vec<(PrefixKey, BanRecord)>,
+    /// Entries that the map lacks.
+    missing: Vec<(PrefixKey, Ban)>,
+    /// Entries that are over.
+    over: Vec<PrefixKey>,
+    /// What the store is to be told.
+    changes: Vec<Change>,
+}
+
+impl Restored {
+    fn now() -> Self {
+        Self {
+            now: kernel_now().0,
+            wall: SystemTime::now(),
+            found: Vec::new(),
+            missing: Vec::new(),
+            over: Vec::new(),
+            changes: Vec::new(),
+        }
+    }
+
+    /// Takes a row of the store and what the map has of the same source; the ban, if there is one
+    /// still.
+    fn row(&mut self, row: BanRow, entry: Option<Ban>) -> Option<(PrefixKey, BanRecord)> {
+        // A number says which ban it is; of two, the higher one came later.
+        let newer = entry.filter(|entry| entry.id >= row.id);
+        let expires_ns = match (newer, row.expires) {
+            // The kernel's clock is the one that the ban ends by.
+            (Some(entry), _) => entry.expires_ns,
+            (None, None) => 0,
+            (None, Some(expires)) => match expires.duration_since(self.wall) {
+                Ok(left) => clock::kernel_deadline(left),
+                Err(_) => 1,
+            },
+        };
+        if Ban::expired(expires_ns, self.now) {
+            self.over.extend(entry.map(|_| row.source));
+            self.changes.push(Change::Unban(HistoryRow {
+                ended: row.expires.unwrap_or(self.wall),
+                how: "expired".to_owned(),
+                hits: entry.map_or(0, |entry| entry.hits.total),
+                ban: row,
+            }));
+            return None;
+        }
+        // Made after the one that was written down, which had ended.
+        if let Some(entry) = newer.filter(|entry| entry.id != row.id) {
+            let record = found(&entry);
+            self.changes.push(Change::Erase(row.id));
+            self.changes.push(Change::Ban(record.row(&row.source)));
+            return Some((row.source, record));
+        }
+        let record = BanRecord {
+            id: row.id,
+            expires_ns,
+            created: row.created,
+            offences: row.offences,
+            note: row.note,
+        };
+        if newer.is_none() {
+            self.missing.push((row.source, record.entry(entry)));
+        }
+        // It was renewed, and that was not written down any more.
+        if !same_end(row.expires, record.expires()) {
+            self.changes.push(Change::Ban(record.row(&row.source)));
+        }
+        Some((row.source, record))
+    }
+
+    /// Takes an entry of the map of whose source the store has no row.
+    fn entry(&mut self, source: PrefixKey, entry: &Ban) {
+        if Ban::expired(entry.expires_ns, self.now) {
+            self.over.push(source);
+            return;
+        }
+        let record = found(entry);
+        self.changes.push(Change::Ban(record.row(&source)));
+        self.found.push((source, record));
     }
 }
 

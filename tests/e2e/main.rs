@@ -18,6 +18,7 @@
 //! | `faults` | the daemon is killed at any moment |
 //! | `reconcile` | maps and rows that somebody else changed |
 //! | `api` | hostile requests, straight to the socket |
+//! | `guide` | what the documentation shows |
 
 mod allow;
 mod api;
@@ -28,6 +29,7 @@ mod detach;
 mod events;
 mod explain;
 mod faults;
+mod guide;
 mod import;
 mod listing;
 mod no_daemon;

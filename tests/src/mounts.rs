@@ -102,7 +102,12 @@ pub fn bind(file: &Path, target: &Path) -> io::Result<()> {
         MsFlags::MS_BIND,
         None::<&str>,
     )
-    .map_err(|error| context(&error.into(), format!("cannot mount at {}", target.display())))
+    .map_err(|error| {
+        context(
+            &error.into(),
+            format!("cannot mount at {}", target.display()),
+        )
+    })
 }
 
 #[cfg(test)]

@@ -84,7 +84,10 @@ fn a_list_is_followed_as_a_difference() {
     assert_eq!(status["bad"], 1);
     assert_eq!(status["error"], Value::Null);
     let stderr = listed.daemon.stderr();
-    assert!(stderr.contains("spam.txt:3: \"nonsense\""), "{stderr}");
+    assert!(
+        stderr.contains("spam.txt, line 3: \"nonsense\""),
+        "{stderr}"
+    );
     let before = listed.daemon.json(&["ban", "show", "203.0.113.1"]);
     assert_eq!(before[0]["blocklist"], "spam");
     assert_eq!(before[0]["reason"], "first");

@@ -41,6 +41,7 @@ fn status_has_every_documented_key() {
             "verified",
             "store",
             "reconciler",
+            "blocklists",
             "capacity",
             "limits",
             "bans",

@@ -18,18 +18,23 @@
 //! | `faults` | the daemon is killed at any moment |
 //! | `reconcile` | maps and rows that somebody else changed |
 //! | `api` | hostile requests, straight to the socket |
+//! | `access` | who may do what, over the socket and over TCP |
+//! | `bounds` | how long, and how many at once |
 //! | `guide` | what the documentation shows |
 
+mod access;
 mod allow;
 mod api;
 mod bans;
 mod blocklists;
+mod bounds;
 mod check;
 mod detach;
 mod events;
 mod explain;
 mod faults;
 mod guide;
+mod http;
 mod import;
 mod listing;
 mod no_daemon;

@@ -238,6 +238,31 @@ impl Site {
         finish(&mut self.command(&[&["run", "-c", config], arguments].concat()))
     }
 
+    /// A command `abuser --socket SOCKET …` of a user and his groups, the first one being primary.
+    pub(crate) fn command_as(&self, uid: u32, groups: &[u32], arguments: &[&str]) -> Command {
+        let binary = self.path("abuser");
+        if !binary.exists() {
+            // The build folder may be closed to others. Not `fs::copy`: a child that another test
+            // starts meanwhile would hold the file open for writing ("text file busy").
+            let mut copy = Command::new("cp");
+            finish(copy.arg(self::binary()).arg(&binary)).success();
+        }
+        let groups: Vec<_> = groups.iter().map(ToString::to_string).collect();
+        let mut command = Command::new("setpriv");
+        command
+            .arg(format!("--reuid={uid}"))
+            .arg(format!(
+                "--regid={}",
+                groups.first().expect("a primary group")
+            ))
+            .arg(format!("--groups={}", groups.join(",")))
+            .arg(&binary)
+            .arg("--socket")
+            .arg(self.socket())
+            .args(arguments);
+        clean(command)
+    }
+
     /// Asserts that there is no socket, no pin, and no program on `lo`.
     #[track_caller]
     pub(crate) fn assert_untouched(&self) {

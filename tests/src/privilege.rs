@@ -3,6 +3,10 @@
 //! A developer without root still wants the rest of the tests; in CI a skipped test would be
 //! a green lie, so with `CI` in the environment its absence is a failure.
 
+use std::{io, panic, thread};
+
+use nix::libc;
+
 use crate::Namespace;
 
 /// Why privileged tests cannot run here, or `None` when they can.
@@ -31,6 +35,41 @@ pub fn skip() -> bool {
     );
     eprintln!("skipped: {reason}");
     true
+}
+
+/// Runs `work` on a thread of its own as the user and group 65534, with no other group.
+///
+/// What it opens stays open, and the kernel takes it for nobody's.
+///
+/// # Panics
+/// If the caller is not root, or as `work` does.
+pub fn as_nobody<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let nobody = scope.spawn(|| {
+            become_nobody().expect("becoming nobody");
+            work()
+        });
+        let result = nobody.join();
+        result.unwrap_or_else(|panic| panic::resume_unwind(panic))
+    })
+}
+
+/// Changes the calling thread only, unlike the functions of the C library.
+fn become_nobody() -> io::Result<()> {
+    const NOBODY: libc::c_long = 65534;
+    // SAFETY: no pointer is passed but the null that goes with a length of 0.
+    let results = unsafe {
+        [
+            libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()),
+            libc::syscall(libc::SYS_setresgid, NOBODY, NOBODY, NOBODY),
+            libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY),
+        ]
+    };
+    if results == [0; 3] {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Returns from the test early, saying why, if it lacks privilege; in CI it fails instead.

@@ -1,30 +1,16 @@
-//! The API: HTTP/1.1 with JSON over a unix socket, NDJSON for streams.
+//! The API: HTTP/1.1 with JSON, NDJSON for streams, over a unix socket and, if configured, TCP.
 //!
-//! | request | answer |
-//! | --- | --- |
-//! | `GET /v1/status` | [`types::Status`] |
-//! | `GET /v1/limits` | array of [`types::LimitStatus`] |
-//! | `GET /v1/bans` | array of [`types::BanInfo`] |
-//! | `GET /v1/bans/covering/{address}` | array of [`types::BanInfo`], the longest prefix first |
-//! | `GET /v1/explain/{address}` | [`types::Explanation`] |
-//! | `POST /v1/bans` with [`types::BanRequest`] | array of [`types::BanInfo`] |
-//! | `POST /v1/bans/import` with [`types::ImportRequest`] | [`types::Imported`] |
-//! | `GET /v1/bans/export?format=FORMAT` | the bans in a format that others read |
-//! | `DELETE /v1/bans` with [`types::RemoveRequest`] | array of [`types::BanInfo`] removed |
-//! | `GET /v1/allow` | array of [`types::AllowInfo`] |
-//! | `POST /v1/allow` with [`types::AllowRequest`] | array of [`types::AllowInfo`] |
-//! | `DELETE /v1/allow` with [`types::RemoveRequest`] | array of [`types::AllowInfo`] removed |
-//! | `GET /v1/events` with [`types::EventFilter`] as query | [`types::EventRecord`] a line, without end |
-//! | `POST /v1/reload` | [`types::Reloaded`] |
-//! | `POST /v1/confirm` | `null` |
-//! | `POST /v1/detach` with [`types::DetachRequest`] | [`types::Detached`] |
+//! What can be asked is described by [`openapi`]: it is made from the routes in [`server`] and
+//! the comments of [`types`], and checked in as `docs/openapi.json`. `docs/API.md` says how to
+//! call it.
 //!
-//! An error is a status of 4xx or 5xx with [`types::ApiError`]; it has changed nothing.
+//! An error is a status of 4xx or 5xx with [`types::ApiError`]; it has changed nothing, but for a
+//! 503 that says otherwise.
 
 use std::{os::unix::ffi::OsStrExt as _, path::Path};
 
-mod bulk;
 pub mod client;
+pub mod openapi;
 pub mod server;
 pub mod types;
 

@@ -1,5 +1,5 @@
 //! What goes over the socket. The command line prints the same JSON, so this is also the
-//! reference of `--json`.
+//! reference of `--json`; and the comments are the descriptions in [`super::openapi`].
 //!
 //! Times are RFC 3339 in UTC with milliseconds. Addresses are text; where a prefix is
 //! meant it always carries its length (`203.0.113.7/32`).
@@ -8,29 +8,34 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 mod bulk;
 mod explanation;
+mod text;
 
 pub use bulk::{
     BlocklistStatus, ExportQuery, ImportEntry, ImportRequest, Imported, MAX_IMPORT, RefusedEntry,
 };
 pub use explanation::{Evidence, ExplainedBan, Explanation, LimitLevel, OffenceRecord, PastBan};
+pub(super) use text::{Address, Null, Prefix};
 
 /// The daemon at a glance.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// The daemon's version.
     pub version: String,
     /// Its process id.
     pub pid: u32,
     /// When it started.
+    #[schema(format = DateTime)]
     pub started: String,
     /// Seconds since then.
     pub uptime_seconds: u64,
     /// Whether nothing is dropped, only counted and reported.
     pub observe: bool,
     /// When the daemon detaches unless somebody confirms; `null` if it does not.
+    #[schema(format = DateTime)]
     pub confirm_by: Option<String>,
     /// Interfaces that are protected, and those that should be.
     pub interfaces: Vec<InterfaceStatus>,
@@ -62,7 +67,7 @@ pub struct Status {
 }
 
 /// One interface that is to be protected.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct InterfaceStatus {
     /// Its name, as it is now.
     pub name: String,
@@ -81,8 +86,9 @@ pub struct InterfaceStatus {
     pub error: Option<String>,
 }
 
-/// Whether an interface is protected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Whether an interface is protected: it is (`attached`); it vanished, and is attached to again when
+/// it returns (`missing`); it came back and could not be attached to (`refused`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum InterfaceState {
     /// It is.
@@ -94,7 +100,7 @@ pub enum InterfaceState {
 }
 
 /// Packets and their bytes.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 pub struct TrafficCount {
     /// Packets.
     pub packets: u64,
@@ -103,7 +109,7 @@ pub struct TrafficCount {
 }
 
 /// What became of drop events, summed over CPUs.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 pub struct EventCounts {
     /// Sent to the daemon.
     pub sent: u64,
@@ -114,7 +120,7 @@ pub struct EventCounts {
 }
 
 /// The bucket table: one bucket a source and limit.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 pub struct BucketCounts {
     /// Buckets that there is room for.
     pub capacity: usize,
@@ -125,7 +131,7 @@ pub struct BucketCounts {
 }
 
 /// Socket look-ups, summed over CPUs.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 pub struct LookupCounts {
     /// All.
     pub total: u64,
@@ -134,7 +140,7 @@ pub struct LookupCounts {
 }
 
 /// The table of verified sources.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 pub struct VerifiedCounts {
     /// Sources that there is room for.
     pub capacity: usize,
@@ -144,18 +150,19 @@ pub struct VerifiedCounts {
 }
 
 /// The store of bans, their history, offences and allow entries.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct StoreStatus {
     /// The database's path; `:memory:` for none.
     pub path: String,
     /// Why nothing is written now; `null` if all is well.
     pub error: Option<String>,
     /// Since when.
+    #[schema(format = DateTime)]
     pub failed: Option<String>,
 }
 
 /// Every 30 seconds the kernel's maps and the store are compared with what they should hold.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 pub struct ReconcilerStatus {
     /// Comparisons that were finished.
     pub passes: u64,
@@ -166,7 +173,7 @@ pub struct ReconcilerStatus {
 }
 
 /// How many of each there is room for.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 pub struct Capacity {
     /// Limits.
     pub limits: u32,
@@ -177,7 +184,7 @@ pub struct Capacity {
 }
 
 /// One limit and what was counted under it, in packets.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LimitStatus {
     /// Its name.
     pub name: String,
@@ -212,15 +219,18 @@ pub struct LimitStatus {
 }
 
 /// One ban.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BanInfo {
     /// Its number.
     pub id: u64,
     /// Whom it bans.
+    #[schema(value_type = Prefix)]
     pub source: IpNet,
     /// When it was made; `null` for one that was found in the kernel and nowhere else.
+    #[schema(format = DateTime)]
     pub created: Option<String>,
     /// When it ends; `null`: never.
+    #[schema(format = DateTime)]
     pub expires: Option<String>,
     /// Seconds until then.
     pub remaining_seconds: Option<u64>,
@@ -241,14 +251,16 @@ pub struct BanInfo {
     /// Packets that met it.
     pub hits: u64,
     /// When the last one did.
+    #[schema(format = DateTime)]
     pub last_hit: Option<String>,
 }
 
 /// Asks for bans.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BanRequest {
     /// Whom to ban. All or none of them are.
+    #[schema(value_type = Vec<Prefix>, min_items = 1)]
     pub sources: Vec<IpNet>,
     /// For how long; without it, what the policy's `bantime` says.
     #[serde(default)]
@@ -262,7 +274,7 @@ pub struct BanRequest {
 }
 
 /// How long a ban lasts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BanDuration {
     /// As the policy's `bantime` says.
@@ -270,16 +282,17 @@ pub enum BanDuration {
     Policy,
     /// For good.
     Permanent,
-    /// So many seconds.
+    /// So many seconds; at least one.
     Seconds(u64),
 }
 
 /// Asks to remove bans or allow entries.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RemoveRequest {
     /// Which. All or none of them are removed.
     #[serde(default)]
+    #[schema(value_type = Vec<Prefix>)]
     pub sources: Vec<IpNet>,
     /// All there are; for bans only.
     #[serde(default)]
@@ -287,9 +300,10 @@ pub struct RemoveRequest {
 }
 
 /// One entry of the allow list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AllowInfo {
     /// Who is never dropped.
+    #[schema(value_type = Prefix)]
     pub source: IpNet,
     /// `config`, `command` or `automatic`; an entry that has several is listed for each.
     pub origin: String,
@@ -299,14 +313,16 @@ pub struct AllowInfo {
     /// Who made it, if somebody did: the user's name.
     pub by: Option<String>,
     /// When that was.
+    #[schema(format = DateTime)]
     pub created: Option<String>,
 }
 
 /// Asks for allow entries.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AllowRequest {
     /// Whom to allow. All or none of them are.
+    #[schema(value_type = Vec<Prefix>, min_items = 1)]
     pub sources: Vec<IpNet>,
     /// Why, in the words of whoever asks.
     #[serde(default)]
@@ -314,7 +330,7 @@ pub struct AllowRequest {
 }
 
 /// Asks to detach.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DetachRequest {
     /// From which interfaces; none: from all, and stop the daemon.
@@ -323,7 +339,7 @@ pub struct DetachRequest {
 }
 
 /// What was detached.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Detached {
     /// The interfaces, by name.
     pub interfaces: Vec<String>,
@@ -332,7 +348,7 @@ pub struct Detached {
 }
 
 /// What a reload changed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Reloaded {
     /// Interfaces that are protected now and were not.
     pub attached: Vec<String>,
@@ -369,8 +385,12 @@ impl std::fmt::Display for Reloaded {
     }
 }
 
-/// What an [`EventRecord`] is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+/// What an event is about: packets that were dropped (`drop`), or would have been if they were not
+/// only observed (`observe`) or their source on the allow list (`allow`); a `ban` and its end
+/// (`unban`); events that this reader was too slow for (`missed`).
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema, clap::ValueEnum,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
     /// Packets of a source were dropped.
@@ -402,9 +422,10 @@ impl EventKind {
 }
 
 /// One event. Every key is always there; `null` where it means nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EventRecord {
     /// When.
+    #[schema(format = DateTime)]
     pub time: String,
     /// What.
     pub kind: EventKind,
@@ -427,17 +448,20 @@ pub struct EventRecord {
     /// The frame's length in bytes.
     pub bytes: Option<u32>,
     /// For `ban`: when it ends; `null`: never.
+    #[schema(format = DateTime)]
     pub expires: Option<String>,
     /// For `ban` and `unban`: why.
     pub reason: Option<String>,
 }
 
 /// Which events a reader wants; all that are given must match.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct EventFilter {
     /// Sources within this prefix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<Prefix>)]
     pub source: Option<IpNet>,
     /// This kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -473,7 +497,7 @@ impl EventFilter {
 }
 
 /// Why a request failed.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ApiError {
     /// What was tried, on what, and what to do.
     pub error: String,

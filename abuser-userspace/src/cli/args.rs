@@ -168,6 +168,7 @@ pub(super) struct BanAddArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct BanImportArgs {
     /// The list; without it, or with `-`, standard input
     #[arg(value_name = "FILE")]
@@ -219,7 +220,7 @@ pub(super) struct BanRemoveArgs {
     /// What was banned, as `ban list` shows it
     #[arg(value_name = "ADDR|PREFIX", value_parser = prefix)]
     pub(super) sources: Vec<IpNet>,
-    /// All bans
+    /// All bans, but for those that block lists of the configuration call for
     #[arg(long)]
     pub(super) all: bool,
     /// Print JSON

@@ -38,9 +38,9 @@ pub(super) async fn status(socket: &Path, args: &JsonArgs) -> Result<(), CliErro
     }
     output::line(&format!(
         "{}, {}, {}",
-        counted(status.limits, "limit", "limits"),
-        counted(status.bans, "ban", "bans"),
-        counted(status.allow, "allow entry", "allow entries")
+        counted(status.limits as u64, "limit", "limits"),
+        counted(status.bans as u64, "ban", "bans"),
+        counted(status.allow as u64, "allow entry", "allow entries")
     ))?;
     output::line(&format!(
         "buckets: {} of {} in use, {} evicted",
@@ -116,12 +116,11 @@ fn blocklist(list: &BlocklistStatus) -> String {
     } = list;
     let mut line = format!("block list {name}: ");
     line += &match entries {
-        Some(entries) => counted(*entries, "source", "sources"),
+        Some(entries) => counted(*entries as u64, "source", "sources"),
         None => "not read yet".to_owned(),
     };
     if *bad > 0 {
-        let bad = usize::try_from(*bad).unwrap_or(usize::MAX);
-        line = format!("{line}, {} left out", counted(bad, "line", "lines"));
+        line = format!("{line}, {} left out", counted(*bad, "line", "lines"));
     }
     match error {
         Some(error) => format!("{line}; {path} IS NOT IN FORCE as it is now: {error}"),

@@ -30,6 +30,9 @@ use crate::{
 /// Entries of one request: few enough that bans for offences do not wait for them.
 const CHUNK: usize = 4096;
 
+/// Bytes of reasons in one request: as JSON they may take six times as much, and a body has 8 MiB.
+const CHUNK_REASONS: usize = 1 << 20;
+
 /// Requests under way: one is written down while the next one is put in force.
 const UNDER_WAY: usize = 2;
 
@@ -55,6 +58,20 @@ enum Found {
 struct Chunk {
     numbers: Vec<u64>,
     entries: Vec<ImportEntry>,
+    /// The length of their reasons.
+    reasons: usize,
+}
+
+impl Chunk {
+    fn add(&mut self, number: u64, entry: ImportEntry) {
+        self.reasons += entry.reason.as_deref().map_or(0, str::len);
+        self.numbers.push(number);
+        self.entries.push(entry);
+    }
+
+    fn is_full(&self) -> bool {
+        self.entries.len() >= CHUNK || self.reasons >= CHUNK_REASONS
+    }
 }
 
 /// What became of a list.
@@ -70,30 +87,14 @@ struct Outcome {
     /// Lines that are no entries, and entries that were refused.
     skipped: u64,
     /// The first of them.
-    problems: Vec<Problem>,
-}
-
-#[derive(Debug, Serialize)]
-struct Problem {
-    line: u64,
-    text: String,
-    problem: String,
+    problems: Vec<BadLine>,
 }
 
 impl Outcome {
     fn skip(&mut self, line: BadLine) {
-        let BadLine {
-            number,
-            text,
-            problem,
-        } = line;
         self.skipped += 1;
         if self.problems.len() < TOLD_AS_JSON {
-            self.problems.push(Problem {
-                line: number,
-                text,
-                problem,
-            });
+            self.problems.push(line);
         }
     }
 
@@ -126,14 +127,9 @@ impl Outcome {
 
     /// Says on standard error what was left out.
     fn complain(&mut self) {
-        self.problems.sort_by_key(|problem| problem.line);
-        for Problem {
-            line,
-            text,
-            problem,
-        } in self.problems.iter().take(TOLD)
-        {
-            output::error(&format!("line {line}: {text:?}: {problem}"));
+        self.problems.sort_by_key(|line| line.number);
+        for line in self.problems.iter().take(TOLD) {
+            output::error(line);
         }
         let more = self.skipped.saturating_sub(TOLD as u64);
         if more > 0 {
@@ -141,33 +137,33 @@ impl Outcome {
         }
     }
 
+    /// Sources that are banned now as they were not before.
+    fn imported(&self) -> String {
+        counted(self.added + self.extended, "ban", "bans")
+    }
+
     fn summary(&self, dry_run: bool) -> String {
         let Self {
-            added,
             extended,
             duplicates,
             expired,
             skipped,
             ..
         } = self;
+        let done = if dry_run { "would import" } else { "imported" };
         let mut text = format!(
-            "{} {} of a list in {} format",
-            if dry_run { "would import" } else { "imported" },
-            counted(
-                usize::try_from(added + extended).unwrap_or(usize::MAX),
-                "ban",
-                "bans"
-            ),
+            "{done} {} of a list in {} format",
+            self.imported(),
             self.format
         );
-        for (count, what) in [
-            (extended, "of them longer than before"),
-            (duplicates, "duplicates"),
-            (expired, "over already"),
-            (skipped, "skipped"),
+        for (count, one, many) in [
+            (extended, "longer than before", "longer than before"),
+            (duplicates, "duplicate", "duplicates"),
+            (expired, "over already", "over already"),
+            (skipped, "skipped", "skipped"),
         ] {
             if *count > 0 {
-                text = format!("{text}, {} {what}", grouped(*count));
+                text = format!("{text}, {}", counted(*count, one, many));
             }
         }
         text
@@ -196,13 +192,20 @@ pub(super) async fn import(
     progress.finish_and_clear();
     let mut outcome = importer.outcome.into_inner();
     outcome.complain();
-    result?;
+    if let Err(error) = result {
+        if dry_run {
+            return Err(error.into());
+        }
+        return Err(CliError::Other(anyhow::anyhow!(
+            "{error} ({} imported before that)",
+            outcome.imported()
+        )));
+    }
     outcome.format = read?.to_string();
     if strict && outcome.skipped > 0 {
-        let lines = usize::try_from(outcome.skipped).unwrap_or(usize::MAX);
         return Err(CliError::Other(anyhow::anyhow!(
             "imported nothing, because --strict was given and {} cannot be imported",
-            counted(lines, "line", "lines")
+            counted(outcome.skipped, "line", "lines")
         )));
     }
     if json {
@@ -258,15 +261,16 @@ impl Importer {
                 chunks.push(chunk);
             }
         }
-        self.import(feed(chunks.clone()), true).await?;
+        let checked = self.import(feed(chunks.clone()), true).await;
         let outcome = self.outcome.get_mut();
-        if outcome.skipped > 0 || dry_run {
+        if checked.is_ok() && (outcome.skipped > 0 || dry_run) {
             return Ok(());
         }
         *outcome = Outcome {
             expired: outcome.expired,
             ..Outcome::default()
         };
+        checked?;
         self.import(feed(chunks), false).await
     }
 }
@@ -296,9 +300,12 @@ async fn take_part(
         let Some(found) = found.lock().await.recv().await else {
             return Ok(());
         };
-        let Some(Chunk { numbers, entries }) = outcome.lock().await.take(found) else {
+        let Some(chunk) = outcome.lock().await.take(found) else {
             continue;
         };
+        let Chunk {
+            numbers, entries, ..
+        } = chunk;
         let request = ImportRequest {
             entries,
             force,
@@ -346,9 +353,8 @@ impl List {
         let mut sink = |item| match item {
             Item::Entry(entry) => match to_import(&args, entry, now) {
                 Some((number, entry)) => {
-                    chunk.numbers.push(number);
-                    chunk.entries.push(entry);
-                    if chunk.entries.len() >= CHUNK {
+                    chunk.add(number, entry);
+                    if chunk.is_full() {
                         send(&mut chunk);
                     }
                 }

@@ -96,9 +96,9 @@ pub(super) fn grouped(count: u64) -> String {
 }
 
 /// A count with what is counted: `1 ban`, `1 000 bans`.
-pub(super) fn counted(count: usize, one: &str, many: &str) -> String {
+pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
     let what = if count == 1 { one } else { many };
-    format!("{} {what}", grouped(count as u64))
+    format!("{} {what}", grouped(count))
 }
 
 /// A time span in words: `1h 2m 3s`; only its two largest parts.

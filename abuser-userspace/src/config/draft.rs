@@ -6,7 +6,7 @@ use abuser_common::layout::MAX_LIMITS;
 use toml::de::DeTable;
 
 use super::{
-    Config, Mode, allow, ban, blocklist,
+    Config, Mode, allow, api, ban, blocklist,
     error::{ConfigError, quote},
     limit,
     section::{self, Item, Section},
@@ -31,6 +31,8 @@ pub(super) struct Draft {
     ban: ban::PolicyDraft,
     policies: Vec<(String, Place, ban::PolicyDraft)>,
     blocklist_names: HashMap<String, Place>,
+    /// Where `[api]` says to listen for TCP, if it does.
+    listens: Option<Place>,
 }
 
 impl Draft {
@@ -57,10 +59,8 @@ impl Draft {
             self.xdp(&item.section(&section::XDP, "a table: [xdp]")?)?;
         }
         if let Some(item) = top.get("api") {
-            let api = item.section(&section::API, "a table: [api]")?;
-            if let Some(item) = api.get("socket") {
-                self.config.api.socket = absolute_path(&item)?.into();
-            }
+            let section = item.section(&section::API, "a table: [api]")?;
+            api::read(&section, &mut self.config.api, &mut self.listens)?;
         }
         if let Some(item) = top.get("allow") {
             let section = item.section(&section::ALLOW, "a table: [allow]")?;
@@ -93,8 +93,10 @@ impl Draft {
             named,
             ban,
             policies,
+            listens,
             ..
         } = self;
+        api::finish(&config.api, listens.as_ref())?;
         config.ban = ban.finish(DEFAULT_POLICY, &BanPolicy::default(), "in [ban]")?;
         for (name, _, draft) in policies {
             let policy = draft.finish(&name, &config.ban, "in [[policy]]")?;

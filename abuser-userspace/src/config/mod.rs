@@ -15,9 +15,11 @@
 //! | `ban`, `duration` | `[ban]`, `[[policy]]` |
 //! | `blocklist` | `[[blocklist]]` |
 //! | `store` | `[store]` |
+//! | `api` | `[api]` |
 //! | `allow`, `prefix` | `[allow]` |
 
 mod allow;
+mod api;
 mod ban;
 mod blocklist;
 mod draft;
@@ -43,6 +45,7 @@ use std::{
 use crate::{policy::BanPolicy, store::StoreConfig};
 
 pub use allow::AllowEntry;
+pub use api::{Api, ReadOnly};
 pub use blocklist::BlocklistConfig;
 pub use duration::{DurationError, parse_duration};
 pub use error::ConfigError;
@@ -58,7 +61,7 @@ pub struct Config {
     pub interfaces: Vec<String>,
     /// How to attach.
     pub xdp: Xdp,
-    /// Where to listen for commands.
+    /// Where to listen for commands, and to whom.
     pub api: Api,
     /// Sources that are never dropped.
     pub allow: Vec<AllowEntry>,
@@ -173,21 +176,6 @@ impl FromStr for Mode {
             .find(|(word, _)| *word == text)
             .map(|(_, mode)| mode)
             .ok_or_else(|| ModeError(text.to_owned()))
-    }
-}
-
-/// `[api]`: where to listen for commands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Api {
-    /// Path of the unix socket.
-    pub socket: PathBuf,
-}
-
-impl Default for Api {
-    fn default() -> Self {
-        Self {
-            socket: PathBuf::from("/run/abuser/abuser.sock"),
-        }
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) const XDP: Schema = Schema {
 /// Keys of `[api]`.
 pub(super) const API: Schema = Schema {
     label: "in [api]",
-    keys: &["socket"],
+    keys: &["socket", "group", "read_only", "listen", "token_file"],
 };
 /// Keys of `[allow]`.
 pub(super) const ALLOW: Schema = Schema {

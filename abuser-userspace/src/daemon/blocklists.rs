@@ -126,13 +126,8 @@ impl Followed {
         } = contents;
         let BlocklistConfig { name, path, .. } = &self.config;
         let path = path.display();
-        for BadLine {
-            number,
-            text,
-            problem,
-        } in &shown
-        {
-            tracing::warn!("block list {name}: {path}:{number}: {text:?}: {problem}; left out");
+        for line in &shown {
+            tracing::warn!("block list {name}: {path}, {line}; left out");
         }
         let more = bad.saturating_sub(shown.len() as u64);
         if more > 0 {
@@ -189,7 +184,7 @@ pub(super) async fn follow(
         }
         let waiting = async {
             if followed.is_empty() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             } else {
                 tokio::time::sleep(LOOK).await;
             }
@@ -255,10 +250,7 @@ fn read(config: &BlocklistConfig) -> Result<Contents, String> {
         ));
     }
     if let Some(first) = contents.shown.first().filter(|_| config.strict) {
-        return Err(format!(
-            "{} bad lines, the first is line {}: {:?}: {}",
-            contents.bad, first.number, first.text, first.problem
-        ));
+        return Err(format!("{} bad lines, the first is {first}", contents.bad));
     }
     // Of two that name the same source, the one that lasts longer counts.
     contents

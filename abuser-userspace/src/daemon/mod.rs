@@ -12,6 +12,7 @@ pub mod names;
 pub mod reload;
 mod socket;
 mod start;
+mod tcp;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -19,13 +20,13 @@ use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::{Mutex, broadcast, mpsc, oneshot, watch},
+    sync::{Mutex, broadcast, mpsc, oneshot},
 };
 
 use self::{
     engine::{Engine, Stop},
     names::Resolver,
-    reload::{Load, Reloader},
+    reload::Load,
     start::Prepared,
 };
 use crate::{
@@ -99,7 +100,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         essential,
         store,
         snapshot,
-        listener,
+        listeners,
     } = match start::prepare(&mut dataplane, &config).await {
         Ok(prepared) => prepared,
         Err(error) => {
@@ -127,17 +128,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     let resolver = Arc::new(Mutex::new(resolver));
     start::keep_allowing(Arc::clone(&resolver), host, essential, &commands);
-    let (blocklists, configured) = watch::channel(config.blocklists.clone());
-    tokio::spawn(blocklists::follow(configured, commands.clone()));
-    let reloader = Reloader::new(
-        reload,
-        config.clone(),
-        resolver,
-        blocklists,
-        commands.clone(),
-    );
-    let reloader = Arc::new(reloader);
-    reloader.follow(hang_ups);
+    let reloader = start::follow_configuration(reload, &config, resolver, hang_ups, &commands);
     if let Some(print) = print {
         let receiver = events.subscribe();
         // A thread of its own: a reader that stops reading blocks only this.
@@ -151,7 +142,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     };
     // The engine holds the only sender from here on: with it the streams of events end.
     drop(events);
-    let server = tokio::spawn(server::serve(listener, api, stopped));
+    let server = tokio::spawn(server::serve(listeners, api, stopped));
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",

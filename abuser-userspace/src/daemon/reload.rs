@@ -95,7 +95,17 @@ fn needs_restart(before: &Config, after: &Config) -> Vec<String> {
         (store.path.clone(), store.history, store.history_max)
     };
     let differs = [
-        ("[api] socket", before.api != after.api),
+        ("[api] socket", before.api.socket != after.api.socket),
+        ("[api] group", before.api.group != after.api.group),
+        (
+            "[api] read_only",
+            before.api.read_only != after.api.read_only,
+        ),
+        ("[api] listen", before.api.listen != after.api.listen),
+        (
+            "[api] token_file",
+            before.api.token_file != after.api.token_file,
+        ),
         ("[xdp] mode", before.xdp.mode != after.xdp.mode),
         ("[xdp] pin_dir", before.xdp.pin_dir != after.xdp.pin_dir),
         ("[store]", store(before) != store(after)),

@@ -1,4 +1,4 @@
-//! The unix socket: made so that only root and the group `abuser` may talk to it.
+//! The unix socket: made so that only root and a group may talk to it, unless everyone may read.
 
 use std::{
     fs::{self, DirBuilder, Permissions},
@@ -16,8 +16,10 @@ use nix::{
 };
 use tokio::net::UnixListener;
 
-/// The group that may talk to the daemon besides root, if it exists.
-const GROUP: &str = "abuser";
+use crate::{
+    api::server::Access,
+    config::{self, ReadOnly},
+};
 
 /// Why the socket could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +48,17 @@ pub(super) enum SocketError {
     )]
     TooLong {
         /// The path.
+        path: PathBuf,
+    },
+    /// The group that was asked for is not there.
+    #[error(
+        "there is no group {name:?} to open the socket {path} to; make it with `groupadd --system \
+         {name}`, or set [api] group to another"
+    )]
+    NoGroup {
+        /// Its name.
+        name: String,
+        /// The socket.
         path: PathBuf,
     },
     /// The system refused.
@@ -92,8 +105,10 @@ impl Drop for Guard {
     }
 }
 
-/// Listens at `path`; a socket that a dead daemon left is replaced.
-pub(super) fn listen(path: &Path) -> Result<UnixListener, SocketError> {
+/// Listens at the socket, and says who may do what over it; a socket that a dead daemon left is
+/// replaced.
+pub(super) fn listen(api: &config::Api) -> Result<(UnixListener, Access), SocketError> {
+    let path = api.socket.as_path();
     let error = |action, path: &Path| {
         let path = path.to_owned();
         move |source| SocketError::Io {
@@ -116,16 +131,35 @@ pub(super) fn listen(path: &Path) -> Result<UnixListener, SocketError> {
             .create(folder)
             .map_err(error("make the folder", folder))?;
     }
+    let group = group(api)?;
     clear_stale(path)?;
     let listener = UnixListener::bind(path).map_err(error("listen at", path))?;
-    let group = Group::from_name(GROUP).ok().flatten();
-    if let Some(group) = group {
+    if let Some(group) = &group {
         chown(path, None, Some(group.gid))
-            .map_err(|errno| error("give the group `abuser`", path)(errno.into()))?;
+            .map_err(|errno| error("set the group of", path)(errno.into()))?;
     }
-    fs::set_permissions(path, Permissions::from_mode(0o660))
+    let mode = match api.read_only {
+        ReadOnly::None => 0o660,
+        ReadOnly::Everyone => 0o666,
+    };
+    fs::set_permissions(path, Permissions::from_mode(mode))
         .map_err(error("set the permissions of", path))?;
-    Ok(listener)
+    let group = group.as_ref();
+    let group = group.map(|group| (group.name.as_str(), group.gid));
+    Ok((listener, Access::new(api.read_only, group)))
+}
+
+/// The group that may talk to the daemon; one that is named must be there.
+fn group(api: &config::Api) -> Result<Option<Group>, SocketError> {
+    let name = api.group.as_deref();
+    let found = Group::from_name(name.unwrap_or(config::Api::DEFAULT_GROUP));
+    match (found.ok().flatten(), name) {
+        (None, Some(name)) => Err(SocketError::NoGroup {
+            name: name.to_owned(),
+            path: api.socket.clone(),
+        }),
+        (group, _) => Ok(group),
+    }
 }
 
 fn clear_stale(path: &Path) -> Result<(), SocketError> {
@@ -155,6 +189,40 @@ fn clear_stale(path: &Path) -> Result<(), SocketError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn listen(path: &Path) -> Result<UnixListener, SocketError> {
+        let api = config::Api {
+            socket: path.to_owned(),
+            ..config::Api::default()
+        };
+        super::listen(&api).map(|(listener, _)| listener)
+    }
+
+    #[tokio::test]
+    async fn everyone_may_open_a_socket_that_everyone_may_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let api = config::Api {
+            socket: folder.path().join("abuser.sock"),
+            read_only: ReadOnly::Everyone,
+            ..config::Api::default()
+        };
+        let _listener = super::listen(&api).unwrap();
+        let mode = fs::metadata(&api.socket).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o666);
+    }
+
+    #[tokio::test]
+    async fn a_group_that_is_named_must_be_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let api = config::Api {
+            socket: folder.path().join("abuser.sock"),
+            group: Some("no-such-group".to_owned()),
+            ..config::Api::default()
+        };
+        let error = super::listen(&api).unwrap_err();
+        assert!(matches!(error, SocketError::NoGroup { .. }), "{error}");
+        assert!(!api.socket.exists());
+    }
 
     #[tokio::test]
     async fn a_dead_daemon_s_socket_is_replaced_and_a_live_one_s_named() {

@@ -4,17 +4,20 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::{
-    net::UnixListener,
-    sync::{Mutex, mpsc},
+    signal::unix::Signal,
+    sync::{Mutex, mpsc, watch},
 };
 
 use super::{
+    blocklists,
     engine::Command,
     events::EventReader,
     names::{self, Resolver},
-    socket,
+    reload::{Load, Reloader},
+    socket, tcp,
 };
 use crate::{
+    api::server::Listeners,
     config::Config,
     dataplane::{Dataplane, interfaces::Interface, links::NetlinkChanges},
     host::{Essential, HostWatch},
@@ -30,7 +33,7 @@ pub(super) struct Prepared {
     pub(super) essential: Essential,
     pub(super) store: Store,
     pub(super) snapshot: Snapshot,
-    pub(super) listener: UnixListener,
+    pub(super) listeners: Listeners,
 }
 
 /// Gathers it.
@@ -45,7 +48,9 @@ pub(super) async fn prepare(
     let mut host = HostWatch::follow()?;
     let essential = host.read().await;
     let (store, snapshot) = Store::open(&config.store)?;
-    let listener = socket::listen(&config.api.socket)?;
+    let tcp = tcp::listen(&config.api).await?;
+    // The last, because it leaves a file.
+    let (unix, access) = socket::listen(&config.api)?;
     Ok(Prepared {
         interfaces,
         links,
@@ -54,8 +59,25 @@ pub(super) async fn prepare(
         essential,
         store,
         snapshot,
-        listener,
+        listeners: Listeners { unix, access, tcp },
     })
+}
+
+/// Follows what the configuration says, and the block lists that it names; who reads it again.
+pub(super) fn follow_configuration(
+    load: Load,
+    config: &Config,
+    resolver: Arc<Mutex<Resolver>>,
+    hang_ups: Signal,
+    commands: &mpsc::Sender<Command>,
+) -> Arc<Reloader> {
+    let (blocklists, configured) = watch::channel(config.blocklists.clone());
+    tokio::spawn(blocklists::follow(configured, commands.clone()));
+    let commands = commands.clone();
+    let reloader = Reloader::new(load, config.clone(), resolver, blocklists, commands);
+    let reloader = Arc::new(reloader);
+    reloader.follow(hang_ups);
+    reloader
 }
 
 /// Keeps the allow list up with what names resolve to, and with who is essential.

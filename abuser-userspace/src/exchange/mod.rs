@@ -41,6 +41,7 @@ use std::{
 };
 
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
+use serde::Serialize;
 
 use crate::config::parse_prefix;
 
@@ -76,9 +77,10 @@ pub struct Entry {
 }
 
 /// Something that is no entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BadLine {
     /// Its number, from 1: of the line or, where there are none, of the element.
+    #[serde(rename = "line")]
     pub number: u64,
     /// Its beginning.
     pub text: String,
@@ -95,6 +97,18 @@ impl BadLine {
             text,
             problem: problem.to_string(),
         }
+    }
+}
+
+impl fmt::Display for BadLine {
+    /// In words, on one line.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            number,
+            text,
+            problem,
+        } = self;
+        write!(formatter, "line {number}: {text:?}: {problem}")
     }
 }
 

@@ -2,17 +2,19 @@
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
-use super::BanDuration;
+use super::{BanDuration, Prefix};
 
 /// Entries of one [`ImportRequest`] at most.
 pub const MAX_IMPORT: usize = 10_000;
 
 /// Asks for many bans, each for itself: what cannot be banned is refused, and told.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImportRequest {
     /// Whom to ban, at most 10,000.
+    #[schema(max_items = 10_000)]
     pub entries: Vec<ImportEntry>,
     /// Ban also prefixes wider than IPv4 /16 and IPv6 /32, and those that hold an address that
     /// is essential to this host.
@@ -24,10 +26,11 @@ pub struct ImportRequest {
 }
 
 /// One of many bans.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImportEntry {
     /// Whom to ban.
+    #[schema(value_type = Prefix)]
     pub source: IpNet,
     /// For how long; without it, what the policy's `bantime` says.
     #[serde(default)]
@@ -38,15 +41,16 @@ pub struct ImportEntry {
 }
 
 /// How bans are exported.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct ExportQuery {
     /// `plain`, `csv`, `json`, `ipset`, `nft` or `crowdsec`.
     pub format: String,
 }
 
 /// What became of them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Imported {
     /// Sources that are banned now and were not.
     pub added: u64,
@@ -59,18 +63,19 @@ pub struct Imported {
 }
 
 /// An entry that was refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RefusedEntry {
     /// Its place among the entries, from 0.
     pub entry: usize,
     /// Whom it was to ban.
+    #[schema(value_type = Prefix)]
     pub source: IpNet,
     /// Why it was refused.
     pub error: String,
 }
 
 /// A block list of the configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BlocklistStatus {
     /// Its name.
     pub name: String,
@@ -81,6 +86,7 @@ pub struct BlocklistStatus {
     /// Lines that were left out.
     pub bad: u64,
     /// When it was read last; `null` if it could not be read yet.
+    #[schema(format = DateTime)]
     pub read: Option<String>,
     /// Why what it says now is not in force, if it is not.
     pub error: Option<String>,

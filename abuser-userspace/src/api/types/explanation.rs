@@ -2,11 +2,12 @@
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::{AllowInfo, BanInfo};
+use super::{AllowInfo, BanInfo, Prefix};
 
 /// What a packet from an address would meet now, and why.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Explanation {
     /// The address.
     pub address: String,
@@ -28,7 +29,7 @@ pub struct Explanation {
 }
 
 /// A ban and what led to it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ExplainedBan {
     /// The ban.
     #[serde(flatten)]
@@ -38,20 +39,22 @@ pub struct ExplainedBan {
 }
 
 /// Something that led to a ban, or may.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Evidence {
     /// When.
+    #[schema(format = DateTime)]
     pub time: String,
     /// What.
     pub text: String,
 }
 
 /// What a limit has left for a source.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LimitLevel {
     /// The limit.
     pub limit: String,
     /// What it counts the address as.
+    #[schema(value_type = Prefix)]
     pub source: IpNet,
     /// `packets`, `bytes` or `connections`.
     pub count: String,
@@ -66,11 +69,12 @@ pub struct LimitLevel {
 }
 
 /// What is remembered of a source under a policy.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct OffenceRecord {
     /// The policy.
     pub policy: String,
     /// Who is remembered.
+    #[schema(value_type = Prefix)]
     pub source: IpNet,
     /// Offences within `findtime`.
     pub offences: usize,
@@ -85,15 +89,18 @@ pub struct OffenceRecord {
 }
 
 /// A ban that is over.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct PastBan {
     /// Its number.
     pub id: u64,
     /// Whom it banned.
+    #[schema(value_type = Prefix)]
     pub source: String,
     /// When it was made, if that is known.
+    #[schema(format = DateTime)]
     pub created: Option<String>,
     /// When it ended.
+    #[schema(format = DateTime)]
     pub ended: String,
     /// How: `expired`, or `removed by` somebody.
     pub how: String,

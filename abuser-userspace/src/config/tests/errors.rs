@@ -358,6 +358,46 @@ fn columns_count_characters_and_lines_end_with_crlf_too() {
 }
 
 #[test]
+fn who_may_talk_to_the_daemon_is_checked_too() {
+    for (lines, place, phrase) in [
+        ("grup = \"wheel\"", "2:1", "did you mean `group`?"),
+        ("group = \"\"", "2:9", "cannot be the name of a group"),
+        ("group = \"a:b\"", "2:9", "`getent group`"),
+        ("group = 1", "2:9", "the name of a group, in quotes"),
+        ("read_only = true", "2:13", "one of \"none\", \"everyone\""),
+        (
+            "read_only = \"everyon\"",
+            "2:13",
+            "did you mean \"everyone\"?",
+        ),
+        ("listen = 9090", "2:10", "an address and a port"),
+        (
+            "listen = \":9090\"",
+            "2:10",
+            "write for example \"127.0.0.1:9090\"",
+        ),
+        (
+            "listen = \"localhost:9090\"",
+            "2:10",
+            "is not an address with a port",
+        ),
+        (
+            "listen = \"127.0.0.1:0\"",
+            "2:10",
+            "is not an address with a port",
+        ),
+        ("token_file = \"token\"", "2:14", "is not an absolute path"),
+        (
+            "listen = \"127.0.0.1:9090\"",
+            "2:10",
+            "without `token_file`",
+        ),
+    ] {
+        assert_error(&format!("[api]\n{lines}"), place, &[phrase]);
+    }
+}
+
+#[test]
 fn policies_and_the_store_are_checked_too() {
     for (text, place, phrase) in [
         (

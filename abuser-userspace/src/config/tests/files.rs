@@ -58,6 +58,20 @@ fn files_in_conf_d_follow_in_the_order_of_their_names() {
 }
 
 #[test]
+fn a_token_may_come_from_another_file_than_what_needs_it() {
+    let listen: &[u8] = b"[api]\nlisten = \"[::1]:9090\"";
+    let token: &[u8] = b"[api]\ntoken_file = \"/t\"";
+    for (first, second) in [(listen, token), (token, listen)] {
+        let directory = directory(&[("a.toml", first), ("conf.d/b.toml", second)]);
+        let config = load(&directory.path().join("a.toml")).unwrap();
+        assert_eq!(config.api.listen, "[::1]:9090".parse().ok());
+        assert_eq!(config.api.token_file, Some("/t".into()));
+    }
+    let error = load_error(&directory(&[("a.toml", b""), ("conf.d/b.toml", listen)]));
+    assert!(error.contains("conf.d/b.toml:2:10: "), "{error}");
+}
+
+#[test]
 fn errors_across_files_name_both() {
     let web = limit("");
     let directory = directory(&[

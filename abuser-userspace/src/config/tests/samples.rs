@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::{good, limit, read};
 use crate::{
-    config::{Action, AllowEntry, Automatic, Config, Mode, Protocol, Xdp, section},
+    config::{Action, AllowEntry, Automatic, Config, Mode, Protocol, ReadOnly, Xdp, section},
     policy::{BanPolicy, BanTime, Rollup},
     store::{IN_MEMORY, StoreConfig},
 };
@@ -192,6 +192,18 @@ fn a_policy_says_what_differs_from_ban_in_whatever_order_they_stand() {
     assert_eq!(config.all_policies(), [ban, strict]);
     let policies = config.limits.iter().map(|limit| limit.policy.as_str());
     assert_eq!(policies.collect::<Vec<_>>(), ["strict", "default"]);
+}
+
+#[test]
+fn the_socket_is_for_root_and_the_group_unless_everyone_may_read() {
+    let api = good("").api;
+    assert_eq!((api.group, api.read_only), (None, ReadOnly::None));
+    assert_eq!((api.listen, api.token_file), (None, None));
+    let api = good("[api]\ngroup = \"wheel\"\nread_only = \"everyone\"").api;
+    assert_eq!(api.group.as_deref(), Some("wheel"));
+    assert_eq!(api.read_only, ReadOnly::Everyone);
+    // A token alone does no harm.
+    assert_eq!(good("[api]\ntoken_file = \"/t\"").api.listen, None);
 }
 
 #[test]

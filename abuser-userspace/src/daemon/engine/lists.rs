@@ -217,14 +217,13 @@ impl Engine {
         };
         let mut handed_over = Vec::new();
         for (key, heir) in unlisted {
-            match heir {
-                Some(heir) => handed_over.push(heir),
-                None => {
-                    let unbanned = self.unban(&key, "no longer on the block list")?;
-                    changed.changes.extend(unbanned.changes);
-                    self.blocklists.counts.lifted += 1;
-                }
+            if let Some(heir) = heir {
+                handed_over.push(heir);
+                continue;
             }
+            let unbanned = self.end_ban(&key, "no longer on the block list")?;
+            changed.changes.extend(unbanned.changes);
+            self.blocklists.counts.lifted += 1;
         }
         if !handed_over.is_empty() {
             changed.changes.extend(self.ban_many(handed_over)?.changes);

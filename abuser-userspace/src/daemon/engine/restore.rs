@@ -1,10 +1,6 @@
 //! The start: what the store holds and what the kernel still has become the books.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
 use abuser_common::{
     layout::{AllowOrigin, Ban, BanCause},

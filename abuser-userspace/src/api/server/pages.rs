@@ -9,19 +9,18 @@ use std::{
 
 use abuser_common::prefix::PrefixKey;
 use axum::{
+    Json,
     body::Body,
     http::header,
     response::{IntoResponse, Response},
 };
 use futures_util::stream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use super::{
-    server::{Api, failed, stopping},
-    types::BanInfo,
-};
+use super::{Api, answer::Failure};
 use crate::{
-    daemon::engine::{Command, EngineError, Page, Reply, listing::BanEntry},
+    api::types::BanInfo,
+    daemon::engine::{Command, Page, Reply, listing::BanEntry},
     exchange::{Format, Writer},
 };
 
@@ -104,10 +103,9 @@ pub(super) struct Exported {
 }
 
 impl Exported {
-    pub(super) fn new(format: Format) -> Result<Self, EngineError> {
+    pub(super) fn new(format: Format) -> io::Result<Self> {
         let written = Buffer::default();
-        let writer = Writer::new(format, written.clone(), SystemTime::now());
-        let writer = writer.map_err(|error| EngineError::Refused(error.to_string()))?;
+        let writer = Writer::new(format, written.clone(), SystemTime::now())?;
         Ok(Self {
             writer,
             written,
@@ -167,17 +165,17 @@ enum Part<T> {
 
 /// Streams all pages; `command` asks for the one after a source. An error on the first page is
 /// the answer, one on a later page breaks it off.
-pub(super) async fn stream<T, L, C>(api: Api, command: C, listing: L) -> Response
+pub(super) async fn stream<T, L, C>(api: Api, command: C, listing: L) -> Result<Response, Failure>
 where
     T: Send + 'static,
     L: Listing<T>,
     C: Fn(Option<PrefixKey>, Reply<Page<T>>) -> Command + Send + Sync + 'static,
 {
-    let first = match ask(&api, &command, None).await {
-        Some(Ok(page)) => page,
-        Some(Err(error)) => return failed(&error),
-        None => return stopping(),
-    };
+    let first = api
+        .clone()
+        .ask(|reply| command(None, reply))
+        .await
+        .map(|Json(page)| page)?;
     let (sender, pages) = mpsc::channel(AHEAD);
     // The next page is fetched while this one is written.
     tokio::spawn(async move {
@@ -191,13 +189,12 @@ where
                 let _gone = sender.send(Part::End).await;
                 return;
             }
-            page = match ask(&api, &command, next).await {
-                Some(Ok(page)) => page,
-                Some(Err(error)) => {
-                    tracing::error!(%error, "an answer broke off");
+            page = match api.clone().ask(|reply| command(next, reply)).await {
+                Ok(Json(page)) => page,
+                Err(failure) => {
+                    tracing::error!(?failure, "an answer broke off");
                     return;
                 }
-                None => return,
             };
         }
     });
@@ -220,19 +217,6 @@ where
             None => Some((Err(io::Error::other("an answer broke off")), (pages, None))),
         }
     });
-    (
-        [(header::CONTENT_TYPE, L::CONTENT_TYPE)],
-        Body::from_stream(text),
-    )
-        .into_response()
-}
-
-async fn ask<T>(
-    api: &Api,
-    command: &impl Fn(Option<PrefixKey>, Reply<Page<T>>) -> Command,
-    after: Option<PrefixKey>,
-) -> Option<Result<Page<T>, EngineError>> {
-    let (reply, answer) = oneshot::channel();
-    api.commands.send(command(after, reply)).await.ok()?;
-    answer.await.ok()
+    let content = (header::CONTENT_TYPE, L::CONTENT_TYPE);
+    Ok(([content], Body::from_stream(text)).into_response())
 }

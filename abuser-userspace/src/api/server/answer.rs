@@ -1,0 +1,118 @@
+//! What goes to the engine, and what comes back: answers and errors of one form.
+
+use std::net::IpAddr;
+
+use axum::{
+    Json,
+    extract::{FromRequest, FromRequestParts, Path, Request, rejection::JsonRejection},
+    http::{StatusCode, request::Parts},
+    response::{IntoResponse, Response},
+};
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
+
+use super::{
+    Api,
+    bounds::{BODY_TIME, MAX_BODY},
+};
+use crate::{
+    api::types::ApiError,
+    daemon::engine::{Command, EngineError, Reply},
+};
+
+/// What a request comes to.
+pub(super) type Answer<T> = Result<Json<T>, Failure>;
+
+/// Why a request failed.
+#[derive(Debug)]
+pub(super) struct Failure {
+    status: StatusCode,
+    error: String,
+}
+
+impl Failure {
+    pub(super) fn new(status: StatusCode, error: impl Into<String>) -> Self {
+        let error = error.into();
+        Self { status, error }
+    }
+
+    /// The daemon has no engine any more.
+    pub(super) fn stopping() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping")
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        let status = match error {
+            EngineError::Refused(_) => StatusCode::BAD_REQUEST,
+            EngineError::NotFound(_) => StatusCode::NOT_FOUND,
+            EngineError::Dataplane(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let Self { status, error } = self;
+        (status, Json(ApiError { error })).into_response()
+    }
+}
+
+impl Api {
+    /// Sends a command and waits for its answer.
+    pub(super) async fn ask<T>(self, command: impl FnOnce(Reply<T>) -> Command) -> Answer<T> {
+        let (reply, answer) = oneshot::channel();
+        if self.commands.send(command(reply)).await.is_err() {
+            return Err(Failure::stopping());
+        }
+        let answer = answer.await.map_err(|_| Failure::stopping())?;
+        Ok(Json(answer?))
+    }
+}
+
+/// A JSON body that came in time.
+pub(super) struct JsonBody<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        let read = Json::<T>::from_request(request, state);
+        match tokio::time::timeout(BODY_TIME, read).await {
+            Ok(Ok(Json(body))) => Ok(Self(body)),
+            Ok(Err(rejection)) => Err(refuse_body(&rejection)),
+            Err(_) => Err(Failure::new(
+                StatusCode::REQUEST_TIMEOUT,
+                format!("the body did not come within {BODY_TIME:?}; send it faster, or in parts"),
+            )),
+        }
+    }
+}
+
+fn refuse_body(rejection: &JsonRejection) -> Failure {
+    let status = rejection.status();
+    if status == StatusCode::PAYLOAD_TOO_LARGE {
+        let error = format!("the body is larger than {MAX_BODY} bytes; send it in parts");
+        return Failure::new(status, error);
+    }
+    Failure::new(status, rejection.body_text())
+}
+
+/// The IP address that a path ends with.
+pub(super) struct Address(pub(super) IpAddr);
+
+impl<S: Send + Sync> FromRequestParts<S> for Address {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let Path(text) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection| Failure::new(rejection.status(), rejection.body_text()))?;
+        text.parse().map(Self).map_err(|_| {
+            let error = format!("{text:?} is not an IP address");
+            Failure::new(StatusCode::BAD_REQUEST, error)
+        })
+    }
+}

@@ -1,0 +1,114 @@
+//! The listening end: HTTP in, commands to the engine, answers out.
+//!
+//! | module | what it is about |
+//! | --- | --- |
+//! | `routes` | who asks what: one function a request, with its description |
+//! | `answer` | commands to the engine, bodies, and what answers and errors look like |
+//! | `pages` | answers about all bans, streamed |
+//! | `peer` | who is at the other end, and what he may do |
+//! | `token` | what stands in for a user over TCP |
+//! | `bounds` | how much, how long and how many |
+//! | `connections` | from a listener to requests |
+//! | `stall` | connections whose reader has stopped reading |
+//!
+//! To add a request, write its function in `routes` with `#[utoipa::path]` and name it in
+//! `routes::all`; a test says how to renew the document. All methods but safe ones (GET) are for
+//! those who may change something, without a further word.
+
+mod answer;
+mod bounds;
+mod connections;
+mod pages;
+mod peer;
+pub(super) mod routes;
+mod stall;
+mod token;
+
+use std::{convert::Infallible, sync::Arc};
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::StatusCode,
+    middleware::{from_fn, from_fn_with_state},
+};
+use futures_util::FutureExt as _;
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::{broadcast, mpsc, oneshot},
+};
+
+use self::{
+    answer::Failure,
+    bounds::{MAX_BODY, Share},
+    connections::Connections,
+    peer::Peer,
+};
+use super::types::EventRecord;
+use crate::daemon::{engine::Command, reload::Reloader};
+
+pub use self::{
+    peer::Access,
+    routes::events::missed,
+    token::{Token, TokenError},
+};
+
+/// What handlers need.
+#[derive(Clone)]
+pub struct Api {
+    /// Where commands go.
+    pub commands: mpsc::Sender<Command>,
+    /// Who reads the configuration again.
+    pub reloader: Arc<Reloader>,
+    /// Where events come from; weak, so that streams end when the engine does.
+    pub events: broadcast::WeakSender<Arc<EventRecord>>,
+}
+
+/// Where to listen, and to whom.
+pub struct Listeners {
+    /// The unix socket.
+    pub unix: UnixListener,
+    /// Who may do what over it.
+    pub access: Access,
+    /// The TCP socket, if there is one, and what its peers must know.
+    pub tcp: Option<(TcpListener, Token)>,
+}
+
+/// Serves until the other end of `stopped` is dropped and all requests are answered.
+pub async fn serve(listeners: Listeners, api: Api, stopped: oneshot::Receiver<Infallible>) {
+    let Listeners { unix, access, tcp } = listeners;
+    let stopped = stopped.map(|_dropped| ()).shared();
+    let router = router(api);
+    let remote = async {
+        if let Some((listener, token)) = tcp {
+            let router = router.clone();
+            let router = router.layer(from_fn_with_state(Arc::new(token), token::require));
+            let share = Share::for_writers();
+            Connections::new(router, move |_: &_, address: &std::net::SocketAddr| {
+                Peer::remote(address.ip(), &share)
+            })
+            .serve(listener, stopped.clone())
+            .await;
+        }
+    };
+    let (writers, readers) = (Share::for_writers(), Share::for_readers());
+    let local = Connections::new(router.clone(), move |stream: &_, _: &_| {
+        Peer::local(stream, &access, &writers, &readers)
+    });
+    tokio::join!(local.serve(unix, stopped.clone()), remote);
+}
+
+fn router(api: Api) -> Router {
+    let (router, _document) = routes::all().split_for_parts();
+    router
+        .method_not_allowed_fallback(|| async {
+            Failure::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this resource has no such method",
+            )
+        })
+        .fallback(|| async { Failure::new(StatusCode::NOT_FOUND, "there is no such resource") })
+        .layer(from_fn(peer::require_rights))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(api)
+}

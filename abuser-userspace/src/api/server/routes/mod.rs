@@ -1,0 +1,37 @@
+//! Who asks what: a function for each request, with its description.
+//!
+//! The router and the document of them are made of the same list, so a request that is not
+//! described cannot be made.
+
+mod allow;
+mod bans;
+mod daemon;
+pub(super) mod events;
+
+use axum::middleware::from_fn;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{Api, bounds};
+use crate::api::openapi;
+
+/// All requests there are.
+pub(in crate::api) fn all() -> OpenApiRouter<Api> {
+    // Each has an end, so that their number and time can be bounded.
+    let answers = OpenApiRouter::new()
+        .routes(routes!(daemon::status))
+        .routes(routes!(daemon::limits))
+        .routes(routes!(daemon::explain))
+        .routes(routes!(daemon::reload))
+        .routes(routes!(daemon::confirm))
+        .routes(routes!(daemon::detach))
+        .routes(routes!(daemon::document))
+        .routes(routes!(bans::list, bans::add, bans::remove))
+        .routes(routes!(bans::covering))
+        .routes(routes!(bans::import))
+        .routes(routes!(bans::export))
+        .routes(routes!(allow::list, allow::add, allow::remove))
+        .route_layer(from_fn(bounds::bound_answers));
+    OpenApiRouter::with_openapi(openapi::frame())
+        .merge(answers)
+        .routes(routes!(events::follow))
+}

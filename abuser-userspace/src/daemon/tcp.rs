@@ -1,0 +1,50 @@
+//! The TCP listener: there is none unless it is asked for, and none without a token.
+
+use std::{io, net::SocketAddr};
+
+use tokio::net::TcpListener;
+
+use crate::{
+    api::server::{Token, TokenError},
+    config,
+};
+
+/// Why nobody can listen for TCP.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TcpError {
+    /// There is no token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The configuration has no token; it says so itself where it is read.
+    #[error("[api] listen needs a token; add token_file = \"/etc/abuser/token\"")]
+    NoToken,
+    /// The system refused.
+    #[error(
+        "cannot listen at {address}: {source}; set [api] listen to another address, or leave it out"
+    )]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Listens as `[api]` says, if it does.
+pub(super) async fn listen(api: &config::Api) -> Result<Option<(TcpListener, Token)>, TcpError> {
+    let Some(address) = api.listen else {
+        return Ok(None);
+    };
+    let token = Token::read(api.token_file.as_deref().ok_or(TcpError::NoToken)?)?;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| TcpError::Bind { address, source })?;
+    tracing::info!("listening at {address} for those who know the token");
+    if !address.ip().to_canonical().is_loopback() {
+        tracing::warn!(
+            "whoever is on the way to {address} can read the token: it is plain HTTP; set [api] \
+             listen to a loopback address, and put a proxy with TLS in front"
+        );
+    }
+    Ok(Some((listener, token)))
+}

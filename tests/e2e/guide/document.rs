@@ -11,6 +11,9 @@
 //! | `guide: connect SOURCE PORT COUNT…` | so many TCP connections at once, and again a second later |
 //! | `guide: send SOURCE PORT COUNT…` | the same in UDP datagrams |
 //! | `guide: during …` | one of the two, while the next command runs that is not in the background |
+//!
+//! The burst that leads to a ban is to be a single packet: how many of the others would meet the
+//! ban is a race.
 
 use std::{
     fmt,

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `file: PATH` | the next block of code is written there |
 //! | `guide: file PATH`, and lines | those lines are written there |
-//! | `guide: sql PATH`, and lines | those statements make a SQLite database there |
+//! | `guide: sql PATH`, and lines | those statements make a database there |
 //! | `guide: sh COMMAND` | a command that readers do not see; it must succeed |
 //! | `guide: until COMMAND` | waits until it succeeds |
 //! | `guide: stop`, `guide: kill` | SIGTERM or SIGKILL for the daemon, and waiting for its end |

@@ -146,7 +146,7 @@ fn a_ban_is_told_with_what_led_to_it_and_what_was_before() {
         "  drop lo udp/9 limit tight 1 packets",
         "ban 3 of 127.0.0.0/24 (manual), by root",
         ", for good; 0 packets met it",
-        "policy quick: 0 of 1 offences that ban 127.0.0.66/32, banned 1 times before; the next ban is for 2h",
+        "policy quick: 0 of 1 offences that ban 127.0.0.66/32, banned 1 time before; the next ban is for 2h",
         "earlier: ban 1 of 127.0.0.66/32 (manual): was\\tlate, by root",
         "; removed by root 20",
     ] {

@@ -21,6 +21,7 @@
 //! | `api` | hostile requests, straight to the socket |
 //! | `access` | who may do what, over the socket and over TCP |
 //! | `bounds` | how long, and how many at once |
+//! | `guide` | what the documentation shows |
 
 mod access;
 mod allow;
@@ -33,6 +34,7 @@ mod detach;
 mod events;
 mod explain;
 mod faults;
+mod guide;
 mod http;
 mod import;
 mod listing;

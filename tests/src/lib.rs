@@ -2,7 +2,8 @@
 //!
 //! [`netns`] makes networks that vanish with the process, [`packet`] writes frames that read
 //! like packets, [`daemon`] runs the real `abuser` and talks to it, [`traffic`] serves and
-//! sends, [`peers`] finds other people's programs and [`Service`] runs those that serve.
+//! sends, [`mounts`] makes file systems for one test, [`markdown`] finds what in a text is
+//! code, [`peers`] finds other people's programs and [`Service`] runs those that serve.
 //! Nothing here touches the machine's own interfaces, and nothing is left behind: neither
 //! after a panic nor after `kill -9`.
 //!
@@ -16,6 +17,8 @@ pub mod daemon;
 mod frames;
 mod janitor;
 mod link;
+pub mod markdown;
+pub mod mounts;
 mod netlink;
 pub mod netns;
 pub mod packet;
@@ -32,6 +35,7 @@ pub use daemon::Daemon;
 pub use frames::FrameSender;
 pub use janitor::Janitor;
 pub use link::{Interface, XdpAttachment, bridge, veth};
+pub use mounts::Mounts;
 pub use netns::Namespace;
 pub use packet::Packet;
 pub use service::Service;

@@ -115,10 +115,10 @@ pub(super) fn text(event: &EventRecord) -> String {
         ),
         EventKind::Unban => write!(
             line,
-            "  {source}  ban {}  {}  after {} packets",
+            "  {source}  ban {}  {}  after {}",
             ban.unwrap_or_default(),
             reason.as_deref().unwrap_or_default(),
-            drops.unwrap_or_default(),
+            output::counted(drops.unwrap_or_default(), "packet", "packets"),
         ),
         EventKind::Missed => write!(line, "  {} events", drops.unwrap_or_default()),
     };

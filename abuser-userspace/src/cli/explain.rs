@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{
     CliError,
     args::ExplainArgs,
-    output::{self, grouped, plain, span},
+    output::{self, counted, grouped, plain, span},
 };
 use crate::api::{
     client::Client,
@@ -86,7 +86,7 @@ fn banned(ExplainedBan { ban, .. }: &ExplainedBan) -> String {
         (", until ", &ban.expires),
     ];
     format!(
-        "ban {} of {} ({}){}{}; {} packets met it",
+        "ban {} of {} ({}){}{}; {} met it",
         ban.id,
         ban.source,
         ban.cause,
@@ -96,7 +96,7 @@ fn banned(ExplainedBan { ban, .. }: &ExplainedBan) -> String {
         } else {
             ""
         },
-        grouped(ban.hits)
+        counted(ban.hits, "packet", "packets")
     )
 }
 
@@ -140,8 +140,12 @@ fn remembered(record: &OffenceRecord) -> String {
         |seconds| format!("for {}", span(seconds)),
     );
     format!(
-        "policy {}: {} of {} offences that ban {}, banned {} times before; the next ban is {next}",
-        record.policy, record.offences, record.maxretry, record.source, record.bans
+        "policy {}: {} of {} offences that ban {}, banned {} before; the next ban is {next}",
+        record.policy,
+        record.offences,
+        record.maxretry,
+        record.source,
+        counted(u64::from(record.bans), "time", "times")
     )
 }
 
@@ -152,13 +156,13 @@ fn past(past: &PastBan) -> String {
         (", since ", &past.created),
     ];
     format!(
-        "earlier: ban {} of {} ({}){}; {} {}; {} packets met it",
+        "earlier: ban {} of {} ({}){}; {} {}; {} met it",
         past.id,
         past.source,
         past.cause,
         known(&details),
         past.how,
         past.ended,
-        grouped(past.hits)
+        counted(past.hits, "packet", "packets")
     )
 }

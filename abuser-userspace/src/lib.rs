@@ -11,6 +11,7 @@
 //! | [`locks`] | who holds a lock on a file |
 //! | [`policy`] | when to ban and for how long |
 //! | [`store`] | what outlives the daemon |
+//! | `words` | numbers as people read them |
 //! | [`api`] | how the command line talks to the daemon |
 
 pub mod api;
@@ -23,3 +24,4 @@ pub mod host;
 pub mod locks;
 pub mod policy;
 pub mod store;
+mod words;

@@ -116,7 +116,7 @@ fn a_ban_is_told_with_what_led_to_it_and_what_was_before() {
     );
     assert_eq!(
         host["evidence"][0]["text"],
-        "drop lo udp/9 limit tight 1 packets"
+        "drop lo udp/9 limit tight 1 packet"
     );
     assert_eq!(network["expires"], Value::Null);
     assert_eq!(network["evidence"], json!([]));
@@ -142,8 +142,8 @@ fn a_ban_is_told_with_what_led_to_it_and_what_was_before() {
     let said = lines(&daemon, "127.0.0.66");
     assert_eq!(said[0], "127.0.0.66 is dropped: it is banned");
     for phrase in [
-        "ban 2 of 127.0.0.66/32 (limit): 1 offences against limit tight",
-        "  drop lo udp/9 limit tight 1 packets",
+        "ban 2 of 127.0.0.66/32 (limit): 1 offence against limit tight",
+        "  drop lo udp/9 limit tight 1 packet",
         "ban 3 of 127.0.0.0/24 (manual), by root",
         ", for good; 0 packets met it",
         "policy quick: 0 of 1 offences that ban 127.0.0.66/32, banned 1 time before; the next ban is for 2h",

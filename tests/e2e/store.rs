@@ -177,7 +177,7 @@ fn what_led_to_a_ban_is_written_down_with_it() {
             row.get(0)
         })
         .unwrap();
-    assert_eq!(evidence, "drop lo udp/9 limit tight 1 packets");
+    assert_eq!(evidence, "drop lo udp/9 limit tight 1 packet");
     let offender: (String, u32) = store
         .query_row("SELECT policy, bans FROM offenders", [], |row| {
             Ok((row.get(0)?, row.get(1)?))

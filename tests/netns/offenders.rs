@@ -129,7 +129,7 @@ require_verified = false
         (&"expired".into(), &first["source"])
     );
     let reason = next("ban")["reason"].to_string();
-    assert!(reason.contains("banned 1 times before"), "{reason}");
+    assert!(reason.contains("banned 1 time before"), "{reason}");
 
     daemon.abuser(&["ban", "remove", SOURCE]).success();
     assert_eq!(next("unban")["reason"], "removed by root");

@@ -109,5 +109,5 @@ fn who_is_banned_again_after_a_restart_is_banned_for_longer() {
     let bans = daemon.json(&["ban", "list"]);
     assert!(number(&bans, "/0/remaining_seconds") > 3000, "{bans}");
     let reason = bans[0]["reason"].to_string();
-    assert!(reason.contains("banned 1 times before"), "{reason}");
+    assert!(reason.contains("banned 1 time before"), "{reason}");
 }

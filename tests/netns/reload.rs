@@ -61,6 +61,7 @@ fn bans_and_the_buckets_of_unchanged_limits_survive_a_reload() {
             "limits_added": ["new"],
             "limits_removed": ["gone"],
             "limits_changed": ["varied"],
+            "settings": [],
             "needs_restart": [],
         })
     );
@@ -94,18 +95,20 @@ fn a_bad_configuration_changes_nothing_and_says_why() {
     let daemon = Daemon::start(&wire.server, &config(KEPT));
     assert_eq!(deliver(&wire, &server, Wire::CLIENT_V4, 10), 5);
     let good = fs::read_to_string(daemon.config_path()).unwrap();
-    for (from, to, phrase) in [
-        ("rate = \"1/h\"", "rate = \"1/x\"", "abuser.toml:5:8"),
-        ("burst = 4", "bursts = 4", "did you mean `burst`?"),
+    for (from, to, status, phrase) in [
+        ("rate = \"1/h\"", "rate = \"1/x\"", 2, "abuser.toml:5:8"),
+        ("burst = 4", "bursts = 4", 2, "did you mean `burst`?"),
+        // A good one, and the system that is not as it says.
         (
             "[\"veth-server\"]",
             "[\"nosuch0\"]",
+            1,
             "no interface \"nosuch0\"",
         ),
-        ("interfaces = [\"veth-server\"]", "", "which interface?"),
+        ("interfaces = [\"veth-server\"]", "", 2, "which interface?"),
     ] {
         edit(&daemon, from, to);
-        let said = daemon.abuser(&["reload"]).exits(1);
+        let said = daemon.abuser(&["reload"]).exits(status);
         assert!(said.stderr.contains(phrase), "{said}");
         assert_eq!(said.stdout, "");
         fs::write(daemon.config_path(), &good).unwrap();

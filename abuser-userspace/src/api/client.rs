@@ -4,7 +4,9 @@ use std::{io, os::unix::fs::FileTypeExt as _, path::Path, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{Method, Request, Response, body::Incoming, client::conn::http1::SendRequest, header};
+use hyper::{
+    Method, Request, Response, StatusCode, body::Incoming, client::conn::http1::SendRequest, header,
+};
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
@@ -54,8 +56,13 @@ pub enum ClientError {
     #[error("abuser does not answer within {0:?}; look at its log, or restart it")]
     Silent(Duration),
     /// The daemon said no.
-    #[error("{0}")]
-    Refused(String),
+    #[error("{error}")]
+    Refused {
+        /// Whether it is the request, or what it relies on, that is wrong.
+        is_senseless: bool,
+        /// Why.
+        error: String,
+    },
 }
 
 impl ClientError {
@@ -198,12 +205,13 @@ impl Client {
         }
         let status = response.status();
         let answer = read(response).await?;
-        Err(ClientError::Refused(
-            serde_json::from_slice(&answer).map_or_else(
+        Err(ClientError::Refused {
+            is_senseless: status == StatusCode::BAD_REQUEST,
+            error: serde_json::from_slice(&answer).map_or_else(
                 |_| format!("abuser answered {status}"),
                 |ApiError { error }| error,
             ),
-        ))
+        })
     }
 }
 

@@ -360,6 +360,8 @@ pub struct Reloaded {
     pub limits_removed: Vec<String>,
     /// Limits that are not as they were; their buckets are full again.
     pub limits_changed: Vec<String>,
+    /// Other settings that have changed: `[ban]`, `[[policy]]` and so on.
+    pub settings: Vec<String>,
     /// Settings that differ and are as they were until the daemon is restarted.
     pub needs_restart: Vec<String>,
 }
@@ -374,8 +376,12 @@ impl std::fmt::Display for Reloaded {
             ("new limits", &self.limits_added),
             ("removed limits", &self.limits_removed),
             ("changed limits", &self.limits_changed),
+            ("changed settings", &self.settings),
             ("needs a restart", &self.needs_restart),
         ];
+        if parts.iter().all(|(_, names)| names.is_empty()) {
+            write!(formatter, "; nothing has changed")?;
+        }
         for (what, names) in parts {
             if !names.is_empty() {
                 write!(formatter, "; {what}: {}", names.join(", "))?;

@@ -10,7 +10,7 @@ use super::{
     output::{self, counted, grouped, span},
 };
 use crate::api::{
-    client::Client,
+    client::{Client, ClientError},
     types::{
         AllowInfo, AllowRequest, BlocklistStatus, InterfaceState, InterfaceStatus, LimitStatus,
         ReconcilerStatus, Reloaded, RemoveRequest, Status, StoreStatus, TrafficCount,
@@ -195,7 +195,15 @@ pub(super) async fn limits(socket: &Path, args: &JsonArgs) -> Result<(), CliErro
 
 pub(super) async fn reload(socket: &Path, args: &JsonArgs) -> Result<(), CliError> {
     let mut client = Client::connect(socket).await?;
-    let reloaded: Reloaded = client.post("/v1/reload", &()).await?;
+    let reloaded = client.post("/v1/reload", &()).await;
+    let reloaded: Reloaded = reloaded.map_err(|error| match error {
+        // What `run` and `check` say of such a configuration.
+        ClientError::Refused {
+            is_senseless: true,
+            error,
+        } => CliError::Usage(error),
+        error => error.into(),
+    })?;
     if args.json {
         return Ok(output::json(&reloaded)?);
     }

@@ -9,6 +9,8 @@ use std::{
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
+pub(super) use crate::words::{counted, grouped};
+
 /// An error, in one line.
 pub(super) fn error(error: &dyn Display) {
     // If standard error is closed there is nobody left to tell.
@@ -82,25 +84,6 @@ pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>, right: &[usize]) ->
     Ok(())
 }
 
-/// A count with its thousands apart: `1 234 567`.
-pub(super) fn grouped(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (position, digit) in digits.chars().enumerate() {
-        if position != 0 && (digits.len() - position).is_multiple_of(3) {
-            text.push(' ');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A count with what is counted: `1 ban`, `1 000 bans`.
-pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
-    let what = if count == 1 { one } else { many };
-    format!("{} {what}", grouped(count))
-}
-
 /// A time span in words: `1h 2m 3s`; only its two largest parts.
 pub(super) fn span(seconds: u64) -> String {
     let text = humantime::format_duration(std::time::Duration::from_secs(seconds)).to_string();
@@ -118,14 +101,6 @@ mod tests {
             plain("a\tb\n\u{1b}[31m\u{9b}"),
             "a\\tb\\n\\u{1b}[31m\\u{9b}"
         );
-    }
-
-    #[test]
-    fn thousands_stand_apart() {
-        assert_eq!(grouped(0), "0");
-        assert_eq!(grouped(999), "999");
-        assert_eq!(grouped(1000), "1 000");
-        assert_eq!(grouped(1_234_567), "1 234 567");
     }
 
     #[test]

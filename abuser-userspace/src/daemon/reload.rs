@@ -22,8 +22,10 @@ pub type Load = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
 /// Reads the configuration again and has it put in force.
 pub struct Reloader {
     load: Load,
-    /// What is in force, for what only a restart can change.
+    /// What is in force of what only a restart can change.
     started_with: Config,
+    /// What is in force of the rest.
+    in_force: Mutex<Config>,
     /// What names resolve to.
     resolver: Arc<Mutex<Resolver>>,
     /// Who follows block lists hears of them here.
@@ -41,6 +43,7 @@ impl Reloader {
     ) -> Self {
         Self {
             load,
+            in_force: Mutex::new(started_with.clone()),
             started_with,
             resolver,
             blocklists,
@@ -51,22 +54,25 @@ impl Reloader {
     /// Puts what the files say now in force, and says what that changed. If anything is wrong
     /// with them, nothing is.
     pub async fn reload(&self) -> Result<Reloaded, EngineError> {
+        let mut in_force = self.in_force.lock().await;
         let config = (self.load)().map_err(EngineError::Refused)?;
         let mut resolver = self.resolver.lock().await;
         let mut fresh = resolver.with_entries(config.allow.clone());
         let allow = fresh.resolve().await;
         let needs_restart = needs_restart(&self.started_with, &config);
-        let blocklists = config.blocklists.clone();
+        let settings = changed_settings(&in_force, &config);
         let (reply, answer) = oneshot::channel();
         let stopping = || EngineError::Refused("the daemon is stopping".to_owned());
         self.commands
-            .send(Command::Reload(Box::new(config), allow, reply))
+            .send(Command::Reload(Box::new(config.clone()), allow, reply))
             .await
             .map_err(|_| stopping())?;
         let reloaded = answer.await.map_err(|_| stopping())??;
         *resolver = fresh;
-        self.blocklists.send_replace(blocklists);
+        self.blocklists.send_replace(config.blocklists.clone());
+        *in_force = config;
         Ok(Reloaded {
+            settings,
             needs_restart,
             ..reloaded
         })
@@ -88,13 +94,35 @@ impl Reloader {
     }
 }
 
+/// What differs besides interfaces and limits and is in force at once.
+fn changed_settings(before: &Config, after: &Config) -> Vec<String> {
+    let allow = |config: &Config| (config.allow.clone(), config.allow_automatic);
+    named([
+        ("[xdp] persist", before.xdp.persist != after.xdp.persist),
+        ("[allow]", allow(before) != allow(after)),
+        ("[ban]", before.ban != after.ban),
+        ("[[policy]]", before.policies != after.policies),
+        ("[[blocklist]]", before.blocklists != after.blocklists),
+        (
+            "[store] evidence",
+            before.store.evidence != after.store.evidence,
+        ),
+    ])
+}
+
+/// The names of those that are so.
+fn named<const N: usize>(settings: [(&str, bool); N]) -> Vec<String> {
+    let named = settings.into_iter().filter(|(_, is_so)| *is_so);
+    named.map(|(name, _)| name.to_owned()).collect()
+}
+
 /// What differs that cannot change while the daemon runs.
 fn needs_restart(before: &Config, after: &Config) -> Vec<String> {
     let store = |config: &Config| {
         let store = &config.store;
         (store.path.clone(), store.history, store.history_max)
     };
-    let differs = [
+    named([
         ("[api] socket", before.api.socket != after.api.socket),
         ("[api] group", before.api.group != after.api.group),
         (
@@ -109,7 +137,5 @@ fn needs_restart(before: &Config, after: &Config) -> Vec<String> {
         ("[xdp] mode", before.xdp.mode != after.xdp.mode),
         ("[xdp] pin_dir", before.xdp.pin_dir != after.xdp.pin_dir),
         ("[store]", store(before) != store(after)),
-    ];
-    let differs = differs.into_iter().filter(|(_, differs)| *differs);
-    differs.map(|(what, _)| what.to_owned()).collect()
+    ])
 }

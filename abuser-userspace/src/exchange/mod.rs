@@ -108,6 +108,10 @@ impl fmt::Display for BadLine {
             text,
             problem,
         } = self;
+        // Some problems quote what they are about, and once is enough.
+        if problem.starts_with(text.as_str()) || problem.starts_with(&format!("{text:?}")) {
+            return write!(formatter, "line {number}: {problem}");
+        }
         write!(formatter, "line {number}: {text:?}: {problem}")
     }
 }

@@ -27,6 +27,7 @@ use crate::{
         Change, EvidenceRow, OffenderRow,
         rows::{BanNote, to_millis},
     },
+    words::counted,
 };
 
 /// The clock of offences: the wall clock as it stood when the daemon started, going on with
@@ -162,9 +163,11 @@ impl Engine {
             offences,
         } = sentence;
         let count = u32::try_from(offences.len()).unwrap_or(u32::MAX);
-        let mut reason = format!("{count} offences against limit {limit}");
+        let offended = counted(count.into(), "offence", "offences");
+        let mut reason = format!("{offended} against limit {limit}");
         if repeats > 0 {
-            let _infallible = write!(reason, ", banned {repeats} times before");
+            let before = counted(repeats.into(), "time", "times");
+            let _infallible = write!(reason, ", banned {before} before");
         }
         let kept = self.evidence;
         let evidence = offences.into_iter().map(|offence| offence.evidence);
@@ -328,7 +331,9 @@ fn evidence(record: &EventRecord) -> String {
                 .map_or_else(|| protocol.clone(), |port| format!("{protocol}/{port}"))
         }),
         record.limit.as_ref().map(|limit| format!("limit {limit}")),
-        record.drops.map(|drops| format!("{drops} packets")),
+        record
+            .drops
+            .map(|drops| counted(drops, "packet", "packets")),
     ];
     for part in known.into_iter().flatten() {
         let _infallible = write!(text, " {part}");

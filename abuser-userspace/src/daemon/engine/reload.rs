@@ -56,6 +56,7 @@ impl Engine {
             limits_added: limits.added,
             limits_removed: limits.removed,
             limits_changed: limits.changed,
+            settings: Vec::new(),
             needs_restart: Vec::new(),
         })
     }

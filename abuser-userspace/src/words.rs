@@ -1,0 +1,40 @@
+//! Numbers as people read them.
+
+/// A count with its thousands apart: `1 234 567`.
+pub(crate) fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (position, digit) in digits.chars().enumerate() {
+        if position != 0 && (digits.len() - position).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A count with what is counted: `1 ban`, `1 000 bans`.
+pub(crate) fn counted(count: u64, one: &str, many: &str) -> String {
+    let what = if count == 1 { one } else { many };
+    format!("{} {what}", grouped(count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_stand_apart() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1000), "1 000");
+        assert_eq!(grouped(1_234_567), "1 234 567");
+    }
+
+    #[test]
+    fn one_is_told_from_many() {
+        assert_eq!(counted(1, "ban", "bans"), "1 ban");
+        assert_eq!(counted(0, "ban", "bans"), "0 bans");
+        assert_eq!(counted(1000, "ban", "bans"), "1 000 bans");
+    }
+}

@@ -1,6 +1,6 @@
 //! `CrowdSec`: its local API, alone and on loopback, and `cscli`, which talks to it.
 
-use std::{fs, net::TcpStream};
+use std::{fs, net::TcpStream, time::Instant};
 
 use testkit::{CommandOutput, Namespace, Service, require_root};
 
@@ -102,6 +102,7 @@ fn decisions_are_imported() {
     let crowdsec = Crowdsec::start(&namespace);
     assert!(import_anew(&daemon, "crowdsec", &crowdsec.list()).is_empty());
     let unsaid = Some("manual 'ban' from 'test'");
+    let made = Instant::now();
     let mut added = Bans::new();
     for (arguments, ban) in [
         (
@@ -129,7 +130,7 @@ fn decisions_are_imported() {
     }
     let outcome = import(&daemon, &crowdsec.list());
     assert_eq!(outcome["format"], "crowdsec");
-    assert_bans(&bans(&daemon), &added);
+    assert_bans(&bans(&daemon), &added, made);
     let problems = problems(&outcome);
     assert_eq!(problems.len(), 2, "{problems:#?}");
     for phrase in ["captcha", "Country"] {
@@ -163,6 +164,7 @@ fn bans_that_are_exported_are_decisions_and_imported_again() {
     ban(&daemon, "2001:db9::1", &["--permanent", "--reason", "one"]);
     ban(&daemon, "198.51.100.1", &["--for", "20m"]);
     let mut before = bans(&daemon);
+    let written = Instant::now();
     let file = crowdsec
         .folder
         .write("f.json", &export(&daemon, "crowdsec"));
@@ -172,5 +174,5 @@ fn bans_that_are_exported_are_decisions_and_imported_again() {
     // What cscli says where there is no reason.
     before.get_mut("198.51.100.1/32").expect("it is there").1 = Some("manual".to_owned());
     let after = import_anew(&daemon, "crowdsec", &listed.stdout);
-    assert_bans(&after, &before);
+    assert_bans(&after, &before, written);
 }

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::Write as _,
     path::PathBuf,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use testkit::{CommandOutput, Daemon, Namespace, Service, require_root};
@@ -117,6 +117,7 @@ fn a_database_is_imported_while_fail2ban_runs_and_after_it() {
     let after = fs::read(fail2ban.database()).expect("a database");
     assert!(before == after, "reading has changed the database");
 
+    let made = Instant::now();
     let expected = expected(&[
         ("198.51.100.0/24", Some(3600), Some("fail2ban jail sshd")),
         ("2001:db8::1/128", Some(3600), Some("fail2ban jail sshd")),
@@ -145,10 +146,10 @@ fn a_database_is_imported_while_fail2ban_runs_and_after_it() {
 
     let said = fail2ban.import(&daemon, &["--strict"]).success();
     assert_eq!(parse(&said.stdout)["format"], "fail2ban");
-    assert_bans(&bans(&daemon), &expected);
+    assert_bans(&bans(&daemon), &expected, made);
 
     assert!(fail2ban.service.terminate().success());
     daemon.abuser(&["ban", "remove", "--all"]).success();
     fail2ban.import(&daemon, &["--strict"]).success();
-    assert_bans(&bans(&daemon), &expected);
+    assert_bans(&bans(&daemon), &expected, made);
 }

@@ -1,6 +1,8 @@
 //! ipset: what is exported is restored, and what is saved is imported. Sets belong to the
 //! network namespace.
 
+use std::time::Instant;
+
 use testkit::{Namespace, require_root};
 
 use super::{
@@ -55,6 +57,7 @@ fn sets_that_are_exported_are_restored_saved_and_imported() {
     ban(&daemon, "2001:db9::1", &["--for", "20m"]);
     ban(&daemon, "192.0.2.1", &["--for", "90d"]);
     let mut before = bans(&daemon);
+    let written = Instant::now();
     let exported = export(&daemon, "ipset");
     // No timeout is longer than this.
     let longest = expected(&[("192.0.2.1/32", Some(2_147_483), None)]);
@@ -82,12 +85,13 @@ fn sets_that_are_exported_are_restored_saved_and_imported() {
     assert_bans(
         &import_anew(&daemon, "ipset", &save(&namespace, &[])),
         &before,
+        written,
     );
     let sorted = save(&namespace, &["-sorted"]);
-    assert_bans(&import_anew(&daemon, "ipset", &sorted), &before);
+    assert_bans(&import_anew(&daemon, "ipset", &sorted), &before, written);
     let one_set = save(&namespace, &["abuser6"]);
     before.retain(|source, _| source.contains(':'));
-    assert_bans(&import_anew(&daemon, "ipset", &one_set), &before);
+    assert_bans(&import_anew(&daemon, "ipset", &one_set), &before, written);
 }
 
 #[test]
@@ -133,6 +137,7 @@ add all plain
 fn sets_made_by_hand_are_imported() {
     require_root!();
     let (namespace, daemon) = daemon_on_lo("");
+    let written = Instant::now();
     restore(&namespace, SETS, &[]);
     let expected = expected(&[
         ("192.0.2.0/25", Some(7200), None),
@@ -144,7 +149,7 @@ fn sets_made_by_hand_are_imported() {
     ]);
     let outcome = import(&daemon, &save(&namespace, &[]));
     assert_eq!(outcome["format"], "ipset");
-    assert_bans(&bans(&daemon), &expected);
+    assert_bans(&bans(&daemon), &expected, written);
     let problems = problems(&outcome);
     assert_eq!(problems.len(), 4, "{problems:#?}");
     for phrase in ["hash:ip,port", "bitmap:ip", "list:set", "no exceptions"] {

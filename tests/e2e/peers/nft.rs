@@ -1,6 +1,6 @@
 //! nftables: what is exported is loaded, and what is loaded is imported.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use testkit::{Daemon, Namespace, require_root};
 
@@ -74,6 +74,7 @@ fn sets_that_are_exported_are_loaded_listed_and_imported() {
     );
     ban(&daemon, "2001:db9::1", &["--for", "20m"]);
     let mut before = bans(&daemon);
+    let written = Instant::now();
     for _ in 0..2 {
         load(&namespace, &daemon);
         for (set, address, source) in [
@@ -82,7 +83,12 @@ fn sets_that_are_exported_are_loaded_listed_and_imported() {
             ("abuser6", "2001:db9::1", "2001:db9::1/128"),
         ] {
             let found = left(&namespace, set, address);
-            assert_same_end(address, Some(SystemTime::now() + found), before[source].0);
+            assert_same_end(
+                address,
+                Some(SystemTime::now() + found),
+                before[source].0,
+                written,
+            );
         }
         for (set, address, expected) in [
             ("abuser4", "198.51.100.200", Some("198.51.100.0/24")),
@@ -104,10 +110,10 @@ fn sets_that_are_exported_are_loaded_listed_and_imported() {
     before.get_mut("198.51.100.0/24").expect("it is there").1 =
         Some(long[..128].trim_end().to_owned());
     let ruleset = list(&namespace, &["ruleset"]);
-    assert_bans(&import_anew(&daemon, "nft", &ruleset), &before);
+    assert_bans(&import_anew(&daemon, "nft", &ruleset), &before, written);
     let one_set = list(&namespace, &["set", "inet", "abuser", "abuser6"]);
     before.retain(|source, _| source.contains(':'));
-    assert_bans(&import_anew(&daemon, "nft", &one_set), &before);
+    assert_bans(&import_anew(&daemon, "nft", &one_set), &before, written);
 }
 
 #[test]
@@ -164,10 +170,11 @@ fn an_address_is_banned_as_long_as_before_where_bans_are_within_each_other() {
         })
     };
     let before = ends();
+    let written = Instant::now();
     load(&namespace, &daemon);
     import_anew(&daemon, "nft", &list(&namespace, &["ruleset"]));
     for (address, (found, expected)) in probes.iter().zip(ends().into_iter().zip(before)) {
-        assert_same_end(address, found, expected);
+        assert_same_end(address, found, expected, written);
     }
     daemon.abuser(&["ban", "show", "203.0.114.0"]).exits(1);
     daemon.abuser(&["ban", "show", "2001:db9::"]).exits(1);
@@ -202,6 +209,7 @@ table inet filter {
 fn a_ruleset_written_by_hand_is_imported() {
     require_root!();
     let (namespace, daemon) = daemon_on_lo("");
+    let written = Instant::now();
     feed(peer(&namespace, "nft", &["-f", "-"]), RULESET).success();
     let expected = expected(&[
         ("192.0.2.10/31", None, None),
@@ -217,7 +225,7 @@ fn a_ruleset_written_by_hand_is_imported() {
     ]);
     let outcome = import(&daemon, &list(&namespace, &["ruleset"]));
     assert_eq!(outcome["format"], "nft");
-    assert_bans(&bans(&daemon), &expected);
+    assert_bans(&bans(&daemon), &expected, written);
     let problems = problems(&outcome);
     assert_eq!(problems.len(), 3, "{problems:#?}");
     for (problem, phrase) in problems

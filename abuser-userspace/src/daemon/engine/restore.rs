@@ -48,43 +48,20 @@ impl Engine {
         Ok(())
     }
 
-    /// Rows and entries are gone through side by side, both in the order of their sources: a
-    /// million of them take no table to look them up in, and the books grow in order.
     fn restore_bans(
         &mut self,
-        mut rows: Vec<BanRow>,
+        rows: Vec<BanRow>,
         last_id: u64,
     ) -> Result<Vec<Change>, EngineError> {
-        rows.sort_unstable_by_key(|row| (row.source, row.id));
         // Nothing but hits has changed since they were read.
-        let mut entries = self.dataplane.bans().0.take_adopted();
-        entries.sort_unstable_by_key(|(source, _)| *source);
-        let mut entries = entries.into_iter().peekable();
-        let mut restored = Restored::now();
-        // As long as the rows and in their memory: there is one for nearly each.
-        let mut records: Vec<_> = rows
-            .into_iter()
-            .filter_map(|row| {
-                while let Some((source, entry)) =
-                    entries.next_if(|(source, _)| *source < row.source)
-                {
-                    restored.entry(source, &entry);
-                }
-                let entry = entries.next_if(|(source, _)| *source == row.source);
-                restored.row(row, entry.map(|(_, entry)| entry))
-            })
-            .collect();
-        for (source, entry) in entries {
-            restored.entry(source, &entry);
-        }
+        let entries = self.dataplane.bans().0.take_adopted();
         let Restored {
-            found,
+            records,
             missing,
             over,
             changes,
             ..
-        } = restored;
-        records.extend(found);
+        } = Restored::from(rows, entries);
         if self.dataplane.adopted() {
             self.repairs.kernel += missing.len() as u64;
         }
@@ -138,8 +115,8 @@ struct Restored {
     /// The time, by the kernel's clock and by people's.
     now: u64,
     wall: SystemTime,
-    /// Bans that only the map has.
-    found: Vec<(PrefixKey, BanRecord)>,
+    /// The bans, those that only the map has at the end.
+    records: Vec<(PrefixKey, BanRecord)>,
     /// Entries that the map lacks.
     missing: Vec<(PrefixKey, Ban)>,
     /// Entries that are over.
@@ -149,15 +126,39 @@ struct Restored {
 }
 
 impl Restored {
-    fn now() -> Self {
-        Self {
+    /// Goes through rows and entries side by side, both in the order of their sources: a million of
+    /// them take no table to look them up in, and the books grow in order.
+    fn from(mut rows: Vec<BanRow>, mut entries: Vec<(PrefixKey, Ban)>) -> Self {
+        rows.sort_unstable_by_key(|row| (row.source, row.id));
+        entries.sort_unstable_by_key(|(source, _)| *source);
+        let mut restored = Self {
             now: kernel_now().0,
             wall: SystemTime::now(),
-            found: Vec::new(),
+            records: Vec::new(),
             missing: Vec::new(),
             over: Vec::new(),
             changes: Vec::new(),
+        };
+        let mut entries = entries.into_iter().peekable();
+        // In the memory of the rows, which are a little larger: there is one for nearly each.
+        let mut records: Vec<_> = rows
+            .into_iter()
+            .filter_map(|row| {
+                while let Some((source, entry)) =
+                    entries.next_if(|(source, _)| *source < row.source)
+                {
+                    restored.entry(source, &entry);
+                }
+                let entry = entries.next_if(|(source, _)| *source == row.source);
+                restored.row(row, entry.map(|(_, entry)| entry))
+            })
+            .collect();
+        for (source, entry) in entries {
+            restored.entry(source, &entry);
         }
+        records.append(&mut restored.records);
+        restored.records = records;
+        restored
     }
 
     /// Takes a row of the store and what the map has of the same source; the ban, if there is one
@@ -216,7 +217,7 @@ impl Restored {
         }
         let record = found(entry);
         self.changes.push(Change::Ban(record.row(&source)));
-        self.found.push((source, record));
+        self.records.push((source, record));
     }
 }
 
@@ -234,5 +235,109 @@ pub(super) fn found(entry: &Ban) -> BanRecord {
             reason: None,
             by: None,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn key(number: u8) -> PrefixKey {
+        PrefixKey::new([203, 0, 113, number].into(), 32).unwrap()
+    }
+
+    /// A row that ends so many seconds from now; `None`: never.
+    fn row(number: u8, id: u64, ends: Option<i64>) -> BanRow {
+        let now = SystemTime::now();
+        let seconds = |ends: i64| Duration::from_secs(ends.unsigned_abs());
+        BanRow {
+            id,
+            source: key(number),
+            created: Some(now),
+            expires: ends.map(|ends| {
+                if ends < 0 {
+                    now - seconds(ends)
+                } else {
+                    now + seconds(ends)
+                }
+            }),
+            offences: 3,
+            note: found(&Ban::default()).note,
+        }
+    }
+
+    fn entry(number: u8, id: u64, expires_ns: u64) -> (PrefixKey, Ban) {
+        let ban = Ban {
+            id,
+            expires_ns,
+            ..Ban::default()
+        };
+        (key(number), ban)
+    }
+
+    fn in_seconds(seconds: u64) -> u64 {
+        clock::kernel_deadline(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn rows_and_entries_find_each_other_in_whatever_order_they_come() {
+        let rows = [6, 2, 4, 8, 5].map(|number| row(number, u64::from(number), None));
+        let entries = [8, 1, 6, 9, 3, 2, 5].map(|number| entry(number, u64::from(number), 0));
+        let restored = Restored::from(rows.into(), entries.into());
+        let mut records: Vec<_> = restored.records.iter().map(|(key, _)| *key).collect();
+        records.sort_unstable();
+        assert_eq!(records, [1, 2, 3, 4, 5, 6, 8, 9].map(key));
+        let known = |(_, record): &&(PrefixKey, BanRecord)| record.created.is_some();
+        assert_eq!(restored.records.iter().filter(known).count(), 5);
+        let missing: Vec<_> = restored.missing.iter().map(|(key, _)| *key).collect();
+        assert_eq!(missing, [key(4)]);
+        assert!(restored.over.is_empty());
+        // Those that only the map has are written down.
+        assert_eq!(restored.changes.len(), 3);
+    }
+
+    #[test]
+    fn of_two_bans_the_later_one_counts() {
+        let rows = vec![row(1, 10, None), row(2, 11, None)];
+        let entries = vec![entry(1, 12, 0), entry(2, 9, 0)];
+        let restored = Restored::from(rows, entries);
+        let ids: Vec<_> = restored.records.iter().map(|(_, ban)| ban.id).collect();
+        assert_eq!(ids, [12, 11]);
+        assert!(matches!(
+            restored.changes.as_slice(),
+            [Change::Erase(10), Change::Ban(BanRow { id: 12, .. })]
+        ));
+        assert!(matches!(
+            restored.missing.as_slice(),
+            [(_, Ban { id: 11, .. })]
+        ));
+    }
+
+    #[test]
+    fn what_is_over_is_cleared_away_and_a_renewal_is_written_down() {
+        let rows = vec![
+            row(1, 1, Some(-5)),
+            row(2, 2, Some(600)),
+            row(3, 3, Some(600)),
+            row(4, 4, Some(-5)),
+        ];
+        let entries = vec![
+            entry(2, 2, in_seconds(600)),
+            entry(3, 3, in_seconds(6000)),
+            entry(4, 4, 1),
+            entry(5, 5, 1),
+        ];
+        let restored = Restored::from(rows, entries);
+        let left: Vec<_> = restored.records.iter().map(|(key, _)| *key).collect();
+        assert_eq!(left, [2, 3].map(key));
+        assert_eq!(restored.over, [4, 5].map(key));
+        assert!(restored.missing.is_empty());
+        let ended = |change: &&Change| matches!(change, Change::Unban(_));
+        assert_eq!(restored.changes.iter().filter(ended).count(), 2);
+        let renewed = |change: &Change| matches!(change, Change::Ban(BanRow { id: 3, .. }));
+        assert!(restored.changes.iter().any(renewed));
+        assert_eq!(restored.changes.len(), 3);
     }
 }

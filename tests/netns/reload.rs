@@ -143,7 +143,10 @@ fn interfaces_and_allow_entries_and_policies_come_and_go() {
     );
     edit(&daemon, "\"192.0.2.66\"", &format!("\"{SOURCE}\""));
     let said = daemon.abuser(&["reload"]).success();
-    assert_eq!(said.stdout, "reloaded; attached to: veth-second\n");
+    assert_eq!(
+        said.stdout,
+        "reloaded; attached to: veth-second; changed settings: [allow]\n"
+    );
     assert!(second.xdp().unwrap().is_some());
     assert_eq!(deliver(&wire, &server, Wire::CLIENT_V4, 10), 10, "allowed");
     assert_eq!(deliver(&wire, &server, OTHER_V4, 10), 5, "no more");
@@ -158,7 +161,12 @@ fn interfaces_and_allow_entries_and_policies_come_and_go() {
     let said = daemon.abuser(&["reload"]).success();
     assert_eq!(
         said.stdout,
-        "reloaded; detached from: veth-second; needs a restart: [xdp] mode\n"
+        "reloaded; detached from: veth-second; changed settings: [xdp] persist, [ban]; \
+         needs a restart: [xdp] mode\n"
+    );
+    assert_eq!(
+        daemon.abuser(&["reload"]).success().stdout,
+        "reloaded; needs a restart: [xdp] mode\n"
     );
     eventually("the interface is free", || second.xdp().unwrap().is_none());
     // An event of a source comes once a second at most.

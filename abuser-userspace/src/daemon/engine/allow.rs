@@ -271,7 +271,7 @@ impl Engine {
         let source = net(key);
         Err(EngineError::Refused(match records.first() {
             Some(record) if record.origin == AllowOrigin::Automatic => format!(
-                "{source} is allowed because of what it is to this host ({}); without that, set \
+                "{source} is allowed by itself ({}); without that, set \
                  [allow] automatic = false",
                 record.note.as_deref().unwrap_or_default()
             ),

@@ -34,7 +34,7 @@ impl Engine {
         match self.essential.range(range).next() {
             None => Ok(()),
             Some((address, role)) => Err(EngineError::Refused(format!(
-                "{source} holds {address}, which stays allowed because it is: {role}; use --force \
+                "{source} holds {address}, which stays allowed ({role}); use --force \
                  to ban the rest of it"
             ))),
         }

@@ -111,12 +111,21 @@ fn what_is_written_is_there_after_a_restart() {
         Snapshot {
             bans: vec![ban(7, "203.0.113.7/32"), permanent],
             allowed: vec![allowed],
-            offenders: vec![offender],
+            offenders: vec![offender.clone()],
             // The number of a ban that is over is not given again.
             last_id: 9,
         }
     );
-    write(&store, vec![Change::Forgive(key("2001:db8::/64"))]);
+    let other = OffenderRow {
+        policy: "lenient".to_owned(),
+        ..offender
+    };
+    let source = other.source;
+    write(&store, vec![Change::Offender(other)]);
+    write(&store, vec![Change::Forget(source, "strict".to_owned())]);
+    assert_eq!(count(&store, "offenders WHERE policy = 'lenient'"), 1);
+    assert_eq!(count(&store, "offenders"), 1);
+    write(&store, vec![Change::Forgive(source)]);
     assert_eq!(count(&store, "offenders"), 0);
 }
 

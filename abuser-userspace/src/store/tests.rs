@@ -204,6 +204,31 @@ fn a_read_only_database_is_read() {
 }
 
 #[test]
+fn a_read_only_database_is_read_as_a_crash_left_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("abuser.db");
+    let (store, _) = Store::open(&config(&path)).unwrap();
+    write(&store, vec![Change::Ban(ban(7, "203.0.113.7/32"))]);
+    let crashed = folder.path().join("crashed.db");
+    for suffix in ["", "-wal"] {
+        let from = folder.path().join(format!("abuser.db{suffix}"));
+        fs::copy(from, folder.path().join(format!("crashed.db{suffix}"))).unwrap();
+    }
+    let snapshot = schema::read_only(&crashed).expect("a readable database");
+    assert_eq!(snapshot.bans, [ban(7, "203.0.113.7/32")]);
+}
+
+#[test]
+fn a_start_writes_nothing_so_a_full_disk_is_no_obstacle() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("abuser.db");
+    drop(Store::open(&config(&path)).unwrap());
+    let (_store, _) = Store::open(&config(&path)).unwrap();
+    let log = fs::metadata(folder.path().join("abuser.db-wal"));
+    assert_eq!(log.map_or(0, |log| log.len()), 0);
+}
+
+#[test]
 fn a_failed_transaction_leaves_nothing_half_done() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("abuser.db");

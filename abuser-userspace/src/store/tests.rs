@@ -385,3 +385,17 @@ fn evidence_and_history_are_bounded() {
     assert_eq!(count(&store, "history"), 2);
     assert_eq!(count(&store, "evidence"), 5);
 }
+
+#[test]
+fn nobody_waits_for_a_thread_that_has_ended() {
+    let (store, _) = Store::open(&config(Path::new(IN_MEMORY))).unwrap();
+    store.query(|_| panic!("as a defect would"));
+    while store.thread.as_ref().is_some_and(|t| !t.is_finished()) {
+        std::thread::yield_now();
+    }
+    write(&store, vec![Change::Ban(ban(7, "203.0.113.7/32"))]);
+    assert!(matches!(store.health(), Health::Failed { .. }));
+    let (reply, answer) = mpsc::channel();
+    store.query(move |connection| reply.send(connection.is_none()).unwrap());
+    assert_eq!(answer.recv(), Ok(true));
+}

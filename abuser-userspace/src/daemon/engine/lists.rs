@@ -17,11 +17,7 @@ use abuser_common::{
 };
 
 use super::{Changed, Engine, EngineError, bans::NewBan, bans::outlasts, books::Ending, net};
-use crate::{
-    api::types::BlocklistStatus,
-    dataplane::kernel_now,
-    store::rows::BanNote,
-};
+use crate::{api::types::BlocklistStatus, dataplane::kernel_now, store::rows::BanNote};
 
 /// From one step to the next.
 const STEP: Duration = Duration::from_millis(1);

@@ -253,7 +253,7 @@ fn a_wide_prefix_takes_force_however_it_is_written() {
     for source in ["::ffff:0.0.0.0/96", "::ffff:8.0.0.0/103"] {
         let body = format!("{{\"sources\":[\"{source}\"]}}");
         let answer = request(&daemon, "POST", "/v1/bans", body.as_bytes());
-        assert!(answer.error().to_string().contains("--force"), "{source}");
+        assert!(answer.error().contains("--force"), "{source}");
         let body = format!("{{\"entries\":[{{\"source\":\"{source}\"}}]}}");
         let answer = request(&daemon, "POST", "/v1/bans/import", body.as_bytes());
         assert_eq!(answer.json()["added"], 0, "{source}: {}", answer.body);

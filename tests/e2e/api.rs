@@ -245,3 +245,18 @@ fn more_connections_than_descriptors_pass_and_the_daemon_answers_again() {
     thread::sleep(Duration::from_millis(10));
     assert_unharmed(&daemon);
 }
+
+#[test]
+fn a_wide_prefix_takes_force_however_it_is_written() {
+    require_root!();
+    let (_namespace, daemon) = daemon_on_lo("");
+    for source in ["::ffff:0.0.0.0/96", "::ffff:8.0.0.0/103"] {
+        let body = format!("{{\"sources\":[\"{source}\"]}}");
+        let answer = request(&daemon, "POST", "/v1/bans", body.as_bytes());
+        assert!(answer.error().contains("--force"), "{source}");
+        let body = format!("{{\"entries\":[{{\"source\":\"{source}\"}}]}}");
+        let answer = request(&daemon, "POST", "/v1/bans/import", body.as_bytes());
+        assert_eq!(answer.json()["added"], 0, "{source}: {}", answer.body);
+    }
+    assert_unharmed(&daemon);
+}

@@ -135,6 +135,18 @@ fn a_list_that_vanishes_or_is_bad_changes_nothing() {
 }
 
 #[test]
+fn the_same_file_that_is_back_is_read() {
+    require_root!();
+    let listed = Listed::new("203.0.113.1\n", "");
+    listed.wait_for(&[("203.0.113.1/32", "blocklist")]);
+    let away = listed.folder.path().join("away");
+    fs::rename(listed.path(), &away).expect("moving it away");
+    wait_until("an error", || listed.status()["error"].is_string());
+    fs::rename(&away, listed.path()).expect("moving it back");
+    wait_until("no error", || listed.status()["error"].is_null());
+}
+
+#[test]
 fn a_ban_by_a_list_is_lifted_in_the_list_only() {
     require_root!();
     let listed = Listed::new("203.0.113.1\n", "");

@@ -129,3 +129,23 @@ fn what_only_the_kernel_has_after_a_crash_is_kept_and_written_down() {
         daemon.terminate();
     }
 }
+
+#[test]
+fn a_restart_itself_forgets_who_is_not_configured_any_more() {
+    require_root!();
+    let (_namespace, mut daemon) = daemon_on_lo("[allow]\naddresses = [\"192.0.2.50\"]\n");
+    daemon.kill();
+    let path = daemon.config_path();
+    let text = std::fs::read_to_string(&path).expect("the configuration");
+    std::fs::write(&path, text.replace("192.0.2.50", "192.0.2.51")).expect("writing it");
+    daemon.restart();
+    wait_until("a pass", || {
+        daemon.json(&["status"])["reconciler"]["passes"] != 0
+    });
+    let status = daemon.json(&["status"]);
+    assert_eq!(status["reconciler"]["kernel_repairs"], 0, "{status}");
+    assert_eq!(
+        daemon.json(&["allow", "list"])[0]["source"],
+        "192.0.2.51/32"
+    );
+}

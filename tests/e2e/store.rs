@@ -184,4 +184,14 @@ fn what_led_to_a_ban_is_written_down_with_it() {
         })
         .unwrap();
     assert_eq!(offender, ("quick".into(), 1));
+    drop(store);
+    // Who is let off by hand has done nothing, also after a restart.
+    daemon.restart();
+    daemon.abuser(&["ban", "remove", "127.0.0.66"]).success();
+    daemon.terminate();
+    let store = rusqlite::Connection::open(daemon.store_path()).unwrap();
+    let offenders: u32 = store
+        .query_row("SELECT count(*) FROM offenders", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(offenders, 0);
 }

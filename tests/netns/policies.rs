@@ -1,6 +1,6 @@
 //! Policies: who is banned for longer, and when a whole prefix is.
 
-use std::net::IpAddr;
+use std::{fs, net::IpAddr};
 
 use testkit::{Daemon, Wire};
 
@@ -71,6 +71,37 @@ fn enough_banned_hosts_ban_their_prefix_which_outlives_a_restart() {
     let server = udp_v4(&wire);
     assert_eq!(deliver(&wire, &server, host(43), 5), 0);
     assert_eq!(number(&daemon.json(&["status"]), "/bans"), 5);
+}
+
+#[test]
+fn who_is_not_banned_any_more_does_not_count_for_the_prefix() {
+    testkit::require_root!();
+    let wire = wire_with(&[40, 41, 42, 43]);
+    let daemon = Daemon::start(&wire.server, &config(LIMIT));
+    offend(&wire, &daemon, &[40, 41]);
+    daemon.abuser(&["ban", "remove", "192.0.2.40"]).success();
+    offend(&wire, &daemon, &[42]);
+    assert_eq!(banned(&daemon), ["192.0.2.41/32", "192.0.2.42/32"]);
+    offend(&wire, &daemon, &[43]);
+    eventually("the prefix's ban", || {
+        banned(&daemon).contains(&"192.0.2.40/29".to_owned())
+    });
+}
+
+#[test]
+fn bans_count_for_the_prefix_of_a_rule_that_was_reloaded() {
+    testkit::require_root!();
+    let wire = wire_with(&[40, 41, 42]);
+    let daemon = Daemon::start(&wire.server, &config(LIMIT));
+    offend(&wire, &daemon, &[40, 41]);
+    let path = daemon.config_path();
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("ipv4_prefix = 29", "ipv4_prefix = 28")).unwrap();
+    daemon.abuser(&["reload"]).success();
+    offend(&wire, &daemon, &[42]);
+    eventually("the wider prefix's ban", || {
+        banned(&daemon).contains(&"192.0.2.32/28".to_owned())
+    });
 }
 
 #[test]

@@ -95,14 +95,18 @@ impl Followed {
 
     /// Reads the file if there is something new in it; whether anything is to be told.
     async fn look(&mut self) -> bool {
-        let stamp = match Stamp::of(&self.config.path) {
+        // On a network, even this may take for ever, which is not to hold up the engine.
+        let path = self.config.path.clone();
+        let stamp = tokio::task::spawn_blocking(move || Stamp::of(&path)).await;
+        let stamp = match stamp.map_err(io::Error::other).flatten() {
             Ok(stamp) => stamp,
             Err(error) => {
-                self.seen = None;
+                // When it is back, the same file is news.
+                (self.seen, self.read) = (None, None);
                 return self.fail(format!("cannot read it: {error}"));
             }
         };
-        let settled = self.seen == Some(stamp) || self.read.is_none();
+        let settled = self.seen == Some(stamp) || self.list.entries.is_none();
         self.seen = Some(stamp);
         if self.read == Some(stamp) || !settled {
             return false;

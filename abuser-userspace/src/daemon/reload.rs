@@ -54,9 +54,10 @@ impl Reloader {
     /// Puts what the files say now in force, and says what that changed. If anything is wrong
     /// with them, nothing is.
     pub async fn reload(&self) -> Result<Reloaded, EngineError> {
+        // Held to the end: of two reloads, the one that has read last is in force.
         let mut in_force = self.in_force.lock().await;
-        let config = (self.load)().map_err(EngineError::Refused)?;
         let mut resolver = self.resolver.lock().await;
+        let config = (self.load)().map_err(EngineError::Refused)?;
         let mut fresh = resolver.with_entries(config.allow.clone());
         let allow = fresh.resolve().await;
         let needs_restart = needs_restart(&self.started_with, &config);

@@ -78,6 +78,8 @@ pub struct Offenders<E> {
     now: Duration,
     /// Offences of all subjects.
     offences: usize,
+    /// Who was forgotten lately, with the policy.
+    forgotten: Vec<(PrefixKey, String)>,
 }
 
 impl<E> Offenders<E> {
@@ -93,6 +95,7 @@ impl<E> Offenders<E> {
             next_turn: 0,
             now: Duration::ZERO,
             offences: 0,
+            forgotten: Vec::new(),
         }
     }
 
@@ -124,6 +127,7 @@ impl<E> Offenders<E> {
             let Some(number) = name.and_then(|name| self.policy_number(name)) else {
                 self.quietest.remove(&state.turn);
                 self.offences -= state.record.offences.len();
+                self.forgotten.extend(name.map(|name| (key, name.clone())));
                 continue;
             };
             self.quietest.insert(state.turn, (number, key));
@@ -231,6 +235,12 @@ impl<E> Offenders<E> {
         }
     }
 
+    /// Who was forgotten since the last call, and under which policy, but for those who were
+    /// forgiven: whoever keeps a copy forgets them, too.
+    pub fn take_forgotten(&mut self) -> Vec<(PrefixKey, String)> {
+        std::mem::take(&mut self.forgotten)
+    }
+
     /// The record of `subject`, which is the latest offender now, with its earlier bans as
     /// they stand.
     fn touch(&mut self, subject: Subject) -> &mut Record<E> {
@@ -292,6 +302,9 @@ impl<E> Offenders<E> {
         if let Some((_, subject)) = self.quietest.pop_first() {
             let state = self.subjects.remove(&subject);
             self.offences -= state.map_or(0, |state| state.record.offences.len());
+            let (number, key) = subject;
+            let policy = self.policy(number).name.clone();
+            self.forgotten.push((key, policy));
         }
     }
 }

@@ -31,6 +31,10 @@ pub enum Change {
     Offender(OffenderRow),
     /// An offender is forgotten, under all policies.
     Forgive(PrefixKey),
+    /// An offender is forgotten under one policy.
+    Forget(PrefixKey, String),
+    /// All offenders are.
+    ForgetAll,
 }
 
 const BAN: &str = "
@@ -113,6 +117,14 @@ pub(super) fn apply(
                 connection
                     .prepare_cached("DELETE FROM offenders WHERE source = ?1")?
                     .execute([text_of(source)])?;
+            }
+            Change::Forget(source, policy) => {
+                connection
+                    .prepare_cached("DELETE FROM offenders WHERE source = ?1 AND policy = ?2")?
+                    .execute([&text_of(source), policy])?;
+            }
+            Change::ForgetAll => {
+                connection.execute("DELETE FROM offenders", [])?;
             }
         }
     }

@@ -298,9 +298,18 @@ impl Store {
     }
 
     fn send(&self, job: Job) {
-        // The thread ends with this value, not before.
+        // The thread should end with this value, not before.
         if let Some(jobs) = &self.jobs {
-            let _ended = jobs.send(job);
+            let Err(mpsc::SendError(job)) = jobs.send(job) else {
+                return;
+            };
+            // It panicked, or never began. Nobody is to wait for it.
+            self.shared.fail(&"the thread that writes has ended");
+            match job {
+                Job::Write(_, Some(done)) => done(),
+                Job::Read(query) => query(None),
+                _ => {}
+            }
         }
     }
 }

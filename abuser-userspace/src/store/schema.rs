@@ -104,6 +104,32 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Snapshot), OpenError> {
 
 /// What a database holds that cannot be written, if it can be read.
 pub(super) fn read_only(path: &Path) -> Option<Snapshot> {
+    read_with_log(path).or_else(|| read_immutable(path))
+}
+
+/// What was written last is in a log beside the database, which can only be read together with
+/// it where one can write: in memory.
+fn read_with_log(path: &Path) -> Option<Snapshot> {
+    const IN_MEMORY: [&str; 2] = ["/dev/shm", "/run"];
+    let log = beside(path, "-wal");
+    if fs::metadata(&log).ok()?.len() == 0 {
+        return None;
+    }
+    IN_MEMORY.into_iter().find_map(|folder| {
+        let name = format!("abuser-{}-{}", std::process::id(), fastrand::u64(..));
+        let folder = Path::new(folder).join(name);
+        DirBuilder::new().mode(0o700).create(&folder).ok()?;
+        let copy = folder.join("abuser.db");
+        let copied = fs::copy(path, &copy).and_then(|_| fs::copy(&log, beside(&copy, "-wal")));
+        let snapshot = copied
+            .ok()
+            .and_then(|_| read(&Connection::open(&copy).ok()?).ok());
+        let _left = fs::remove_dir_all(&folder);
+        snapshot
+    })
+}
+
+fn read_immutable(path: &Path) -> Option<Snapshot> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     let connection = Connection::open_with_flags(immutable_uri(path), flags).ok()?;
     read(&connection).ok()
@@ -210,6 +236,10 @@ fn migrate(connection: &mut Connection) -> Result<(), Trouble> {
     }
     let done = usize::try_from(version)
         .map_err(|_| Trouble::Damaged(format!("its schema's version is {version}")))?;
+    // A disk that is full can still be read.
+    if version == known() {
+        return Ok(());
+    }
     let transaction = connection.transaction()?;
     for migration in MIGRATIONS.iter().skip(done) {
         transaction.execute_batch(migration)?;
@@ -361,15 +391,17 @@ fn aside(path: &Path) -> PathBuf {
 /// Moves the database and what belongs to it.
 fn set_aside(path: &Path, aside: &Path) -> io::Result<()> {
     for suffix in ["", "-wal", "-shm"] {
-        let with_suffix = |path: &Path| {
-            let mut name = path.as_os_str().to_owned();
-            name.push(suffix);
-            PathBuf::from(name)
-        };
-        match fs::rename(with_suffix(path), with_suffix(aside)) {
+        match fs::rename(beside(path, suffix), beside(aside, suffix)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
     }
     Ok(())
+}
+
+/// The file whose name goes on after that of the database.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }

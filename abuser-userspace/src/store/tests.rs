@@ -111,12 +111,21 @@ fn what_is_written_is_there_after_a_restart() {
         Snapshot {
             bans: vec![ban(7, "203.0.113.7/32"), permanent],
             allowed: vec![allowed],
-            offenders: vec![offender],
+            offenders: vec![offender.clone()],
             // The number of a ban that is over is not given again.
             last_id: 9,
         }
     );
-    write(&store, vec![Change::Forgive(key("2001:db8::/64"))]);
+    let other = OffenderRow {
+        policy: "lenient".to_owned(),
+        ..offender
+    };
+    let source = other.source;
+    write(&store, vec![Change::Offender(other)]);
+    write(&store, vec![Change::Forget(source, "strict".to_owned())]);
+    assert_eq!(count(&store, "offenders WHERE policy = 'lenient'"), 1);
+    assert_eq!(count(&store, "offenders"), 1);
+    write(&store, vec![Change::Forgive(source)]);
     assert_eq!(count(&store, "offenders"), 0);
 }
 
@@ -192,6 +201,31 @@ fn a_read_only_database_is_read() {
     let snapshot = schema::read_only(&path).expect("a readable database");
     assert_eq!(snapshot.bans, [ban(7, "203.0.113.7/32")]);
     assert_eq!(schema::read_only(&folder.path().join("none")), None);
+}
+
+#[test]
+fn a_read_only_database_is_read_as_a_crash_left_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("abuser.db");
+    let (store, _) = Store::open(&config(&path)).unwrap();
+    write(&store, vec![Change::Ban(ban(7, "203.0.113.7/32"))]);
+    let crashed = folder.path().join("crashed.db");
+    for suffix in ["", "-wal"] {
+        let from = folder.path().join(format!("abuser.db{suffix}"));
+        fs::copy(from, folder.path().join(format!("crashed.db{suffix}"))).unwrap();
+    }
+    let snapshot = schema::read_only(&crashed).expect("a readable database");
+    assert_eq!(snapshot.bans, [ban(7, "203.0.113.7/32")]);
+}
+
+#[test]
+fn a_start_writes_nothing_so_a_full_disk_is_no_obstacle() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("abuser.db");
+    drop(Store::open(&config(&path)).unwrap());
+    let (_store, _) = Store::open(&config(&path)).unwrap();
+    let log = fs::metadata(folder.path().join("abuser.db-wal"));
+    assert_eq!(log.map_or(0, |log| log.len()), 0);
 }
 
 #[test]
@@ -350,4 +384,18 @@ fn evidence_and_history_are_bounded() {
     assert_eq!(count(&store, "history WHERE ban IN (5, 6)"), 2);
     assert_eq!(count(&store, "history"), 2);
     assert_eq!(count(&store, "evidence"), 5);
+}
+
+#[test]
+fn nobody_waits_for_a_thread_that_has_ended() {
+    let (store, _) = Store::open(&config(Path::new(IN_MEMORY))).unwrap();
+    store.query(|_| panic!("as a defect would"));
+    while store.thread.as_ref().is_some_and(|t| !t.is_finished()) {
+        std::thread::yield_now();
+    }
+    write(&store, vec![Change::Ban(ban(7, "203.0.113.7/32"))]);
+    assert!(matches!(store.health(), Health::Failed { .. }));
+    let (reply, answer) = mpsc::channel();
+    store.query(move |connection| reply.send(connection.is_none()).unwrap());
+    assert_eq!(answer.recv(), Ok(true));
 }

@@ -128,11 +128,11 @@ impl Engine {
         let gone = keys.iter().filter(|key| !self.allowed.contains(key));
         let gone: Vec<_> = gone.collect();
         let (table, hints) = self.dataplane.allowed();
-        table.insert(hints, &entries)?;
+        // Those that go make room for those that come.
         for key in gone {
             table.remove(hints, key)?;
         }
-        Ok(())
+        Ok(table.insert(hints, &entries)?)
     }
 
     /// Makes the entries with this reason these, and writes what differs.

@@ -194,19 +194,28 @@ impl Engine {
 
     /// Clears some expired bans away; whether there are more.
     pub(super) fn sweep(&mut self) -> bool {
-        let mut changes = self.renew_listed().unwrap_or_else(|error| {
+        let renewed = self.renew_listed().unwrap_or_else(|error| {
             tracing::error!(%error, "cannot keep a ban that a block list calls for");
-            Vec::new()
+            Changed::default()
         });
+        let Changed {
+            value: mut more,
+            mut changes,
+        } = renewed;
+        let most = changes.len() + SWEPT_AT_ONCE;
         let now = kernel_now().0;
-        let mut more = false;
         while let Some(key) = self.bans.expired(now) {
-            if changes.len() >= SWEPT_AT_ONCE {
+            if changes.len() >= most {
                 more = true;
                 break;
             }
-            match self.unban(&key, "expired") {
-                Ok(unbanned) => changes.extend(unbanned.changes),
+            // A list may have come too late to take it over before.
+            let ended = match self.listed(&key) {
+                Some(heir) => self.ban_many(vec![heir]).map(|changed| changed.changes),
+                None => self.unban(&key, "expired").map(|changed| changed.changes),
+            };
+            match ended {
+                Ok(ended) => changes.extend(ended),
                 Err(error) => {
                     tracing::error!(source = %net(&key), %error, "cannot clear an expired ban away");
                     break;

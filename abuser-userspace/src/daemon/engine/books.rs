@@ -56,12 +56,15 @@ impl BanRecord {
     }
 }
 
+/// When a ban ends, and whose it is.
+pub(super) type Ending = (u64, PrefixKey);
+
 /// The books of all bans, by source.
 #[derive(Debug, Default)]
 pub(super) struct Books {
     records: BTreeMap<PrefixKey, BanRecord>,
     /// Bans that end, the first to end first.
-    expiries: BTreeSet<(u64, PrefixKey)>,
+    expiries: BTreeSet<Ending>,
     last_id: u64,
 }
 
@@ -140,6 +143,21 @@ impl Books {
             .map(|(_, key)| key)
     }
 
+    /// At most `count` bans that are over at `time_ns`, or will be by then, the first to end
+    /// first, from after `place` on.
+    pub(super) fn ending_page(
+        &self,
+        place: Option<Ending>,
+        time_ns: u64,
+        count: usize,
+    ) -> impl Iterator<Item = &Ending> {
+        let from = place.map_or(Bound::Unbounded, Bound::Excluded);
+        self.expiries
+            .range((from, Bound::Unbounded))
+            .take_while(move |(expires_ns, _)| *expires_ns <= time_ns)
+            .take(count)
+    }
+
     /// A ban that is over at `now_ns`.
     pub(super) fn expired(&self, now_ns: u64) -> Option<PrefixKey> {
         self.ending(now_ns).next().copied()
@@ -182,6 +200,10 @@ mod tests {
         books.remove(&key(5));
         assert_eq!(books.last_id(), 10);
         assert_eq!([0, 20, 30].map(|now| books.count(now)), [4, 3, 1]);
+        let page = |place| -> Vec<_> { books.ending_page(place, 29, 1).copied().collect() };
+        assert_eq!(page(None), [(20, key(4))]);
+        assert_eq!(page(Some((20, key(4)))), [(25, key(3))]);
+        assert_eq!(page(Some((25, key(3)))), []);
         let mut ended = Vec::new();
         while let Some(key) = books.expired(30) {
             ended.push(key);

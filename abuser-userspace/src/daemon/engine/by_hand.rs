@@ -47,9 +47,10 @@ impl Engine {
         let expires_ns = end(self.time_of(*duration)?);
         let keys = keys(sources, "ban")?;
         if !force {
-            for source in sources {
-                check_width(source)?;
-                self.check_essential(source)?;
+            // As the map has it: an IPv4-mapped prefix is narrow only as it is written.
+            for source in keys.iter().map(net) {
+                check_width(&source)?;
+                self.check_essential(&source)?;
             }
         }
         // Who asks for no time in particular does not ask to shorten a ban.

@@ -8,7 +8,7 @@ use super::{
     Changed, Engine, EngineError,
     bans::{NewBan, end, outlasts},
     by_hand::check_width,
-    check_reason, key,
+    check_reason, key, net,
 };
 use crate::{
     api::types::{ImportEntry, ImportRequest, Imported, MAX_IMPORT, RefusedEntry},
@@ -92,8 +92,10 @@ impl Engine {
         let key = key(&entry.source)?;
         check_reason(entry.reason.as_deref())?;
         if !force {
-            check_width(&entry.source)?;
-            self.check_essential(&entry.source)?;
+            // As the map has it: an IPv4-mapped prefix is narrow only as it is written.
+            let source = net(&key);
+            check_width(&source)?;
+            self.check_essential(&source)?;
         }
         Ok((key, end(self.time_of(entry.duration)?)))
     }

@@ -16,17 +16,15 @@ use abuser_common::{
     prefix::PrefixKey,
 };
 
-use super::{Changed, Engine, EngineError, bans::NewBan, bans::outlasts, net};
-use crate::{
-    api::types::BlocklistStatus,
-    dataplane::kernel_now,
-    store::{Change, rows::BanNote},
-};
+use super::{Changed, Engine, EngineError, bans::NewBan, bans::outlasts, books::Ending, net};
+use crate::{api::types::BlocklistStatus, dataplane::kernel_now, store::rows::BanNote};
 
 /// From one step to the next.
 const STEP: Duration = Duration::from_millis(1);
 /// Entries that a step looks at.
 const STEP_SIZE: usize = 512;
+/// Bans that end and are looked at in one go.
+const RENEWED_AT_ONCE: usize = 2048;
 /// How long before a ban ends a list takes it over: more than a sweep takes to come round.
 const AHEAD: Duration = Duration::from_secs(1);
 
@@ -74,6 +72,8 @@ pub(super) struct Blocklists {
     lists: Vec<Blocklist>,
     /// What is to be done, and when.
     work: Option<(Work, Instant)>,
+    /// Up to where lists have taken over bans that end.
+    renewed: Option<Ending>,
     counts: Counts,
 }
 
@@ -116,6 +116,7 @@ impl Engine {
         self.blocklists = Blocklists {
             lists,
             work: Some((Work::Add { list: 0, from: 0 }, Instant::now())),
+            renewed: None,
             counts: Counts::default(),
         };
     }
@@ -231,22 +232,31 @@ impl Engine {
         Ok(changed)
     }
 
-    /// Has lists take over bans of whom they name, before those end.
-    pub(super) fn renew_listed(&mut self) -> Result<Vec<Change>, EngineError> {
+    /// Has lists take over some bans of whom they name, before those end; whether there may be
+    /// more of them. Each ban is looked at once, however many end together.
+    pub(super) fn renew_listed(&mut self) -> Result<Changed<bool>, EngineError> {
         if self.blocklists.lists.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Changed::default());
         }
         let soon = kernel_now()
             .0
             .saturating_add(u64::try_from(AHEAD.as_nanos()).unwrap_or(u64::MAX));
-        let ending = self.bans.ending(soon);
-        let named = ending.filter_map(|key| self.blocklists.get(key));
+        let place = self.blocklists.renewed;
+        let ending = self.bans.ending_page(place, soon, RENEWED_AT_ONCE);
+        let ending: Vec<_> = ending.copied().collect();
+        let named = ending.iter();
+        let named = named.filter_map(|(_, key)| self.blocklists.get(key));
         let new = named.filter(|listed| outlasts(listed.expires_ns, soon));
         let new: Vec<_> = new.map(Listed::ban).collect();
-        if new.is_empty() {
-            return Ok(Vec::new());
+        let mut changed = Changed {
+            value: ending.len() == RENEWED_AT_ONCE,
+            changes: Vec::new(),
+        };
+        if !new.is_empty() {
+            changed.changes = self.ban_many(new)?.changes;
         }
-        Ok(self.ban_many(new)?.changes)
+        self.blocklists.renewed = ending.last().copied().or(place);
+        Ok(changed)
     }
 
     /// The ban that takes the place of one that is lifted, if a list calls for it.

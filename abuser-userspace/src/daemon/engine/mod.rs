@@ -204,6 +204,8 @@ impl Engine {
                 // kernel bounds how many events there can be.
                 biased;
                 signal = &mut stop => return Ok(Stop::Signal(signal)),
+                // Whoever is locked out is let in, however busy it is.
+                () = until(self.confirm_by) => return Ok(Stop::Unconfirmed),
                 events = reader.read() => {
                     for event in events? {
                         self.handle_event(&event);
@@ -224,7 +226,6 @@ impl Engine {
                     reconcile = self.reconciler.due();
                 }
                 () = until(blocklists) => self.follow_blocklists(),
-                () = until(self.confirm_by) => return Ok(Stop::Unconfirmed),
                 () = tokio::time::sleep_until(self.next_bucket_sweep) => self.sweep_buckets(),
             }
         }

@@ -119,7 +119,9 @@ impl Engine {
         let sentence = self
             .offenders
             .offence(subject, at, fastrand::f64(), evidence);
-        let mut changes = vec![self.offender_change(subject)];
+        // Before what is remembered: whom the same call forgot may be back.
+        let mut changes = self.forgotten_changes();
+        changes.push(self.offender_change(subject));
         if let Some(sentence) = sentence {
             match self.ban_offender(subject, &name, sentence) {
                 Ok(banned) => changes.extend(banned),
@@ -231,6 +233,7 @@ impl Engine {
         };
         let new = NewBan::new(prefix, end(time), &Arc::new(note));
         let mut changes = self.ban(vec![new])?.changes;
+        changes.extend(self.forgotten_changes());
         changes.push(self.offender_change(subject));
         Ok(changes)
     }
@@ -286,16 +289,26 @@ impl Engine {
         })
     }
 
-    /// All that is remembered, for a store that lost some of it.
-    pub(super) fn all_offenders(&self) -> Vec<Change> {
-        let subjects = self.offenders.records().map(|(subject, _)| subject);
-        subjects
-            .map(|subject| self.offender_change(subject))
+    /// Whom there was no reason or no room to remember, for the store.
+    pub(super) fn forgotten_changes(&mut self) -> Vec<Change> {
+        let forgotten = self.offenders.take_forgotten().into_iter();
+        forgotten
+            .map(|(source, policy)| Change::Forget(source, policy))
             .collect()
     }
 
-    /// Remembers what an earlier daemon wrote down.
-    pub(super) fn restore_offenders(&mut self, mut rows: Vec<OffenderRow>) {
+    /// All that is remembered and nothing else, for a store that missed some of it.
+    pub(super) fn all_offenders(&self) -> Vec<Change> {
+        let subjects = self.offenders.records().map(|(subject, _)| subject);
+        let remembered = subjects.map(|subject| self.offender_change(subject));
+        std::iter::once(Change::ForgetAll)
+            .chain(remembered)
+            .collect()
+    }
+
+    /// Remembers what an earlier daemon wrote down; what of it the store is to forget.
+    pub(super) fn restore_offenders(&mut self, mut rows: Vec<OffenderRow>) -> Vec<Change> {
+        let mut changes = Vec::new();
         let at = |millis: i64| Duration::from_millis(u64::try_from(millis).unwrap_or_default());
         rows.sort_by_key(|row| {
             let last = row.offences.last().map_or(0, |offence| offence.at);
@@ -303,6 +316,7 @@ impl Engine {
         });
         for row in rows {
             let Some(number) = self.offenders.policy_number(&row.policy) else {
+                changes.push(Change::Forget(row.source, row.policy));
                 continue;
             };
             let since = row.since.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -317,6 +331,8 @@ impl Engine {
             };
             self.offenders.restore((number, row.source), record);
         }
+        changes.extend(self.forgotten_changes());
+        changes
     }
 }
 

@@ -37,6 +37,10 @@ impl Engine {
         let followed = self.follow_essential(None);
         super::log_failure(followed);
         self.offenders.set_policies(config.all_policies());
+        let forgotten = self.forgotten_changes();
+        if !forgotten.is_empty() {
+            self.store.write(forgotten, None);
+        }
         self.count_for_rollup();
         self.evidence = config.store.evidence;
         self.persist = config.xdp.persist;

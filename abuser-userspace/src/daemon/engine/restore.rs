@@ -40,7 +40,7 @@ impl Engine {
         } = snapshot;
         let mut changes = self.restore_bans(bans, last_id)?;
         changes.extend(self.restore_allowed(allowed, allow)?);
-        self.restore_offenders(offenders);
+        changes.extend(self.restore_offenders(offenders));
         self.count_for_rollup();
         if !changes.is_empty() {
             self.store.write(changes, None);

@@ -290,3 +290,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn whoever_is_forgotten_is_told_once_with_the_policy() {
+    let named = |name: &str| BanPolicy {
+        name: name.to_owned(),
+        findtime: secs(10),
+        ..BanPolicy::default()
+    };
+    let mut offenders = Offenders::new(vec![named("a"), named("b")], 2);
+    let other = (1, host(2).1);
+    assert_eq!(offenders.offence(host(1), secs(100), 0.0, ()), None);
+    assert_eq!(offenders.offence(other, secs(101), 0.0, ()), None);
+    assert_eq!(offenders.take_forgotten(), []);
+    // No room.
+    assert_eq!(offenders.offence(host(3), secs(102), 0.0, ()), None);
+    assert_eq!(
+        offenders.take_forgotten(),
+        [(host(1).1, "a".to_owned())],
+        "the quietest"
+    );
+    // Too long ago.
+    assert_eq!(offenders.offence(host(3), secs(112), 0.0, ()), None);
+    assert_eq!(offenders.take_forgotten(), [(other.1, "b".to_owned())]);
+    // A policy that is no more.
+    offenders.set_policies(vec![named("c")]);
+    assert_eq!(offenders.take_forgotten(), [(host(3).1, "a".to_owned())]);
+    assert_eq!(offenders.take_forgotten(), []);
+}

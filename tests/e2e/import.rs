@@ -6,6 +6,7 @@ use std::{
     net::Ipv4Addr,
     path::Path,
     process::Stdio,
+    thread,
     time::{Duration, SystemTime},
 };
 
@@ -229,6 +230,32 @@ fn a_list_comes_from_standard_input_too() {
     }
     assert_eq!(bans(&daemon)[1].1, Some(5400));
     assert_eq!(bans(&daemon)[1].2.as_deref(), Some("a, b"));
+}
+
+#[test]
+fn a_list_may_come_slowly() {
+    require_root!();
+    let (_namespace, daemon) = daemon_on_lo("");
+    let slowly = |options: &[&str]| {
+        let mut child = daemon
+            .command(&[&["ban", "import"], options].concat())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("running abuser");
+        let stdin = child.stdin.take().expect("a pipe");
+        (child, stdin)
+    };
+    let imports: Vec<_> = [&[][..], &["--strict"]].map(slowly).into();
+    // Longer than the daemon waits for a request.
+    thread::sleep(Duration::from_secs(12));
+    for (child, mut stdin) in imports {
+        writeln!(stdin, "203.0.113.1").expect("writing");
+        drop(stdin);
+        finish_child(child, "abuser ban import".to_owned()).success();
+    }
+    assert_eq!(sources(&daemon), ["203.0.113.1/32"]);
 }
 
 #[test]

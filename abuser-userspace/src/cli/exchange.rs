@@ -179,7 +179,9 @@ pub(super) async fn import(
     let (strict, dry_run, json) = (args.strict, args.dry_run, args.json);
     let progress = ProgressBar::new_spinner();
     let (sender, mut found) = mpsc::channel(UNDER_WAY);
-    let mut importer = Importer::new(socket, client, args.force).await?;
+    // There is a daemon. It does not wait for a list that comes slowly.
+    drop(client);
+    let mut importer = Importer::new(socket, args.force);
     let list = List::open(args, &progress)?;
     let reading = tokio::task::spawn_blocking(move || list.read(&sender));
     let result = if strict {
@@ -215,38 +217,55 @@ pub(super) async fn import(
 }
 
 /// Who hands entries to the daemon.
-struct Importer {
-    clients: Vec<Client>,
+struct Importer<'a> {
+    socket: &'a Path,
     force: bool,
     outcome: Mutex<Outcome>,
 }
 
-impl Importer {
-    async fn new(socket: &Path, client: Client, force: bool) -> Result<Self, ClientError> {
-        let mut clients = vec![client];
-        while clients.len() < UNDER_WAY {
-            clients.push(Client::connect(socket).await?);
-        }
-        Ok(Self {
-            clients,
+impl<'a> Importer<'a> {
+    fn new(socket: &'a Path, force: bool) -> Self {
+        Self {
+            socket,
             force,
             outcome: Mutex::new(Outcome::default()),
-        })
+        }
     }
 
     /// Imports as it comes.
-    async fn import(
-        &mut self,
-        found: mpsc::Receiver<Found>,
-        dry_run: bool,
-    ) -> Result<(), ClientError> {
-        let (found, outcome, force) = (Mutex::new(found), &self.outcome, self.force);
-        let imports = self
-            .clients
-            .iter_mut()
-            .map(|client| take_part(client, &found, outcome, force, dry_run));
+    async fn import(&self, found: mpsc::Receiver<Found>, dry_run: bool) -> Result<(), ClientError> {
+        let found = Mutex::new(found);
+        let imports = (0..UNDER_WAY).map(|_| self.take_part(&found, dry_run));
         try_join_all(imports).await?;
         Ok(())
+    }
+
+    /// Has the daemon import what is found, until nothing is any more.
+    async fn take_part(
+        &self,
+        found: &Mutex<mpsc::Receiver<Found>>,
+        dry_run: bool,
+    ) -> Result<(), ClientError> {
+        loop {
+            let Some(found) = found.lock().await.recv().await else {
+                return Ok(());
+            };
+            let Some(chunk) = self.outcome.lock().await.take(found) else {
+                continue;
+            };
+            let Chunk {
+                numbers, entries, ..
+            } = chunk;
+            let request = ImportRequest {
+                entries,
+                force: self.force,
+                dry_run,
+            };
+            // The daemon hangs up on who is silent for as long as a list may take to come.
+            let mut client = Client::connect(self.socket).await?;
+            let imported = client.post("/v1/bans/import", &request).await?;
+            self.outcome.lock().await.count(imported, &numbers);
+        }
     }
 
     /// Imports if all of it can be.
@@ -286,34 +305,6 @@ fn feed(chunks: Vec<Chunk>) -> mpsc::Receiver<Found> {
         }
     });
     found
-}
-
-/// Has the daemon import what is found, until nothing is any more.
-async fn take_part(
-    client: &mut Client,
-    found: &Mutex<mpsc::Receiver<Found>>,
-    outcome: &Mutex<Outcome>,
-    force: bool,
-    dry_run: bool,
-) -> Result<(), ClientError> {
-    loop {
-        let Some(found) = found.lock().await.recv().await else {
-            return Ok(());
-        };
-        let Some(chunk) = outcome.lock().await.take(found) else {
-            continue;
-        };
-        let Chunk {
-            numbers, entries, ..
-        } = chunk;
-        let request = ImportRequest {
-            entries,
-            force,
-            dry_run,
-        };
-        let imported = client.post("/v1/bans/import", &request).await?;
-        outcome.lock().await.count(imported, &numbers);
-    }
 }
 
 /// A list that is to be read.

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::Write as _,
     net::Ipv4Addr,
+    os::{fd::OwnedFd, unix::net::UnixStream},
     path::Path,
     process::Stdio,
     thread,
@@ -255,6 +256,32 @@ fn a_list_may_come_slowly() {
         drop(stdin);
         finish_child(child, "abuser ban import".to_owned()).success();
     }
+    assert_eq!(sources(&daemon), ["203.0.113.1/32"]);
+}
+
+#[test]
+fn what_breaks_off_is_no_whole_list() {
+    require_root!();
+    let (_namespace, daemon) = daemon_on_lo("");
+    let broken = |options: &[&str]| {
+        // Reading fails where there is nothing yet.
+        let (input, mut end) = UnixStream::pair().expect("a socket");
+        input.set_nonblocking(true).expect("not to wait");
+        // More than what is looked at first.
+        let list = "203.0.113.1\n".repeat(2000);
+        end.write_all(list.as_bytes()).expect("writing");
+        let child = daemon
+            .command(&[&["ban", "import"], options].concat())
+            .stdin(OwnedFd::from(input))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("running abuser");
+        finish_child(child, "abuser ban import".to_owned())
+    };
+    broken(&["--strict"]).complains(1, &["cannot read standard input", "0 bans imported"]);
+    assert_eq!(sources(&daemon), Vec::<String>::new());
+    broken(&[]).complains(1, &["cannot read standard input", "1 ban imported"]);
     assert_eq!(sources(&daemon), ["203.0.113.1/32"]);
 }
 

@@ -184,26 +184,33 @@ pub(super) async fn import(
     let mut importer = Importer::new(socket, args.force);
     let list = List::open(args, &progress)?;
     let reading = tokio::task::spawn_blocking(move || list.read(&sender));
-    let result = if strict {
-        importer.import_all_or_none(&mut found, dry_run).await
+    let (result, read) = if strict {
+        let chunks = importer.gather(&mut found).await;
+        let read = reading.await.map_err(anyhow::Error::from)?;
+        let result = match read {
+            Ok(_) => importer.import_all_or_none(chunks, dry_run).await,
+            // What was read is not all.
+            Err(_) => Ok(()),
+        };
+        (result, read)
     } else {
-        importer.import(found, dry_run).await
+        let result = importer.import(found, dry_run).await;
+        (result, reading.await.map_err(anyhow::Error::from)?)
     };
-    // Who reads ends when nobody takes what it finds.
-    let read = reading.await.map_err(anyhow::Error::from)?;
     progress.finish_and_clear();
     let mut outcome = importer.outcome.into_inner();
     outcome.complain();
-    if let Err(error) = result {
-        if dry_run {
-            return Err(error.into());
+    let format = match result.map_err(CliError::from).and(read) {
+        Ok(format) => format,
+        Err(error) if dry_run => return Err(error),
+        Err(error) => {
+            return Err(CliError::Other(anyhow::anyhow!(
+                "{error} ({} imported before that)",
+                outcome.imported()
+            )));
         }
-        return Err(CliError::Other(anyhow::anyhow!(
-            "{error} ({} imported before that)",
-            outcome.imported()
-        )));
-    }
-    outcome.format = read?.to_string();
+    };
+    outcome.format = format.to_string();
     if strict && outcome.skipped > 0 {
         return Err(CliError::Other(anyhow::anyhow!(
             "imported nothing, because --strict was given and {} cannot be imported",
@@ -268,18 +275,21 @@ impl<'a> Importer<'a> {
         }
     }
 
+    /// Takes what is found until nothing is any more, and imports none of it yet.
+    async fn gather(&mut self, found: &mut mpsc::Receiver<Found>) -> Vec<Chunk> {
+        let mut chunks = Vec::new();
+        while let Some(found) = found.recv().await {
+            chunks.extend(self.outcome.get_mut().take(found));
+        }
+        chunks
+    }
+
     /// Imports if all of it can be.
     async fn import_all_or_none(
         &mut self,
-        found: &mut mpsc::Receiver<Found>,
+        chunks: Vec<Chunk>,
         dry_run: bool,
     ) -> Result<(), ClientError> {
-        let mut chunks = Vec::new();
-        while let Some(found) = found.recv().await {
-            if let Some(chunk) = self.outcome.get_mut().take(found) {
-                chunks.push(chunk);
-            }
-        }
         let checked = self.import(feed(chunks.clone()), true).await;
         let outcome = self.outcome.get_mut();
         if checked.is_ok() && (outcome.skipped > 0 || dry_run) {

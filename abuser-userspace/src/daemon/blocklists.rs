@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     clock,
     engine::{
-        Command,
+        Command, MAX_REASON,
         lists::{Blocklist, Listed},
     },
 };
@@ -95,14 +95,19 @@ impl Followed {
 
     /// Reads the file if there is something new in it; whether anything is to be told.
     async fn look(&mut self) -> bool {
-        let stamp = match Stamp::of(&self.config.path) {
+        let path = self.config.path.clone();
+        // A network may not answer, and enforcement does not wait for it.
+        let stamp = tokio::task::spawn_blocking(move || Stamp::of(&path)).await;
+        let stamp = match stamp.map_err(io::Error::other).flatten() {
             Ok(stamp) => stamp,
             Err(error) => {
-                self.seen = None;
+                // Read again when it is back, even if it is as it was: then all is well.
+                (self.read, self.seen) = (None, None);
                 return self.fail(format!("cannot read it: {error}"));
             }
         };
-        let settled = self.seen == Some(stamp) || self.read.is_none();
+        let is_first = self.read.is_none() && self.list.status.error.is_none();
+        let settled = self.seen == Some(stamp) || is_first;
         self.seen = Some(stamp);
         if self.read == Some(stamp) || !settled {
             return false;
@@ -281,7 +286,11 @@ fn listed(
         Expiry::In(time) => clock::kernel_deadline(time),
         Expiry::At(time) => clock::kernel_deadline(time.duration_since(SystemTime::now()).ok()?),
     };
-    let note = notes.entry(entry.reason).or_insert_with_key(|reason| {
+    let reason = entry.reason.map(|mut reason| {
+        reason.truncate(reason.floor_char_boundary(MAX_REASON));
+        reason
+    });
+    let note = notes.entry(reason).or_insert_with_key(|reason| {
         Arc::new(BanNote {
             cause: BanCause::Blocklist,
             subject: Some(config.name.clone()),
@@ -295,4 +304,69 @@ fn listed(
         expires_ns,
         note: Arc::clone(note),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A list whose file has this text.
+    fn followed(text: &str) -> (TempDir, Followed) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("spam");
+        fs::write(&path, text).unwrap();
+        let list = Followed::new(BlocklistConfig {
+            name: "spam".to_owned(),
+            path,
+            format: None,
+            strict: false,
+            force: false,
+        });
+        (folder, list)
+    }
+
+    fn entries(list: &Followed) -> usize {
+        list.list.entries.as_ref().unwrap().len()
+    }
+
+    #[tokio::test]
+    async fn a_list_is_read_at_once_and_again_when_it_has_settled() {
+        let (_folder, mut list) = followed("203.0.113.1\n");
+        assert!(list.look().await);
+        assert!(!list.look().await);
+        fs::write(&list.config.path, "203.0.113.1\n203.0.113.2\n").unwrap();
+        assert!(!list.look().await);
+        assert_eq!(entries(&list), 1);
+        assert!(list.look().await);
+        assert_eq!(entries(&list), 2);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_away_is_told_as_well_again_once_it_has_settled() {
+        let (folder, mut list) = followed("203.0.113.1\n");
+        assert!(list.look().await);
+        let away = folder.path().join("away");
+        fs::rename(&list.config.path, &away).unwrap();
+        assert!(list.look().await);
+        assert!(list.list.status.error.is_some());
+        assert!(!list.look().await);
+        // As it was, to the nanosecond.
+        fs::rename(&away, &list.config.path).unwrap();
+        assert!(!list.look().await);
+        assert!(list.look().await);
+        assert_eq!(list.list.status.error, None);
+        assert_eq!(entries(&list), 1);
+    }
+
+    #[tokio::test]
+    async fn a_reason_is_no_longer_than_others_may_be() {
+        let (_folder, mut list) = followed(&format!("203.0.113.1 # {}\n", "\u{fc}".repeat(5000)));
+        assert!(list.look().await);
+        let reason = list.list.entries.unwrap()[0].note.reason.clone();
+        assert_eq!(reason, Some("\u{fc}".repeat(MAX_REASON / 2)));
+    }
 }

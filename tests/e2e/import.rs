@@ -185,6 +185,18 @@ fn a_ban_that_lasts_longer_is_left_alone_and_a_shorter_one_extended() {
 }
 
 #[test]
+fn of_a_source_that_is_named_more_than_once_the_longest_ban_counts() {
+    require_root!();
+    let (_namespace, daemon) = daemon_on_lo("");
+    let list = "source,duration\n203.0.113.1,1h\n203.0.113.1,2h\n203.0.113.1,30m\n";
+    let said = import(&daemon, list, &["--json"]).success();
+    let outcome = parse(&said.stdout);
+    assert_eq!(outcome["added"], 1, "{said}");
+    assert_eq!(outcome["duplicates"], 2, "{said}");
+    assert_eq!(bans(&daemon)[0].1, Some(7200));
+}
+
+#[test]
 fn what_is_essential_to_this_host_is_not_imported() {
     require_root!();
     let namespace = Namespace::new().unwrap_or_else(|error| panic!("{error}"));

@@ -363,6 +363,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn of_two_entries_for_a_source_the_one_that_lasts_longer_counts() {
+        let (soon, late) = ("203.0.113.1,1h,soon\n", "203.0.113.1,permanent,late\n");
+        for lines in [[soon, late], [late, soon]] {
+            let text = format!("source,duration,reason\n{}", lines.concat());
+            let (_folder, mut list) = followed(&text);
+            assert!(list.look().await);
+            assert_eq!(entries(&list), 1);
+            let listed = list.list.entries.unwrap()[0].clone();
+            assert_eq!(listed.expires_ns, 0);
+            assert_eq!(listed.note.reason.as_deref(), Some("late"));
+        }
+    }
+
+    #[tokio::test]
     async fn a_reason_is_no_longer_than_others_may_be() {
         let (_folder, mut list) = followed(&format!("203.0.113.1 # {}\n", "\u{fc}".repeat(5000)));
         assert!(list.look().await);

@@ -287,7 +287,11 @@ fn listed(
         Expiry::At(time) => clock::kernel_deadline(time.duration_since(SystemTime::now()).ok()?),
     };
     let reason = entry.reason.map(|mut reason| {
-        reason.truncate(reason.floor_char_boundary(MAX_REASON));
+        let mut end = reason.len().min(MAX_REASON);
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
+        reason.truncate(end);
         reason
     });
     let note = notes.entry(reason).or_insert_with_key(|reason| {
@@ -378,9 +382,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_reason_is_no_longer_than_others_may_be() {
-        let (_folder, mut list) = followed(&format!("203.0.113.1 # {}\n", "\u{fc}".repeat(5000)));
+        let (_folder, mut list) = followed(&format!("203.0.113.1 # {}\n", "\u{20ac}".repeat(5000)));
         assert!(list.look().await);
         let reason = list.list.entries.unwrap()[0].note.reason.clone();
-        assert_eq!(reason, Some("\u{fc}".repeat(MAX_REASON / 2)));
+        assert_eq!(reason, Some("\u{20ac}".repeat(MAX_REASON / 3)));
     }
 }

@@ -4,8 +4,10 @@ use std::{
     fs,
     io::Write as _,
     net::Ipv4Addr,
+    os::{fd::OwnedFd, unix::net::UnixStream},
     path::Path,
     process::Stdio,
+    thread,
     time::{Duration, SystemTime},
 };
 
@@ -183,6 +185,18 @@ fn a_ban_that_lasts_longer_is_left_alone_and_a_shorter_one_extended() {
 }
 
 #[test]
+fn of_a_source_that_is_named_more_than_once_the_longest_ban_counts() {
+    require_root!();
+    let (_namespace, daemon) = daemon_on_lo("");
+    let list = "source,duration\n203.0.113.1,1h\n203.0.113.1,2h\n203.0.113.1,30m\n";
+    let said = import(&daemon, list, &["--json"]).success();
+    let outcome = parse(&said.stdout);
+    assert_eq!(outcome["added"], 1, "{said}");
+    assert_eq!(outcome["duplicates"], 2, "{said}");
+    assert_eq!(bans(&daemon)[0].1, Some(7200));
+}
+
+#[test]
 fn what_is_essential_to_this_host_is_not_imported() {
     require_root!();
     let namespace = Namespace::new().unwrap_or_else(|error| panic!("{error}"));
@@ -229,6 +243,58 @@ fn a_list_comes_from_standard_input_too() {
     }
     assert_eq!(bans(&daemon)[1].1, Some(5400));
     assert_eq!(bans(&daemon)[1].2.as_deref(), Some("a, b"));
+}
+
+#[test]
+fn a_list_may_come_slowly() {
+    require_root!();
+    let (_namespace, daemon) = daemon_on_lo("");
+    let slowly = |options: &[&str]| {
+        let mut child = daemon
+            .command(&[&["ban", "import"], options].concat())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("running abuser");
+        let stdin = child.stdin.take().expect("a pipe");
+        (child, stdin)
+    };
+    let imports: Vec<_> = [&[][..], &["--strict"]].map(slowly).into();
+    // Longer than the daemon waits for a request.
+    thread::sleep(Duration::from_secs(12));
+    for (child, mut stdin) in imports {
+        writeln!(stdin, "203.0.113.1").expect("writing");
+        drop(stdin);
+        finish_child(child, "abuser ban import".to_owned()).success();
+    }
+    assert_eq!(sources(&daemon), ["203.0.113.1/32"]);
+}
+
+#[test]
+fn what_breaks_off_is_no_whole_list() {
+    require_root!();
+    let (_namespace, daemon) = daemon_on_lo("");
+    let broken = |options: &[&str]| {
+        // Reading fails where there is nothing yet.
+        let (input, mut end) = UnixStream::pair().expect("a socket");
+        input.set_nonblocking(true).expect("not to wait");
+        // More than what is looked at first.
+        let list = "203.0.113.1\n".repeat(2000);
+        end.write_all(list.as_bytes()).expect("writing");
+        let child = daemon
+            .command(&[&["ban", "import"], options].concat())
+            .stdin(OwnedFd::from(input))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("running abuser");
+        finish_child(child, "abuser ban import".to_owned())
+    };
+    broken(&["--strict"]).complains(1, &["cannot read standard input", "0 bans imported"]);
+    assert_eq!(sources(&daemon), Vec::<String>::new());
+    broken(&[]).complains(1, &["cannot read standard input", "1 ban imported"]);
+    assert_eq!(sources(&daemon), ["203.0.113.1/32"]);
 }
 
 #[test]

@@ -79,29 +79,38 @@ pub(super) async fn import(
     let (strict, dry_run, json) = (args.strict, args.dry_run, args.json);
     let progress = ProgressBar::new_spinner();
     let (sender, mut found) = mpsc::channel(UNDER_WAY);
-    let mut importer = Importer::new(socket, client, args.force).await?;
+    // There is a daemon. It does not wait for a list that comes slowly.
+    drop(client);
+    let mut importer = Importer::new(socket, args.force);
     let list = List::open(args, &progress)?;
     let reading = tokio::task::spawn_blocking(move || list.read(&sender));
-    let result = if strict {
-        importer.import_all_or_none(&mut found, dry_run).await
+    let (result, read) = if strict {
+        let chunks = importer.gather(&mut found).await;
+        let read = reading.await.map_err(anyhow::Error::from)?;
+        let result = match read {
+            Ok(_) => importer.import_all_or_none(chunks, dry_run).await,
+            // What was read is not all.
+            Err(_) => Ok(()),
+        };
+        (result, read)
     } else {
-        importer.import(found, dry_run).await
+        let result = importer.import(found, dry_run).await;
+        (result, reading.await.map_err(anyhow::Error::from)?)
     };
-    // Who reads ends when nobody takes what it finds.
-    let read = reading.await.map_err(anyhow::Error::from)?;
     progress.finish_and_clear();
     let mut outcome = importer.outcome.into_inner();
     outcome.complain();
-    if let Err(error) = result {
-        if dry_run {
-            return Err(error.into());
+    let format = match result.map_err(CliError::from).and(read) {
+        Ok(format) => format,
+        Err(error) if dry_run => return Err(error),
+        Err(error) => {
+            return Err(CliError::Other(anyhow::anyhow!(
+                "{error} ({} imported before that)",
+                outcome.imported()
+            )));
         }
-        return Err(CliError::Other(anyhow::anyhow!(
-            "{error} ({} imported before that)",
-            outcome.imported()
-        )));
-    }
-    outcome.format = read?.to_string();
+    };
+    outcome.format = format.to_string();
     if strict && outcome.skipped > 0 {
         return Err(CliError::Other(anyhow::anyhow!(
             "imported nothing, because --strict was given and {} cannot be imported",
@@ -115,52 +124,72 @@ pub(super) async fn import(
 }
 
 /// Who hands entries to the daemon.
-struct Importer {
-    clients: Vec<Client>,
+struct Importer<'a> {
+    socket: &'a Path,
     force: bool,
     outcome: Mutex<Outcome>,
 }
 
-impl Importer {
-    async fn new(socket: &Path, client: Client, force: bool) -> Result<Self, ClientError> {
-        let mut clients = vec![client];
-        while clients.len() < UNDER_WAY {
-            clients.push(Client::connect(socket).await?);
-        }
-        Ok(Self {
-            clients,
+impl<'a> Importer<'a> {
+    fn new(socket: &'a Path, force: bool) -> Self {
+        Self {
+            socket,
             force,
             outcome: Mutex::new(Outcome::default()),
-        })
+        }
     }
 
     /// Imports as it comes.
-    async fn import(
-        &mut self,
-        found: mpsc::Receiver<Found>,
-        dry_run: bool,
-    ) -> Result<(), ClientError> {
-        let (found, outcome, force) = (Mutex::new(found), &self.outcome, self.force);
-        let imports = self
-            .clients
-            .iter_mut()
-            .map(|client| take_part(client, &found, outcome, force, dry_run));
+    async fn import(&self, found: mpsc::Receiver<Found>, dry_run: bool) -> Result<(), ClientError> {
+        let found = Mutex::new(found);
+        let imports = (0..UNDER_WAY).map(|_| self.take_part(&found, dry_run));
         try_join_all(imports).await?;
         Ok(())
+    }
+
+    /// Has the daemon import what is found, until nothing is any more.
+    async fn take_part(
+        &self,
+        found: &Mutex<mpsc::Receiver<Found>>,
+        dry_run: bool,
+    ) -> Result<(), ClientError> {
+        loop {
+            let Some(found) = found.lock().await.recv().await else {
+                return Ok(());
+            };
+            let Some(chunk) = self.outcome.lock().await.take(found) else {
+                continue;
+            };
+            let Chunk {
+                numbers, entries, ..
+            } = chunk;
+            let request = ImportRequest {
+                entries,
+                force: self.force,
+                dry_run,
+            };
+            // The daemon hangs up on who is silent for as long as a list may take to come.
+            let mut client = Client::connect(self.socket).await?;
+            let imported = client.post("/v1/bans/import", &request).await?;
+            self.outcome.lock().await.count(imported, &numbers);
+        }
+    }
+
+    /// Takes what is found until nothing is any more, and imports none of it yet.
+    async fn gather(&mut self, found: &mut mpsc::Receiver<Found>) -> Vec<Chunk> {
+        let mut chunks = Vec::new();
+        while let Some(found) = found.recv().await {
+            chunks.extend(self.outcome.get_mut().take(found));
+        }
+        chunks
     }
 
     /// Imports if all of it can be.
     async fn import_all_or_none(
         &mut self,
-        found: &mut mpsc::Receiver<Found>,
+        chunks: Vec<Chunk>,
         dry_run: bool,
     ) -> Result<(), ClientError> {
-        let mut chunks = Vec::new();
-        while let Some(found) = found.recv().await {
-            if let Some(chunk) = self.outcome.get_mut().take(found) {
-                chunks.push(chunk);
-            }
-        }
         let checked = self.import(feed(chunks.clone()), true).await;
         let outcome = self.outcome.get_mut();
         if checked.is_ok() && (outcome.skipped > 0 || dry_run) {
@@ -183,34 +212,6 @@ fn feed(chunks: Vec<Chunk>) -> mpsc::Receiver<Found> {
         }
     });
     found
-}
-
-/// Has the daemon import what is found, until nothing is any more.
-async fn take_part(
-    client: &mut Client,
-    found: &Mutex<mpsc::Receiver<Found>>,
-    outcome: &Mutex<Outcome>,
-    force: bool,
-    dry_run: bool,
-) -> Result<(), ClientError> {
-    loop {
-        let Some(found) = found.lock().await.recv().await else {
-            return Ok(());
-        };
-        let Some(chunk) = outcome.lock().await.take(found) else {
-            continue;
-        };
-        let Chunk {
-            numbers, entries, ..
-        } = chunk;
-        let request = ImportRequest {
-            entries,
-            force,
-            dry_run,
-        };
-        let imported = client.post("/v1/bans/import", &request).await?;
-        outcome.lock().await.count(imported, &numbers);
-    }
 }
 
 /// A list that is to be read.

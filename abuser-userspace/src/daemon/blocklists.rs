@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     clock,
     engine::{
-        Command,
+        Command, MAX_REASON,
         lists::{Blocklist, Listed},
     },
 };
@@ -95,18 +95,19 @@ impl Followed {
 
     /// Reads the file if there is something new in it; whether anything is to be told.
     async fn look(&mut self) -> bool {
-        // On a network, even this may take for ever, which is not to hold up the engine.
         let path = self.config.path.clone();
+        // A network may not answer, and enforcement does not wait for it.
         let stamp = tokio::task::spawn_blocking(move || Stamp::of(&path)).await;
         let stamp = match stamp.map_err(io::Error::other).flatten() {
             Ok(stamp) => stamp,
             Err(error) => {
-                // When it is back, the same file is news.
-                (self.seen, self.read) = (None, None);
+                // Read again when it is back, even if it is as it was: then all is well.
+                (self.read, self.seen) = (None, None);
                 return self.fail(format!("cannot read it: {error}"));
             }
         };
-        let settled = self.seen == Some(stamp) || self.list.entries.is_none();
+        let is_first = self.read.is_none() && self.list.status.error.is_none();
+        let settled = self.seen == Some(stamp) || is_first;
         self.seen = Some(stamp);
         if self.read == Some(stamp) || !settled {
             return false;
@@ -285,7 +286,15 @@ fn listed(
         Expiry::In(time) => clock::kernel_deadline(time),
         Expiry::At(time) => clock::kernel_deadline(time.duration_since(SystemTime::now()).ok()?),
     };
-    let note = notes.entry(entry.reason).or_insert_with_key(|reason| {
+    let reason = entry.reason.map(|mut reason| {
+        let mut end = reason.len().min(MAX_REASON);
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
+        reason.truncate(end);
+        reason
+    });
+    let note = notes.entry(reason).or_insert_with_key(|reason| {
         Arc::new(BanNote {
             cause: BanCause::Blocklist,
             subject: Some(config.name.clone()),
@@ -299,4 +308,83 @@ fn listed(
         expires_ns,
         note: Arc::clone(note),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A list whose file has this text.
+    fn followed(text: &str) -> (TempDir, Followed) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("spam");
+        fs::write(&path, text).unwrap();
+        let list = Followed::new(BlocklistConfig {
+            name: "spam".to_owned(),
+            path,
+            format: None,
+            strict: false,
+            force: false,
+        });
+        (folder, list)
+    }
+
+    fn entries(list: &Followed) -> usize {
+        list.list.entries.as_ref().unwrap().len()
+    }
+
+    #[tokio::test]
+    async fn a_list_is_read_at_once_and_again_when_it_has_settled() {
+        let (_folder, mut list) = followed("203.0.113.1\n");
+        assert!(list.look().await);
+        assert!(!list.look().await);
+        fs::write(&list.config.path, "203.0.113.1\n203.0.113.2\n").unwrap();
+        assert!(!list.look().await);
+        assert_eq!(entries(&list), 1);
+        assert!(list.look().await);
+        assert_eq!(entries(&list), 2);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_away_is_told_as_well_again_once_it_has_settled() {
+        let (folder, mut list) = followed("203.0.113.1\n");
+        assert!(list.look().await);
+        let away = folder.path().join("away");
+        fs::rename(&list.config.path, &away).unwrap();
+        assert!(list.look().await);
+        assert!(list.list.status.error.is_some());
+        assert!(!list.look().await);
+        // As it was, to the nanosecond.
+        fs::rename(&away, &list.config.path).unwrap();
+        assert!(!list.look().await);
+        assert!(list.look().await);
+        assert_eq!(list.list.status.error, None);
+        assert_eq!(entries(&list), 1);
+    }
+
+    #[tokio::test]
+    async fn of_two_entries_for_a_source_the_one_that_lasts_longer_counts() {
+        let (soon, late) = ("203.0.113.1,1h,soon\n", "203.0.113.1,permanent,late\n");
+        for lines in [[soon, late], [late, soon]] {
+            let text = format!("source,duration,reason\n{}", lines.concat());
+            let (_folder, mut list) = followed(&text);
+            assert!(list.look().await);
+            assert_eq!(entries(&list), 1);
+            let listed = list.list.entries.unwrap()[0].clone();
+            assert_eq!(listed.expires_ns, 0);
+            assert_eq!(listed.note.reason.as_deref(), Some("late"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reason_is_no_longer_than_others_may_be() {
+        let (_folder, mut list) = followed(&format!("203.0.113.1 # {}\n", "\u{20ac}".repeat(5000)));
+        assert!(list.look().await);
+        let reason = list.list.entries.unwrap()[0].note.reason.clone();
+        assert_eq!(reason, Some("\u{20ac}".repeat(MAX_REASON / 3)));
+    }
 }

@@ -109,6 +109,7 @@ fn router(api: Api) -> Router {
         })
         .fallback(|| async { Failure::new(StatusCode::NOT_FOUND, "there is no such resource") })
         .layer(from_fn(peer::require_rights))
+        .layer(from_fn(stall::forbid_rest))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(api)
 }

@@ -198,6 +198,16 @@ where
             };
         }
     });
+    let content = (header::CONTENT_TYPE, L::CONTENT_TYPE);
+    Ok(([content], body(pages, listing)).into_response())
+}
+
+/// The text of pages, as they come. Without an end to them, it breaks off.
+fn body<T, L>(pages: mpsc::Receiver<Part<T>>, listing: L) -> Body
+where
+    T: Send + 'static,
+    L: Listing<T>,
+{
     let text = stream::unfold((pages, Some(listing)), |(mut pages, listing)| async move {
         let mut listing = listing?;
         match pages.recv().await {
@@ -217,6 +227,51 @@ where
             None => Some((Err(io::Error::other("an answer broke off")), (pages, None))),
         }
     });
-    let content = (header::CONTENT_TYPE, L::CONTENT_TYPE);
-    Ok(([content], Body::from_stream(text)).into_response())
+    Body::from_stream(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    struct Numbers;
+
+    impl Listing<u8> for Numbers {
+        const CONTENT_TYPE: &'static str = "text/plain";
+
+        fn page(&mut self, items: Vec<u8>) -> Vec<u8> {
+            items
+        }
+
+        fn end(self) -> Vec<u8> {
+            vec![0]
+        }
+    }
+
+    /// What comes of these parts, and whether it came to its end.
+    async fn told(parts: Vec<Part<u8>>) -> (Vec<u8>, bool) {
+        let (sender, pages) = mpsc::channel(parts.len());
+        for part in parts {
+            sender.try_send(part).ok().unwrap();
+        }
+        drop(sender);
+        let (mut body, mut text) = (body(pages, Numbers), Vec::new());
+        while let Some(frame) = body.frame().await {
+            match frame {
+                Ok(frame) => text.extend(frame.into_data().unwrap()),
+                Err(_) => return (text, false),
+            }
+        }
+        (text, true)
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_is_not_taken_for_a_whole_one() {
+        let pages = || vec![Part::Page(vec![1, 2]), Part::Page(vec![3])];
+        let whole = pages().into_iter().chain([Part::End]).collect();
+        assert_eq!(told(whole).await, (vec![1, 2, 3, 0], true));
+        assert_eq!(told(pages()).await, (vec![1, 2, 3], false));
+    }
 }

@@ -12,6 +12,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use axum::{Extension, extract::Request, middleware::Next, response::Response};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Duration, Sleep, sleep},
@@ -27,9 +28,24 @@ impl MayRest {
         self.0.store(true, Ordering::Relaxed);
     }
 
+    fn forbid(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
     fn is_allowed(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+/// Has every request begin without leave to rest, which one of before may have had: a connection
+/// goes on after the head of a stream of events.
+pub(super) async fn forbid_rest(
+    Extension(may_rest): Extension<MayRest>,
+    request: Request,
+    next: Next,
+) -> Response {
+    may_rest.forbid();
+    next.run(request).await
 }
 
 /// A stream that fails when nothing of what is written to it is read for too long.

@@ -79,7 +79,7 @@ use crate::{
 /// Sources whose offences are remembered; with their evidence about 130 MB at the most.
 const MAX_OFFENDERS: usize = 1 << 17;
 /// The longest reason that is kept, in bytes.
-const MAX_REASON: usize = 1000;
+pub(super) const MAX_REASON: usize = 1000;
 /// How often expired bans are cleared away. They end in the kernel to the nanosecond.
 const SWEEP: Duration = Duration::from_millis(500);
 /// How soon to go on if there are many of them.

@@ -1,6 +1,10 @@
 //! What outlives the daemon, whatever ended it.
 
-use std::fs;
+use std::{
+    collections::BTreeSet,
+    fs, thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 use testkit::{Daemon, require_root};
@@ -132,6 +136,73 @@ fn a_store_that_cannot_be_written_costs_only_the_copy() {
     assert_eq!(daemon.json(&["ban", "list"])[0]["source"], "203.0.113.7/32");
     let allowed = daemon.json(&["allow", "list"]);
     assert_eq!(allowed[0]["source"], before.1[0]["source"]);
+}
+
+#[test]
+fn a_store_that_is_there_only_after_the_start_is_taken_in() {
+    require_root!();
+    let (_namespace, mut daemon) = daemon_on_lo("");
+    daemon
+        .abuser(&[
+            "ban",
+            "add",
+            "203.0.113.7",
+            "203.0.113.8",
+            "--reason",
+            "old",
+        ])
+        .success();
+    daemon.abuser(&["allow", "add", "192.0.2.1"]).success();
+    daemon.terminate();
+    // As if its file system were not mounted yet: nothing can be opened there.
+    let (store, away) = (
+        daemon.store_path(),
+        daemon.store_path().with_extension("away"),
+    );
+    fs::rename(&store, &away).unwrap();
+    fs::create_dir(&store).unwrap();
+    daemon.restart();
+    assert!(daemon.json(&["status"])["store"]["error"].is_string());
+    assert_eq!(daemon.json(&["ban", "list"]), json!([]));
+    // Its number is that of a ban in the store.
+    daemon.abuser(&["ban", "add", "203.0.113.9"]).success();
+    fs::remove_dir(&store).unwrap();
+    fs::rename(&away, &store).unwrap();
+    let all = ["203.0.113.7/32", "203.0.113.8/32", "203.0.113.9/32"];
+    let deadline = Instant::now() + Duration::from_secs(90);
+    while sources(&daemon) != all {
+        assert!(
+            Instant::now() < deadline,
+            "{:?}",
+            daemon.json(&["ban", "list"])
+        );
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(
+        daemon.json(&["ban", "show", "203.0.113.8"])[0]["reason"],
+        "old"
+    );
+    assert_eq!(daemon.json(&["allow", "list"])[0]["source"], "192.0.2.1/32");
+    // And now the store has all of it, and each number once.
+    daemon.terminate();
+    daemon.restart();
+    assert_eq!(sources(&daemon), all);
+    assert_eq!(daemon.json(&["allow", "list"])[0]["source"], "192.0.2.1/32");
+    let list = daemon.json(&["ban", "list"]);
+    let ids: BTreeSet<_> = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|ban| ban["id"].as_u64())
+        .collect();
+    assert_eq!(ids.len(), 3, "{list}");
+}
+
+fn sources(daemon: &Daemon) -> Vec<String> {
+    let list = daemon.json(&["ban", "list"]);
+    let bans = list.as_array().expect("a list").iter();
+    bans.map(|ban| ban["source"].as_str().expect("a text").to_owned())
+        .collect()
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     api::{
         client::{Client, Lines},
-        types::{BanDuration, BanInfo, BanRequest, RemoveRequest},
+        types::{AllowInfo, BanDuration, BanInfo, BanRequest, RemoveRequest},
     },
     host,
     policy::BanTime,
@@ -24,6 +24,7 @@ pub(super) async fn ban(socket: &Path, command: BanCommand) -> Result<(), CliErr
             check_own_session(&args)?;
             let json = args.json;
             let bans: Vec<BanInfo> = client.post("/v1/bans", &request(args)).await?;
+            note_allowed(&mut client, &bans).await?;
             if json {
                 return Ok(output::json(&bans)?);
             }
@@ -120,6 +121,20 @@ fn request(args: BanAddArgs) -> BanRequest {
         reason,
         force,
     }
+}
+
+/// Says which bans have no effect, because the allow list beats them.
+async fn note_allowed(client: &mut Client, bans: &[BanInfo]) -> Result<(), CliError> {
+    let allowed: Vec<AllowInfo> = client.get("/v1/allow").await?;
+    for BanInfo { source, .. } in bans {
+        if let Some(entry) = allowed.iter().find(|entry| entry.source.contains(source)) {
+            output::error(&format!(
+                "{source} is banned and passes all the same, as long as {} is allowed ({})",
+                entry.source, entry.origin
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Prints an array as it comes: to a terminal indented, else as it is.

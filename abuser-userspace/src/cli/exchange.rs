@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::future::try_join_all;
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use self::outcome::Outcome;
 use super::{
@@ -83,24 +83,32 @@ pub(super) async fn import(
     drop(client);
     let mut importer = Importer::new(socket, args.force);
     let list = List::open(args, &progress)?;
-    let reading = tokio::task::spawn_blocking(move || list.read(&sender));
-    let (result, read) = if strict {
+    let (told, read) = oneshot::channel();
+    // A thread that nobody waits for when the daemon is gone: it may wait for input for ever.
+    std::thread::spawn(move || {
+        let _gone = told.send(list.read(&sender));
+    });
+    let read = async { read.await.map_err(anyhow::Error::from)? };
+    let result = if strict {
         let chunks = importer.gather(&mut found).await;
-        let read = reading.await.map_err(anyhow::Error::from)?;
-        let result = match read {
-            Ok(_) => importer.import_all_or_none(chunks, dry_run).await,
+        match read.await {
+            Ok(format) => {
+                let imported = importer.import_all_or_none(chunks, dry_run).await;
+                imported.map(|()| format).map_err(CliError::from)
+            }
             // What was read is not all.
-            Err(_) => Ok(()),
-        };
-        (result, read)
+            Err(error) => Err(error),
+        }
     } else {
-        let result = importer.import(found, dry_run).await;
-        (result, reading.await.map_err(anyhow::Error::from)?)
+        match importer.import(found, dry_run).await {
+            Ok(()) => read.await,
+            Err(error) => Err(error.into()),
+        }
     };
     progress.finish_and_clear();
     let mut outcome = importer.outcome.into_inner();
     outcome.complain();
-    let format = match result.map_err(CliError::from).and(read) {
+    let format = match result {
         Ok(format) => format,
         Err(error) if dry_run => return Err(error),
         Err(error) => {

@@ -11,7 +11,7 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::Path,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use abuser_common::{
@@ -38,6 +38,15 @@ use crate::{
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Looks after which a file that keeps changing is read as it is.
+const PATIENCE: u32 = 10;
+
+/// From one attempt at a file that could not be read to the next.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// Entries of a file at most, some of which may name the same source.
+const MAX_ENTRIES: usize = 4 * MAX_BANS as usize;
+
 /// Bad lines of a file that the log shows.
 const SHOWN: usize = 5;
 
@@ -61,6 +70,12 @@ impl Stamp {
             modified: (metadata.mtime(), metadata.mtime_nsec()),
         })
     }
+
+    /// When the file was written, to the second.
+    fn written(&self) -> SystemTime {
+        let since = Duration::from_secs(u64::try_from(self.modified.0).unwrap_or_default());
+        UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)
+    }
 }
 
 /// One list, and what is known of its file.
@@ -71,6 +86,10 @@ struct Followed {
     read: Option<Stamp>,
     /// The state at the last look.
     seen: Option<Stamp>,
+    /// Looks at which it was another one than before, one after the other.
+    unsettled: u32,
+    /// When that could not be read which there is.
+    failed: Option<Instant>,
 }
 
 impl Followed {
@@ -90,6 +109,8 @@ impl Followed {
             config,
             read: None,
             seen: None,
+            unsettled: 0,
+            failed: None,
         }
     }
 
@@ -106,21 +127,32 @@ impl Followed {
                 return self.fail(format!("cannot read it: {error}"));
             }
         };
+        let retry = self.failed.is_some_and(|failed| failed.elapsed() >= RETRY);
+        if self.read == Some(stamp) && !retry {
+            return false;
+        }
         let is_first = self.read.is_none() && self.list.status.error.is_none();
         let settled = self.seen == Some(stamp) || is_first;
         self.seen = Some(stamp);
-        if self.read == Some(stamp) || !settled {
+        if !settled && self.unsettled < PATIENCE {
+            self.unsettled += 1;
             return false;
         }
+        self.unsettled = 0;
         let config = self.config.clone();
-        let contents = tokio::task::spawn_blocking(move || read(&config)).await;
+        let contents = tokio::task::spawn_blocking(move || read(&config, stamp.written())).await;
         self.read = Some(stamp);
-        match contents {
-            Ok(Ok(contents)) => self.take(contents),
-            Ok(Err(error)) => return self.fail(error),
-            Err(error) => return self.fail(format!("cannot read it: {error}")),
-        }
-        true
+        self.failed = None;
+        let error = match contents {
+            Ok(Ok(contents)) => {
+                self.take(contents);
+                return true;
+            }
+            Ok(Err(error)) => error,
+            Err(error) => format!("cannot read it: {error}"),
+        };
+        self.failed = Some(Instant::now());
+        self.fail(error)
     }
 
     fn take(&mut self, contents: Contents) {
@@ -228,7 +260,9 @@ struct Contents {
     shown: Vec<BadLine>,
 }
 
-fn read(config: &BlocklistConfig) -> Result<Contents, String> {
+/// Reads a file that was written at `written`: what is to end in a while ends that long after.
+fn read(config: &BlocklistConfig, written: SystemTime) -> Result<Contents, String> {
+    let age = written.elapsed().unwrap_or_default();
     let mut contents = Contents::default();
     let mut notes: HashMap<Option<String>, Arc<BanNote>> = HashMap::new();
     let mut too_many = false;
@@ -238,8 +272,8 @@ fn read(config: &BlocklistConfig) -> Result<Contents, String> {
             let problem = "wider than IPv4 /16 or IPv6 /32, which takes force = true";
             contents.leave_out(BadLine::new(entry.number, &text, problem));
         }
-        Item::Entry(entry) => match listed(config, entry, &mut notes) {
-            Some(_) if contents.entries.len() >= MAX_BANS as usize => too_many = true,
+        Item::Entry(entry) => match listed(config, entry, age, &mut notes) {
+            Some(_) if contents.entries.len() >= MAX_ENTRIES => too_many = true,
             Some(listed) => contents.entries.push(listed),
             None => {}
         },
@@ -249,11 +283,6 @@ fn read(config: &BlocklistConfig) -> Result<Contents, String> {
     let read = File::open(&config.path)
         .and_then(|file| exchange::read_any(config.format, file, Some(&config.path), &mut sink));
     read.map_err(|error| format!("cannot read it: {error}"))?;
-    if too_many {
-        return Err(format!(
-            "it names more than the {MAX_BANS} sources that can be banned"
-        ));
-    }
     if let Some(first) = contents.shown.first().filter(|_| config.strict) {
         return Err(format!("{} bad lines, the first is {first}", contents.bad));
     }
@@ -262,6 +291,11 @@ fn read(config: &BlocklistConfig) -> Result<Contents, String> {
         .entries
         .sort_by_key(|listed| (listed.source, !listed.expires_ns.wrapping_sub(1)));
     contents.entries.dedup_by_key(|listed| listed.source);
+    if too_many || contents.entries.len() > MAX_BANS as usize {
+        return Err(format!(
+            "it names more than the {MAX_BANS} sources that can be banned"
+        ));
+    }
     contents.entries.shrink_to_fit();
     Ok(contents)
 }
@@ -275,15 +309,19 @@ impl Contents {
     }
 }
 
-/// The entry as the engine has it; `None` if it is over.
+/// The entry of a list of this age as the engine has it; `None` if it is over.
 fn listed(
     config: &BlocklistConfig,
     entry: Entry,
+    age: Duration,
     notes: &mut HashMap<Option<String>, Arc<BanNote>>,
 ) -> Option<Listed> {
     let expires_ns = match entry.expires {
         Expiry::Unsaid | Expiry::Never => 0,
-        Expiry::In(time) => clock::kernel_deadline(time),
+        Expiry::In(time) => {
+            let left = time.checked_sub(age).filter(|left| !left.is_zero())?;
+            clock::kernel_deadline(left)
+        }
         Expiry::At(time) => clock::kernel_deadline(time.duration_since(SystemTime::now()).ok()?),
     };
     let reason = entry.reason.map(|mut reason| {
@@ -347,6 +385,50 @@ mod tests {
         assert_eq!(entries(&list), 1);
         assert!(list.look().await);
         assert_eq!(entries(&list), 2);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_never_settles_is_read_all_the_same() {
+        let (_folder, mut list) = followed("203.0.113.1\n");
+        assert!(list.look().await);
+        let mut text = String::new();
+        for looks in 1.. {
+            text += "203.0.113.2\n203.0.113.3\n";
+            fs::write(&list.config.path, &text).unwrap();
+            if list.look().await {
+                assert_eq!(looks, PATIENCE + 1);
+                break;
+            }
+        }
+        assert_eq!(entries(&list), 2);
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_read_is_tried_again() {
+        let (_folder, mut list) = followed("203.0.113.1\n8.0.0.0/7\n");
+        list.config.strict = true;
+        assert!(list.look().await);
+        assert!(list.list.status.error.is_some());
+        // As when what stood in the way was not in the file.
+        list.config.strict = false;
+        assert!(!list.look().await);
+        list.failed = Instant::now().checked_sub(RETRY);
+        assert!(list.look().await);
+        assert_eq!(entries(&list), 1);
+        assert!(!list.look().await);
+    }
+
+    #[tokio::test]
+    async fn what_ends_in_a_while_does_so_from_when_the_file_was_written() {
+        let (_folder, mut list) = followed("source,duration\n203.0.113.1,1h\n203.0.113.2,3h\n");
+        let file = File::options().write(true).open(&list.config.path).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(2 * 3600))
+            .unwrap();
+        assert!(list.look().await);
+        assert_eq!(entries(&list), 1);
+        let listed = list.list.entries.unwrap()[0].clone();
+        let hour = clock::kernel_deadline(Duration::from_secs(3600));
+        assert!(listed.expires_ns.abs_diff(hour) < 10_000_000_000);
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! What a start needs that may fail, and what goes on beside the engine afterwards.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
@@ -111,8 +111,11 @@ async fn keep_following(
     mut known: Essential,
     commands: mpsc::Sender<Command>,
 ) {
+    /// On a router routes change all the time, and reading them all takes a while.
+    const PACE: Duration = Duration::from_secs(1);
     loop {
         host.changed().await;
+        tokio::time::sleep(PACE).await;
         let essential = host.read().await;
         if essential == known {
             continue;

@@ -1,6 +1,9 @@
 //! Own addresses and gateways, as the kernel tells them.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+};
 
 use futures_util::TryStreamExt as _;
 use rtnetlink::{
@@ -60,10 +63,13 @@ pub(super) async fn read(netlink: &Netlink) -> Result<Vec<(IpAddr, Role)>, Datap
     let v6 = RouteMessageBuilder::<std::net::Ipv6Addr>::new().build();
     for family in [v4, v6] {
         let mut routes = handle.route().get(family).execute();
+        // A router may have a million routes, by a few hops.
+        let mut hops = BTreeSet::new();
         while let Some(route) = routes.try_next().await.map_err(error)? {
-            let hops = gateways(&route).into_iter();
-            found.extend(hops.map(|(address, index)| (address, Role::Gateway(name(index)))));
+            hops.extend(gateways(&route));
         }
+        let hops = hops.into_iter();
+        found.extend(hops.map(|(address, index)| (address, Role::Gateway(name(index)))));
     }
     Ok(found)
 }

@@ -138,6 +138,7 @@ pub(super) fn apply(
 pub(super) fn compare(connection: &Connection, rows: &[BanRow]) -> rusqlite::Result<u64> {
     let mut select = connection.prepare_cached("SELECT source, expires FROM bans WHERE id = ?1")?;
     let mut repairs = 0;
+    let mut last_id = 0;
     for ban in rows {
         let stored = select.query_row([number(ban.id)], |row| {
             let source = row.get_ref(0)?.as_str().unwrap_or_default();
@@ -153,7 +154,11 @@ pub(super) fn compare(connection: &Connection, rows: &[BanRow]) -> rusqlite::Res
         if !right {
             insert_ban(&mut connection.prepare_cached(BAN)?, ban)?;
             repairs += 1;
+            last_id = last_id.max(number(ban.id));
         }
+    }
+    if last_id > 0 {
+        connection.prepare_cached(LAST_BAN)?.execute([last_id])?;
     }
     Ok(repairs)
 }

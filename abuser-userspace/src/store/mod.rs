@@ -29,7 +29,7 @@ mod writer;
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
         mpsc,
     },
@@ -50,6 +50,9 @@ pub const IN_MEMORY: &str = ":memory:";
 
 /// Changes that may wait for the disk. Beyond, the disk is taken for gone.
 const MAX_PENDING: usize = 1 << 19;
+
+/// Rows that may wait to be compared.
+const MAX_COMPARING: usize = 1 << 16;
 
 /// `[store]`: where it is and how much it keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,12 +130,19 @@ struct Shared {
     health: Mutex<Health>,
     /// Changes handed over and not yet dealt with.
     pending: AtomicUsize,
+    /// Rows that wait to be compared.
+    comparing: AtomicUsize,
     /// Rows that differed from the books and were put right.
     repairs: AtomicU64,
     /// Whether there are more bans than there should be.
     surplus: AtomicBool,
     /// Whether the store is back and lacks what happened meanwhile.
     revived: AtomicBool,
+    /// Whether it could not even be read at the start, so that nobody knows what it holds.
+    unread: AtomicBool,
+    /// What it held when it was back, until the books have it: before that nothing is taken for
+    /// surplus.
+    found: Mutex<Option<Snapshot>>,
 }
 
 impl Shared {
@@ -143,6 +153,10 @@ impl Shared {
 
     fn set_health(&self, health: Health) {
         *self.health.lock().unwrap_or_else(PoisonError::into_inner) = health;
+    }
+
+    fn found(&self) -> MutexGuard<'_, Option<Snapshot>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says loudly, once, that nothing is written any more.
@@ -201,16 +215,21 @@ impl Store {
             path: config.path.clone(),
             health: Mutex::new(Health::Good),
             pending: AtomicUsize::new(0),
+            comparing: AtomicUsize::new(0),
             repairs: AtomicU64::new(0),
             surplus: AtomicBool::new(false),
             revived: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
+            found: Mutex::new(None),
         });
         let (connection, snapshot) = match schema::open(&config.path) {
             Ok((connection, snapshot)) => (Some(connection), snapshot),
             Err(schema::OpenError::Unusable(error)) => return Err(error),
             Err(schema::OpenError::Failed(error)) => {
                 shared.fail(&error);
-                (None, schema::read_only(&config.path).unwrap_or_default())
+                let snapshot = schema::read_only(&config.path);
+                shared.unread.store(snapshot.is_none(), Ordering::SeqCst);
+                (None, snapshot.unwrap_or_default())
             }
         };
         let (jobs, inbox) = mpsc::channel();
@@ -239,8 +258,15 @@ impl Store {
         self.send(Job::Write(changes, done));
     }
 
-    /// Makes the rows of these bans as given; what differs is counted as a repair.
+    /// Makes the rows of these bans as given; what differs is counted as a repair. With a disk
+    /// that is slower than the books they wait for the next time.
     pub fn compare(&self, rows: Vec<BanRow>) {
+        let count = rows.len();
+        let before = self.shared.comparing.fetch_add(count, Ordering::SeqCst);
+        if before > MAX_COMPARING {
+            self.shared.comparing.fetch_sub(count, Ordering::SeqCst);
+            return;
+        }
         self.send(Job::Compare(rows));
     }
 
@@ -280,6 +306,12 @@ impl Store {
     /// Whether the store is back: whatever is not compared is to be handed over again.
     pub fn take_revived(&self) -> bool {
         self.shared.revived.swap(false, Ordering::SeqCst)
+    }
+
+    /// What a store holds that could not be read at the start and is back: the books are to have
+    /// it, too.
+    pub fn take_found(&self) -> Option<Snapshot> {
+        self.shared.found().take()
     }
 
     /// How it stands.

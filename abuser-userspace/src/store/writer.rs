@@ -74,9 +74,17 @@ impl Writer {
                     Err(RecvTimeoutError::Disconnected) => return,
                 },
             };
+            let is_known = self.shared.found().is_none();
             match job {
+                // What the books do not have yet is not surplus.
+                Job::Count(_) | Job::Retain(_) | Job::Allowed(_) if !is_known => {}
                 Job::Write(changes, done) => next = self.write(inbox, changes, done),
-                Job::Compare(rows) => self.repair(|db| changes::compare(db, &rows)),
+                Job::Compare(rows) => {
+                    self.repair(|db| changes::compare(db, &rows));
+                    self.shared
+                        .comparing
+                        .fetch_sub(rows.len(), Ordering::SeqCst);
+                }
                 Job::Retain(ids) => self.repair(|db| changes::retain(db, &ids)),
                 Job::Allowed(rows) => self.repair(|db| changes::compare_allowed(db, &rows)),
                 Job::Count(expected) => {
@@ -165,8 +173,11 @@ impl Writer {
             return;
         }
         self.connection = None;
-        if let Ok((connection, _)) = schema::open(&self.config.path) {
+        if let Ok((connection, snapshot)) = schema::open(&self.config.path) {
             self.connection = Some(connection);
+            if self.shared.unread.swap(false, Ordering::SeqCst) {
+                *self.shared.found() = Some(snapshot);
+            }
             self.shared.set_health(Health::Good);
             self.shared.revived.store(true, Ordering::SeqCst);
             tracing::warn!(

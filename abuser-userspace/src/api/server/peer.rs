@@ -144,16 +144,22 @@ impl Peer {
 
     /// The user's name, or number if it has none.
     pub(super) async fn name(&self) -> Asker {
-        let uid = match self.who {
-            Who::User(uid) => uid,
-            Who::Unknown => return "somebody".into(),
-            Who::Remote(address) => return format!("token from {address}").into(),
+        let Who::User(uid) = self.who else {
+            return self.number();
         };
         // It may take a name service to tell, and enforcement does not wait for one.
         let user = tokio::task::spawn_blocking(move || User::from_uid(uid).ok().flatten());
         let user = user.await.ok().flatten();
-        user.map_or_else(|| format!("user {uid}"), |user| user.name)
-            .into()
+        user.map_or_else(|| self.number(), |user| user.name.into())
+    }
+
+    /// Who that is, without asking anybody for the user's name.
+    fn number(&self) -> Asker {
+        match self.who {
+            Who::User(uid) => format!("user {uid}").into(),
+            Who::Unknown => "somebody".into(),
+            Who::Remote(address) => format!("token from {address}").into(),
+        }
     }
 }
 
@@ -165,7 +171,7 @@ pub(super) async fn require_rights(
 ) -> Response {
     match &peer.rights {
         Rights::Read { writers } if !request.method().is_safe() => {
-            let name = peer.name().await;
+            let name = peer.number();
             let error = format!("{name} may only read here; {writers} may change something");
             Failure::new(StatusCode::FORBIDDEN, error).into_response()
         }

@@ -115,6 +115,11 @@ impl Books {
         self.last_id
     }
 
+    /// Gives no number up to `id` from now on.
+    pub(super) fn skip_to(&mut self, id: u64) {
+        self.last_id = self.last_id.max(id);
+    }
+
     /// Makes or replaces a ban; the one that was there.
     pub(super) fn insert(&mut self, key: PrefixKey, record: BanRecord) -> Option<BanRecord> {
         self.last_id = self.last_id.max(record.id);

@@ -58,6 +58,7 @@ impl Engine {
         if *duration == BanDuration::Policy {
             for key in &keys {
                 if let Some(ban) = self.ban_in_force(key)?
+                    && ban.cause != BanCause::Blocklist as u64
                     && outlasts(ban.expires_ns, expires_ns)
                 {
                     longer.insert(*key, self.ban_info(key, &ban));

@@ -58,7 +58,10 @@ impl Engine {
                 }
                 continue;
             }
-            match self.bans.get(&key).map(|record| record.expires_ns) {
+            // What a list bans is banned for another reason from now on: the list may drop it.
+            let there = self.bans.get(&key);
+            let there = there.filter(|record| record.note.cause != BanCause::Blocklist);
+            match there.map(|record| record.expires_ns) {
                 Some(there) if !outlasts(expires_ns, there) => {
                     imported.duplicates += 1;
                     continue;

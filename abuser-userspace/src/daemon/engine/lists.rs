@@ -20,11 +20,13 @@ use super::{Changed, Engine, EngineError, bans::NewBan, bans::outlasts, books::E
 use crate::{api::types::BlocklistStatus, dataplane::kernel_now, store::rows::BanNote};
 
 /// From one step to the next.
-const STEP: Duration = Duration::from_millis(1);
+const STEP: Duration = Duration::from_millis(2);
 /// Entries that a step looks at.
 const STEP_SIZE: usize = 512;
 /// Bans that end and are looked at in one go.
 const RENEWED_AT_ONCE: usize = 2048;
+/// How soon to begin again when something could not be done.
+const RETRY: Duration = Duration::from_secs(30);
 /// How long before a ban ends a list takes it over: more than a sweep takes to come round.
 const AHEAD: Duration = Duration::from_secs(1);
 
@@ -66,12 +68,19 @@ enum Work {
     Lift(Option<PrefixKey>),
 }
 
+/// What a round begins with: nobody who is named is free while others are lifted.
+const BEGINNING: Work = Work::Add { list: 0, from: 0 };
+
 /// All lists, and how far the bans are in line with them.
 #[derive(Debug, Default)]
 pub(super) struct Blocklists {
     lists: Vec<Blocklist>,
     /// What is to be done, and when.
     work: Option<(Work, Instant)>,
+    /// Whether to begin again when all is done: the lists have changed meanwhile.
+    again: bool,
+    /// Why not all of it could be done at the last attempt.
+    error: Option<String>,
     /// Up to where lists have taken over bans that end.
     renewed: Option<Ending>,
     counts: Counts,
@@ -91,7 +100,39 @@ impl Blocklists {
     }
 
     pub(super) fn status(&self) -> Vec<BlocklistStatus> {
-        self.lists.iter().map(|list| list.status.clone()).collect()
+        let status = self.lists.iter().map(|list| {
+            let status = list.status.clone();
+            let error = status.error.or_else(|| self.error.clone());
+            BlocklistStatus { error, ..status }
+        });
+        status.collect()
+    }
+
+    /// Goes on with what is next, or has done all there is.
+    fn go_on(&mut self, next: Option<Work>) {
+        if next.is_some() {
+            self.work = next.map(|work| (work, Instant::now() + STEP));
+            return;
+        }
+        let Counts { banned, lifted } = std::mem::take(&mut self.counts);
+        if banned + lifted > 0 {
+            tracing::info!("block lists: {banned} banned, {lifted} lifted");
+        }
+        self.work = std::mem::take(&mut self.again).then(|| (BEGINNING, Instant::now()));
+        if self.work.is_none() {
+            self.error = None;
+        }
+    }
+
+    /// What to do after something could not be done: those that are lifted may make room; else
+    /// wait for it.
+    fn recover(&mut self, failed: Work, error: String) {
+        let had_failed = self.error.replace(error).is_some();
+        self.again = true;
+        self.work = Some(match failed {
+            Work::Add { .. } if !had_failed => (Work::Lift(None), Instant::now()),
+            _ => (BEGINNING, Instant::now() + RETRY),
+        });
     }
 
     /// Why `key` is to be banned, if a list says so.
@@ -111,14 +152,16 @@ impl Blocklists {
 }
 
 impl Engine {
-    /// Takes note of what the lists say, and begins to act on it.
+    /// Takes note of what the lists say, and acts on it, but for what is under way not from the
+    /// beginning: lists that change all the time are to be followed to their ends, too.
     pub(super) fn set_blocklists(&mut self, lists: Vec<Blocklist>) {
-        self.blocklists = Blocklists {
-            lists,
-            work: Some((Work::Add { list: 0, from: 0 }, Instant::now())),
-            renewed: None,
-            counts: Counts::default(),
-        };
+        self.blocklists.lists = lists;
+        self.blocklists.renewed = None;
+        if self.blocklists.work.is_some() {
+            self.blocklists.again = true;
+        } else {
+            self.blocklists.work = Some((BEGINNING, Instant::now()));
+        }
     }
 
     /// Does some of what is to be done. To be called when [`Blocklists::due`].
@@ -132,22 +175,15 @@ impl Engine {
         };
         match result {
             Ok(Changed { value, changes }) => {
-                self.blocklists.work = value.map(|work| (work, Instant::now() + STEP));
+                self.blocklists.go_on(value);
                 if !changes.is_empty() {
                     self.store.write(changes, None);
                 }
             }
             Err(error) => {
-                self.blocklists.work = None;
                 tracing::error!(%error, "cannot ban whom the block lists name");
-                for list in &mut self.blocklists.lists {
-                    list.status.error = Some(error.to_string());
-                }
+                self.blocklists.recover(work, error.to_string());
             }
-        }
-        let Counts { banned, lifted } = self.blocklists.counts;
-        if self.blocklists.work.is_none() && banned + lifted > 0 {
-            tracing::info!("block lists: {banned} banned, {lifted} lifted");
         }
     }
 
@@ -291,5 +327,32 @@ fn next(work: Work) -> Changed<Option<Work>> {
     Changed {
         value: Some(work),
         changes: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn work(lists: &Blocklists) -> Work {
+        lists.work.unwrap().0
+    }
+
+    #[test]
+    fn what_does_not_fit_is_tried_again_after_the_lifting_and_then_in_a_while() {
+        let full = || "the ban table is full".to_owned();
+        let mut lists = Blocklists::default();
+        lists.recover(Work::Add { list: 1, from: 9 }, full());
+        assert!(matches!(work(&lists), Work::Lift(None)));
+        lists.go_on(None);
+        assert!(matches!(work(&lists), BEGINNING), "once more");
+        assert!(lists.error.is_some(), "nothing is known to fit yet");
+        lists.recover(BEGINNING, full());
+        assert!(matches!(work(&lists), BEGINNING));
+        let (_, due) = lists.work.unwrap();
+        assert!(due > Instant::now() + RETRY / 2, "not at once");
+        lists.again = false;
+        lists.go_on(None);
+        assert!(lists.work.is_none() && lists.error.is_none());
     }
 }

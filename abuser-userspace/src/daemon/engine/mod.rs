@@ -18,6 +18,7 @@
 //! | `reload` | another configuration |
 //! | `safety` | who must not be locked out |
 //! | `restore` | the start: from the store and the map to the books |
+//! | `late` | a store that is there only later |
 //! | `reconcile` | comparing the books with the maps and the store |
 //! | `explain` | what a packet from an address would meet |
 //! | `links` | interfaces that come and go |
@@ -30,6 +31,7 @@ mod by_hand;
 mod command;
 mod explain;
 mod import;
+mod late;
 mod links;
 pub mod listing;
 pub mod lists;
@@ -65,7 +67,7 @@ use super::{
     names::ConfiguredAllow,
 };
 use crate::{
-    api::types::EventRecord,
+    api::types::{EventRecord, MAX_IMPORT},
     config::{Config, normalise},
     dataplane::{
         Dataplane, buckets::sweep_interval, interfaces::Interface, kernel_now,
@@ -212,11 +214,6 @@ impl Engine {
                     }
                 }
                 () = links.changed() => self.follow_links().await,
-                Some(command) = commands.recv() => {
-                    if let Some(stop) = self.handle_command(command).await {
-                        return Ok(stop);
-                    }
-                }
                 () = tokio::time::sleep_until(sweep.into()) => {
                     let more = self.sweep();
                     sweep = Instant::now() + if more { SWEEP_ON } else { SWEEP };
@@ -227,6 +224,12 @@ impl Engine {
                 }
                 () = until(blocklists) => self.follow_blocklists(),
                 () = tokio::time::sleep_until(self.next_bucket_sweep) => self.sweep_buckets(),
+                // The last, because there is no end of them, and all before comes in small parts.
+                Some(command) = commands.recv() => {
+                    if let Some(stop) = self.handle_command(command).await {
+                        return Ok(stop);
+                    }
+                }
             }
         }
     }
@@ -363,7 +366,7 @@ async fn until(deadline: Option<tokio::time::Instant>) {
 /// What nobody asked for has nobody else to tell; the reconciler tries again.
 fn log_failure(result: Result<(), EngineError>) {
     if let Err(error) = result {
-        tracing::error!(%error, "cannot change the allow list");
+        tracing::error!(%error, "cannot put in force what has changed");
     }
 }
 
@@ -407,6 +410,13 @@ fn keys(sources: &[IpNet], action: &str) -> Result<Vec<PrefixKey>, EngineError> 
     if sources.is_empty() {
         return Err(EngineError::Refused(format!(
             "name at least one address or prefix to {action}"
+        )));
+    }
+    // Bans for offences do not wait for more.
+    if sources.len() > MAX_IMPORT {
+        return Err(EngineError::Refused(format!(
+            "{} sources are too many for one request; name {MAX_IMPORT} at a time to {action}",
+            sources.len()
         )));
     }
     let mut seen = HashSet::new();

@@ -195,7 +195,11 @@ impl Engine {
         if let Some(rule) = rule
             && let Some(prefix) = self.rollups.banned(number, rule, &key)
         {
-            changes.extend(self.roll_up(number, rule, prefix)?);
+            match self.roll_up(number, rule, prefix) {
+                Ok(rolled_up) => changes.extend(rolled_up),
+                // The host is banned all the same.
+                Err(error) => tracing::error!(prefix = %net(&prefix), %error, "cannot ban"),
+            }
         }
         Ok(changes)
     }
@@ -271,12 +275,13 @@ impl Engine {
     /// What is remembered of a subject, for the store.
     fn offender_change(&self, subject: Subject) -> Change {
         let (number, source) = subject;
+        let policy = self.offenders.policy(number).name.clone();
         let Some(record) = self.offenders.record(subject) else {
-            return Change::Forgive(source);
+            return Change::Forget(source, policy);
         };
         Change::Offender(OffenderRow {
             source,
-            policy: self.offenders.policy(number).name.clone(),
+            policy,
             bans: record.bans,
             since: UNIX_EPOCH
                 .checked_add(record.since)

@@ -97,6 +97,10 @@ impl Engine {
 
     /// A store that failed may be back, and then lacks what happened meanwhile.
     fn begin_pass(&mut self) {
+        if let Some(snapshot) = self.store.take_found() {
+            let taken = self.take_in(snapshot);
+            super::log_failure(taken);
+        }
         if self.store.take_revived() {
             self.store.write(self.all_offenders(), None);
         }

@@ -75,12 +75,8 @@ impl Engine {
         Ok(changes)
     }
 
-    fn restore_allowed(
-        &mut self,
-        rows: Vec<AllowRow>,
-        configured: &[ConfiguredAllow],
-    ) -> Result<Vec<Change>, EngineError> {
-        let mut changes = Vec::new();
+    /// Notes who is allowed because a command said so.
+    pub(super) fn allow_stored(&mut self, rows: Vec<AllowRow>) {
         for row in rows {
             let record = AllowRecord {
                 origin: AllowOrigin::Command,
@@ -90,6 +86,15 @@ impl Engine {
             };
             self.allowed.insert(row.source, record);
         }
+    }
+
+    fn restore_allowed(
+        &mut self,
+        rows: Vec<AllowRow>,
+        configured: &[ConfiguredAllow],
+    ) -> Result<Vec<Change>, EngineError> {
+        let mut changes = Vec::new();
+        self.allow_stored(rows);
         for (source, origin) in self.dataplane.allowed().0.take_adopted() {
             if origin == AllowOrigin::Command as u64 && !self.allowed.contains(&source) {
                 self.allowed
@@ -166,14 +171,10 @@ impl Restored {
     fn row(&mut self, row: BanRow, entry: Option<Ban>) -> Option<(PrefixKey, BanRecord)> {
         // A number says which ban it is; of two, the higher one came later.
         let newer = entry.filter(|entry| entry.id >= row.id);
-        let expires_ns = match (newer, row.expires) {
+        let expires_ns = match newer {
             // The kernel's clock is the one that the ban ends by.
-            (Some(entry), _) => entry.expires_ns,
-            (None, None) => 0,
-            (None, Some(expires)) => match expires.duration_since(self.wall) {
-                Ok(left) => clock::kernel_deadline(left),
-                Err(_) => 1,
-            },
+            Some(entry) => entry.expires_ns,
+            None => deadline(&row, self.wall),
         };
         if Ban::expired(expires_ns, self.now) {
             self.over.extend(entry.map(|_| row.source));
@@ -218,6 +219,21 @@ impl Restored {
         let record = found(entry);
         self.changes.push(Change::Ban(record.row(&source)));
         self.records.push((source, record));
+    }
+}
+
+/// When a stored ban ends, as in the map; 1 if it is over. It never lasts longer than when it was
+/// made, whatever a clock that lost its battery shows.
+pub(super) fn deadline(row: &BanRow, wall: SystemTime) -> u64 {
+    let Some(expires) = row.expires else {
+        return 0;
+    };
+    let whole = row
+        .created
+        .and_then(|created| expires.duration_since(created).ok());
+    match expires.duration_since(wall) {
+        Ok(left) => clock::kernel_deadline(whole.map_or(left, |whole| left.min(whole))),
+        Err(_) => 1,
     }
 }
 

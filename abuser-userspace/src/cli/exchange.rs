@@ -93,8 +93,8 @@ pub(super) async fn import(
         let chunks = importer.gather(&mut found).await;
         match read.await {
             Ok(format) => {
-                let imported = importer.import_all_or_none(chunks, dry_run).await;
-                imported.map(|()| format).map_err(CliError::from)
+                let result = importer.import_all_or_none(chunks, dry_run).await;
+                result.map(|()| format).map_err(CliError::from)
             }
             // What was read is not all.
             Err(error) => Err(error),

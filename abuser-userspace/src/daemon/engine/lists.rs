@@ -60,7 +60,7 @@ impl Blocklist {
 }
 
 /// What is to be done next.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Work {
     /// Ban whom the list with this number names from this place on.
     Add { list: usize, from: usize },
@@ -343,12 +343,12 @@ mod tests {
         let full = || "the ban table is full".to_owned();
         let mut lists = Blocklists::default();
         lists.recover(Work::Add { list: 1, from: 9 }, full());
-        assert!(matches!(work(&lists), Work::Lift(None)));
+        assert_eq!(work(&lists), Work::Lift(None));
         lists.go_on(None);
-        assert!(matches!(work(&lists), BEGINNING), "once more");
+        assert_eq!(work(&lists), BEGINNING, "once more");
         assert!(lists.error.is_some(), "nothing is known to fit yet");
         lists.recover(BEGINNING, full());
-        assert!(matches!(work(&lists), BEGINNING));
+        assert_eq!(work(&lists), BEGINNING);
         let (_, due) = lists.work.unwrap();
         assert!(due > Instant::now() + RETRY / 2, "not at once");
         lists.again = false;

@@ -11,14 +11,42 @@ use abuser_common::{
     prefix::PrefixKey,
 };
 use aya::maps::{HashMap, Map, MapData};
-use testkit::{Daemon, require_root};
+use testkit::{Daemon, Namespace, require_root};
 
-use crate::support::{daemon_on_lo, wait_until};
+use crate::support::{daemon_on_lo, finish, wait_until};
 
 fn map<V: aya::Pod>(daemon: &Daemon, name: &str) -> HashMap<MapData, PrefixKey, V> {
     let path = daemon.pin_dir().join(format!("v{LAYOUT_VERSION}"));
     let data = MapData::from_pin(path.join(name)).expect("the pinned map");
     HashMap::try_from(Map::HashMap(data)).expect("a hash map")
+}
+
+/// Has bpftool delete an entry or, with a value, write one.
+fn bpftool(
+    namespace: &Namespace,
+    daemon: &Daemon,
+    name: &str,
+    key: &PrefixKey,
+    value: Option<u64>,
+) {
+    let map = daemon
+        .pin_dir()
+        .join(format!("v{LAYOUT_VERSION}"))
+        .join(name);
+    let octets = |octets: &[u8]| octets.iter().map(u8::to_string).collect::<Vec<_>>();
+    let PrefixKey {
+        family,
+        length,
+        address,
+    } = key;
+    let key = [&family.to_ne_bytes()[..], &length.to_ne_bytes(), address].concat();
+    let mut command = testkit::peers::command(namespace, "bpftool").expect("bpftool");
+    command.args(["map", if value.is_some() { "update" } else { "delete" }]);
+    command.arg("pinned").arg(map).arg("key").args(octets(&key));
+    if let Some(value) = value {
+        command.arg("value").args(octets(&value.to_ne_bytes()));
+    }
+    finish(&mut command).success();
 }
 
 fn key(address: &str, length: u8) -> PrefixKey {
@@ -28,25 +56,25 @@ fn key(address: &str, length: u8) -> PrefixKey {
 #[test]
 fn entries_that_were_deleted_changed_or_forged_are_put_right_within_a_pass() {
     require_root!();
-    let (_namespace, daemon) = daemon_on_lo("[allow]\naddresses = [\"10.0.0.0/8\"]\n");
+    let (namespace, daemon) = daemon_on_lo("[allow]\naddresses = [\"10.0.0.0/8\"]\n");
+    let meddle = |name, entry: &PrefixKey, value| bpftool(&namespace, &daemon, name, entry, value);
     daemon
         .abuser(&["ban", "add", "203.0.113.1", "203.0.113.2", "2001:db8::/48"])
         .success();
     daemon.abuser(&["allow", "add", "192.0.2.1"]).success();
     let mut bans = map::<Ban>(&daemon, maps::BANS);
     let before: BTreeMap<_, _> = bans.iter().map(|entry| entry.expect("an entry")).collect();
-    bans.remove(&key("203.0.113.1", 32)).expect("deleting");
+    meddle(maps::BANS, &key("203.0.113.1", 32), None);
     let mut shortened = before[&key("203.0.113.2", 32)];
     shortened.expires_ns = 1;
     bans.insert(key("203.0.113.2", 32), shortened, 0)
         .expect("changing");
     bans.insert(key("198.51.100.1", 32), Ban::default(), 0)
         .expect("forging");
-    let mut allowed = map::<u64>(&daemon, maps::ALLOWED);
-    allowed.remove(&key("10.0.0.0", 8)).expect("deleting");
-    allowed
-        .insert(key("198.51.100.2", 32), AllowOrigin::Command as u64, 0)
-        .expect("forging");
+    let allowed = map::<u64>(&daemon, maps::ALLOWED);
+    meddle(maps::ALLOWED, &key("10.0.0.0", 8), None);
+    let forged = Some(AllowOrigin::Command as u64);
+    meddle(maps::ALLOWED, &key("198.51.100.2", 32), forged);
     let deadline = Instant::now() + Duration::from_secs(90);
     while daemon.json(&["status"])["reconciler"]["kernel_repairs"] != 5 {
         assert!(Instant::now() < deadline, "not put right within 90 s");

@@ -44,6 +44,12 @@ pub const PEERS: &[Peer] = &[
         way: Way::Installed,
     },
     Peer {
+        program: "bpftool",
+        package: "bpftool",
+        purpose: "meddle with the kernel's maps, as somebody else would",
+        way: Way::Installed,
+    },
+    Peer {
         program: "ipset",
         package: "ipset",
         purpose: "test lists from and for ipset",

@@ -11,7 +11,10 @@ use std::{
 };
 
 use nix::{
-    sys::socket::{getsockopt, sockopt::PeerCredentials},
+    sys::{
+        socket::{getsockopt, sockopt::PeerCredentials},
+        stat::{Mode, umask},
+    },
     unistd::{Group, chown},
 };
 use tokio::net::UnixListener;
@@ -133,7 +136,11 @@ pub(super) fn listen(api: &config::Api) -> Result<(UnixListener, Access), Socket
     }
     let group = group(api)?;
     clear_stale(path)?;
-    let listener = UnixListener::bind(path).map_err(error("listen at", path))?;
+    // Nobody gets in before it is clear who may.
+    let before = umask(Mode::from_bits_truncate(0o177));
+    let listener = UnixListener::bind(path);
+    umask(before);
+    let listener = listener.map_err(error("listen at", path))?;
     if let Some(group) = &group {
         chown(path, None, Some(group.gid))
             .map_err(|errno| error("set the group of", path)(errno.into()))?;

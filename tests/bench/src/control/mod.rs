@@ -3,7 +3,7 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | [`million`] | a daemon with a million bans, which most scenarios share |
-//! | [`restart`] | starts with a million bans, while a banned source sends |
+//! | [`mod@restart`] | starts with a million bans, while a banned source sends |
 //! | [`listing`] | export and list |
 //! | [`calls`] | bans by single requests |
 //! | [`soak`] | half an hour of everything at once |

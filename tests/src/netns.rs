@@ -17,7 +17,10 @@ use std::{
 
 use nix::{
     sched::{CloneFlags, setns, unshare},
-    sys::{prctl, signal::Signal},
+    sys::{
+        prctl,
+        signal::{SigHandler, Signal, signal},
+    },
     unistd::getppid,
 };
 
@@ -97,9 +100,12 @@ impl Namespace {
             if getppid().as_raw().cast_unsigned() != parent {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
+            // A shell has what it runs in the background ignore it, and what that runs.
+            // SAFETY: no handler is installed, so there is none to be unsound.
+            unsafe { signal(Signal::SIGINT, SigHandler::SigDfl) }?;
             Ok(())
         };
-        // SAFETY: between fork and exec only async-signal-safe calls are made: three system
+        // SAFETY: between fork and exec only async-signal-safe calls are made: four system
         // calls, and errors that are built without allocating.
         unsafe { command.pre_exec(enter) };
         command

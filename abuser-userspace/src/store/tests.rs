@@ -347,6 +347,31 @@ fn what_was_is_told_latest_first_and_what_led_to_it_in_order() {
 }
 
 #[test]
+fn history_is_bounded_even_if_there_is_always_something_to_write() {
+    let config = StoreConfig {
+        path: PathBuf::from(IN_MEMORY),
+        history_max: 50,
+        ..StoreConfig::default()
+    };
+    let (store, _) = Store::open(&config).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut written = 0;
+    loop {
+        written += 1;
+        let ended = rows::to_millis(SystemTime::now());
+        write(
+            &store,
+            vec![Change::Unban(over(ban(written, "203.0.113.9/32"), ended))],
+        );
+        if written >= 500 && count(&store, "history") < 450 {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{written} and none forgotten");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
 fn evidence_and_history_are_bounded() {
     let config = StoreConfig {
         path: PathBuf::from(IN_MEMORY),

@@ -7,7 +7,7 @@ use std::{
         mpsc::{self, RecvTimeoutError},
     },
     thread::JoinHandle,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use rusqlite::Connection;
@@ -19,6 +19,9 @@ const IDLE: Duration = Duration::from_secs(1);
 
 /// Changes of one transaction at most: whoever waits for the first waits for all.
 const MAX_TOGETHER: usize = 20_000;
+
+/// How long history may go untrimmed while there is always something to do.
+const BUSY: Duration = Duration::from_secs(5);
 
 /// How often history is trimmed while nothing is added to it.
 const TRIM: Duration = Duration::from_secs(3600);
@@ -39,6 +42,7 @@ pub(super) fn start(
                 config,
                 shared: for_thread,
                 trimmed: None,
+                tidy_by: Instant::now() + BUSY,
             };
             writer.work(&inbox);
         });
@@ -57,6 +61,8 @@ struct Writer {
     shared: Arc<Shared>,
     /// When history was trimmed last; `None`: there is something to trim.
     trimmed: Option<SystemTime>,
+    /// When to tidy up even if there is something else to do.
+    tidy_by: Instant,
 }
 
 impl Writer {
@@ -94,6 +100,10 @@ impl Writer {
                 }
                 Job::Read(query) => query(self.connection.as_ref()),
                 Job::Revive => self.revive(),
+            }
+            // Who never rests would never tidy up.
+            if Instant::now() >= self.tidy_by {
+                self.tidy_up();
             }
         }
     }
@@ -188,6 +198,7 @@ impl Writer {
     }
 
     fn tidy_up(&mut self) {
+        self.tidy_by = Instant::now() + BUSY;
         let now = SystemTime::now();
         let rested = |trimmed: SystemTime| now.duration_since(trimmed).unwrap_or(TRIM) < TRIM;
         if self.trimmed.is_some_and(rested) {
@@ -203,7 +214,10 @@ impl Writer {
             .connection
             .as_ref()
             .map(|connection| changes::trim(connection, oldest, history_max));
-        if self.checked(more) != Some(true) {
+        if self.checked(more) == Some(true) {
+            // It goes on after the next job, or the next pause.
+            self.tidy_by = Instant::now();
+        } else {
             self.trimmed = Some(now);
         }
     }

@@ -91,9 +91,11 @@ pub(crate) fn generic_config(interface: &str, limit: &str) -> String {
 }
 
 /// The daemon's configuration for a flood and bans by hand: as people have it, offences of who
-/// may be forged count for nothing.
+/// may be forged count for nothing. Of bans that are over so few are remembered that the database,
+/// and what of it is cached, has its size soon.
 pub(crate) fn soak_config(interface: &str) -> String {
-    flood_config(interface, TWO_PACKETS).replace("require_verified = false", "")
+    let config = flood_config(interface, TWO_PACKETS).replace("require_verified = false", "");
+    format!("{config}\n[store]\nhistory_max = 2000\n")
 }
 
 fn daemon_config(interface: &str, limits: &str, maxretry: u32) -> String {

@@ -60,7 +60,7 @@ pub(crate) fn measure(minutes: u32) -> Result<Measured> {
     let counted = counters_agree(&end, (0, 0))?;
     let process = Process(end.daemon.pid());
     let mut connection = Connection::open(end.daemon.socket())?;
-    let mut churn = Churn::new();
+    let mut churn = Churn::begin(&mut connection)?;
     let flood = end.flood.send_paced(FRAMES, PERIOD);
     let time = Duration::from_secs(60 * u64::from(minutes));
     let mut samples: Vec<Sample> = Vec::new();

@@ -33,6 +33,7 @@ use crate::{
     exchange::{self, BadLine, Entry, Expiry, Item},
     policy::is_wide,
     store::rows::BanNote,
+    words::counted,
 };
 
 /// How often files are looked at.
@@ -168,9 +169,11 @@ impl Followed {
         }
         let more = bad.saturating_sub(shown.len() as u64);
         if more > 0 {
-            tracing::warn!("block list {name}: {path}: {more} more lines left out");
+            let more = counted(more, "more line", "more lines");
+            tracing::warn!("block list {name}: {path}: {more} left out");
         }
-        tracing::info!("block list {name}: {path} names {} sources", entries.len());
+        let sources = counted(entries.len() as u64, "source", "sources");
+        tracing::info!("block list {name}: {path} names {sources}");
         let status = &mut self.list.status;
         status.entries = Some(entries.len());
         status.bad = bad;
@@ -284,7 +287,8 @@ fn read(config: &BlocklistConfig, written: SystemTime) -> Result<Contents, Strin
         .and_then(|file| exchange::read_any(config.format, file, Some(&config.path), &mut sink));
     read.map_err(|error| format!("cannot read it: {error}"))?;
     if let Some(first) = contents.shown.first().filter(|_| config.strict) {
-        return Err(format!("{} bad lines, the first is {first}", contents.bad));
+        let bad = counted(contents.bad, "bad line", "bad lines");
+        return Err(format!("{bad}, the first is {first}"));
     }
     // Of two that name the same source, the one that lasts longer counts.
     contents

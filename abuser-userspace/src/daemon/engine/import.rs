@@ -13,6 +13,7 @@ use super::{
 use crate::{
     api::types::{ImportEntry, ImportRequest, Imported, MAX_IMPORT, RefusedEntry},
     store::rows::BanNote,
+    words::counted,
 };
 
 impl Engine {
@@ -82,7 +83,8 @@ impl Engine {
         new.sort_unstable_by_key(|ban| ban.source);
         let Changed { value, changes } = self.ban_many(new)?;
         if value > 0 {
-            tracing::info!(by, "banned {value} sources of an import");
+            let sources = counted(value as u64, "source", "sources");
+            tracing::info!(by, "banned {sources} of an import");
         }
         Ok(Changed {
             value: imported,

@@ -107,7 +107,7 @@ fn a_list_is_followed_as_a_difference() {
         "no longer on the block list"
     );
 
-    listed.write("");
+    listed.write("# nobody\n");
     listed.wait_for(&[]);
 }
 
@@ -192,7 +192,9 @@ fn other_bans_of_who_is_named_come_and_go_and_leave_no_gap() {
     daemon
         .abuser(&["ban", "add", "203.0.113.2", "--permanent"])
         .success();
-    daemon.abuser(&["ban", "remove", "203.0.113.2"]).success();
+    let said = daemon.abuser(&["ban", "remove", "203.0.113.2"]).success();
+    let stays = "203.0.113.2/32 stays banned by the block list spam";
+    assert!(said.stderr.contains(stays), "{said}");
     listed.wait_for(&[
         ("203.0.113.1/32", "manual"),
         ("203.0.113.2/32", "blocklist"),

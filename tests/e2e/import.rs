@@ -307,6 +307,9 @@ fn what_cannot_be_read_is_an_error_that_names_it() {
     daemon
         .abuser(&["ban", "export", "--format", "fail2ban"])
         .complains(1, &["fail2ban", "plain"]);
+    let page = "<html>\n<body>404 Not Found</body>\n</html>\n";
+    let said = import(&daemon, page, &[]).exits(1);
+    assert!(said.stderr.contains("no line of it is an entry"), "{said}");
     let empty = import(&daemon, "", &[]).success();
     assert_eq!(empty.stdout, "imported 0 bans of a list in plain format\n");
 }

@@ -127,8 +127,15 @@ fn a_store_that_cannot_be_written_costs_only_the_copy() {
     assert!(status["store"]["failed"].is_string(), "{status}");
     let said = daemon.abuser(&["status"]).success();
     assert!(said.stdout.contains("NOT WRITTEN"), "{said}");
-    daemon.abuser(&["ban", "add", "203.0.113.7"]).success();
-    daemon.abuser(&["allow", "add", "192.0.2.1"]).success();
+    for command in [
+        ["ban", "add", "203.0.113.7"],
+        ["allow", "add", "192.0.2.1"],
+        ["ban", "add", "203.0.113.8"],
+        ["ban", "remove", "203.0.113.8"],
+    ] {
+        let said = daemon.abuser(&command).success();
+        assert!(said.stderr.contains("NOT ON DISK"), "{said}");
+    }
     let before = lists(&daemon);
     // Bans outlive a crash: the kernel holds them.
     daemon.kill();

@@ -5,6 +5,7 @@ use std::{io::IsTerminal as _, path::Path};
 use super::{
     CliError,
     args::{BanAddArgs, BanCommand},
+    control::note_unwritten,
     exchange,
     output::{self, grouped, span},
 };
@@ -25,6 +26,7 @@ pub(super) async fn ban(socket: &Path, command: BanCommand) -> Result<(), CliErr
             let json = args.json;
             let bans: Vec<BanInfo> = client.post("/v1/bans", &request(args)).await?;
             note_allowed(&mut client, &bans).await?;
+            note_unwritten(&mut client).await?;
             if json {
                 return Ok(output::json(&bans)?);
             }
@@ -49,11 +51,13 @@ pub(super) async fn ban(socket: &Path, command: BanCommand) -> Result<(), CliErr
                 all: false,
             };
             let bans: Vec<BanInfo> = client.delete("/v1/bans", &request).await?;
+            note_unwritten(&mut client).await?;
             if args.json {
                 return Ok(output::json(&bans)?);
             }
             for ban in bans {
                 output::line(&format!("unbanned {}", ban.source))?;
+                note_listed(&mut client, &ban).await?;
             }
             Ok(())
         }
@@ -123,6 +127,21 @@ fn request(args: BanAddArgs) -> BanRequest {
     }
 }
 
+/// Says that a source stays banned, because a block list names it.
+async fn note_listed(client: &mut Client, lifted: &BanInfo) -> Result<(), CliError> {
+    let path = format!("/v1/bans/covering/{}", lifted.source.addr());
+    let bans: Vec<BanInfo> = client.get(&path).await?;
+    for ban in bans.iter().filter(|ban| ban.source == lifted.source) {
+        if let Some(list) = &ban.blocklist {
+            output::error(&format!(
+                "{} stays banned by the block list {list}",
+                ban.source
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Says which bans have no effect, because the allow list beats them.
 async fn note_allowed(client: &mut Client, bans: &[BanInfo]) -> Result<(), CliError> {
     let allowed: Vec<AllowInfo> = client.get("/v1/allow").await?;
@@ -178,7 +197,10 @@ fn row(ban: &BanInfo) -> Vec<String> {
         ban.remaining_seconds
             .map_or_else(|| "permanent".to_owned(), span),
         grouped(ban.hits),
-        ban.cause.clone(),
+        match &ban.blocklist {
+            Some(list) => format!("{} {list}", ban.cause),
+            None => ban.cause.clone(),
+        },
         ban.reason.clone().unwrap_or_default(),
     ]
 }

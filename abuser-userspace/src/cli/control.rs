@@ -216,6 +216,19 @@ pub(super) async fn confirm(socket: &Path) -> Result<(), CliError> {
     Ok(output::line("confirmed: the daemon goes on")?)
 }
 
+/// Says that what was asked for is in force and not on disk, if that is so.
+pub(super) async fn note_unwritten(client: &mut Client) -> Result<(), CliError> {
+    let status: Status = client.get("/v1/status").await?;
+    if let Some(error) = status.store.error {
+        output::error(&format!(
+            "this is in force, and NOT ON DISK: {} cannot be written ({error}); it is lost when the \
+             daemon stops, unless that is mended before",
+            status.store.path
+        ));
+    }
+    Ok(())
+}
+
 pub(super) async fn allow(socket: &Path, command: AllowCommand) -> Result<(), CliError> {
     let mut client = Client::connect(socket).await?;
     match command {
@@ -225,6 +238,7 @@ pub(super) async fn allow(socket: &Path, command: AllowCommand) -> Result<(), Cl
                 reason: args.reason,
             };
             let entries: Vec<AllowInfo> = client.post("/v1/allow", &request).await?;
+            note_unwritten(&mut client).await?;
             show_changed("allowed", &entries, args.json)
         }
         AllowCommand::Remove(args) => {
@@ -233,6 +247,7 @@ pub(super) async fn allow(socket: &Path, command: AllowCommand) -> Result<(), Cl
                 all: false,
             };
             let entries: Vec<AllowInfo> = client.delete("/v1/allow", &request).await?;
+            note_unwritten(&mut client).await?;
             show_changed("no longer allowed:", &entries, args.json)
         }
         AllowCommand::List(args) => {

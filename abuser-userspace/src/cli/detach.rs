@@ -33,7 +33,10 @@ pub(super) async fn detach(socket: &Path, args: &DetachArgs) -> Result<(), CliEr
         return Ok(output::json(&detached)?);
     }
     if detached.interfaces.is_empty() {
-        output::line("nothing was attached")?;
+        output::line(&format!(
+            "nothing was attached that is pinned in {}; --pin-dir names another folder",
+            pin_dir.display()
+        ))?;
     } else {
         output::line(&format!("detached from {}", detached.interfaces.join(", ")))?;
     }

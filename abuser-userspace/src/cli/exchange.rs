@@ -18,6 +18,7 @@ use self::outcome::Outcome;
 use super::{
     CliError,
     args::{BanExportArgs, BanImportArgs},
+    control::note_unwritten,
     output::{self, counted},
 };
 use crate::{
@@ -125,10 +126,21 @@ pub(super) async fn import(
             counted(outcome.skipped, "line", "lines")
         )));
     }
-    if json {
-        return Ok(output::json(&outcome)?);
+    if !dry_run && !outcome.is_nothing() {
+        note_unwritten(&mut Client::connect(socket).await?).await?;
     }
-    Ok(output::line(&outcome.summary(dry_run))?)
+    if json {
+        output::json(&outcome)?;
+    } else {
+        output::line(&outcome.summary(dry_run))?;
+    }
+    if outcome.is_nothing() {
+        return Err(CliError::Other(anyhow::anyhow!(
+            "no line of it is an entry of a list in {format} format; if it is in another one, name \
+             that with --format"
+        )));
+    }
+    Ok(())
 }
 
 /// Who hands entries to the daemon.

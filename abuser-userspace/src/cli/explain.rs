@@ -86,10 +86,11 @@ fn banned(ExplainedBan { ban, .. }: &ExplainedBan) -> String {
         (", until ", &ban.expires),
     ];
     format!(
-        "ban {} of {} ({}){}{}; {} met it",
+        "ban {} of {} ({}{}){}{}; {} met it",
         ban.id,
         ban.source,
         ban.cause,
+        known(&[(" ", &ban.blocklist)]),
         known(&details),
         if ban.expires.is_none() {
             ", for good"

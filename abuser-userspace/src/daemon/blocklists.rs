@@ -290,6 +290,18 @@ fn read(config: &BlocklistConfig, written: SystemTime) -> Result<Contents, Strin
         let bad = counted(contents.bad, "bad line", "bad lines");
         return Err(format!("{bad}, the first is {first}"));
     }
+    // What a download that fails leaves is no list: a page that says so, or nothing at all.
+    if contents.entries.is_empty() {
+        if let Some(first) = contents.shown.first() {
+            let bad = counted(contents.bad, "bad line", "bad lines");
+            return Err(format!(
+                "it names nobody, and has {bad}, the first is {first}"
+            ));
+        }
+        if std::fs::metadata(&config.path).is_ok_and(|file| file.len() == 0) {
+            return Err("it is empty; if it is meant to be, write a comment into it".to_owned());
+        }
+    }
     // Of two that name the same source, the one that lasts longer counts.
     contents
         .entries
@@ -405,6 +417,23 @@ mod tests {
             }
         }
         assert_eq!(entries(&list), 2);
+    }
+
+    #[tokio::test]
+    async fn what_a_failed_download_leaves_is_no_list() {
+        let (_folder, mut list) = followed("203.0.113.1\n");
+        assert!(list.look().await);
+        for text in ["", "<html>\n<body>404 Not Found</body>\n"] {
+            fs::write(&list.config.path, text).unwrap();
+            assert!(!list.look().await);
+            assert!(list.look().await);
+            assert!(list.list.status.error.is_some(), "{text:?}");
+            assert_eq!(entries(&list), 1);
+        }
+        fs::write(&list.config.path, "# nobody now\n").unwrap();
+        assert!(!list.look().await);
+        assert!(list.look().await);
+        assert_eq!((entries(&list), &list.list.status.error), (0, &None));
     }
 
     #[tokio::test]

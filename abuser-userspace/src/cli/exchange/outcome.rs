@@ -86,6 +86,11 @@ impl Outcome {
         }
     }
 
+    /// Whether there were lines, and none was any good.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.skipped > 0 && self.added + self.extended + self.duplicates + self.expired == 0
+    }
+
     /// Sources that are banned now as they were not before.
     pub(super) fn imported(&self) -> String {
         counted(self.added + self.extended, "ban", "bans")

@@ -75,7 +75,7 @@ use crate::{
     },
     host::Essential,
     policy::{Doubts, Offenders, Rollups},
-    store::{Change, EvidenceRow, Snapshot, Store},
+    store::{Change, EvidenceRow, Health, Snapshot, Store},
 };
 
 /// Sources whose offences are remembered; with their evidence about 130 MB at the most.
@@ -249,6 +249,13 @@ impl Engine {
 
     /// Detaches from everything and leaves no pin behind.
     pub fn shut_down(self) {
+        if let Health::Failed { error, .. } = self.store.health() {
+            tracing::error!(
+                path = %self.store.path().display(),
+                "the store cannot be written ({error}): what has changed since it failed ends with \
+                 this stop"
+            );
+        }
         self.dataplane.shut_down();
     }
 

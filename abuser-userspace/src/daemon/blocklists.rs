@@ -141,7 +141,7 @@ impl Followed {
         }
         self.unsettled = 0;
         let config = self.config.clone();
-        let contents = tokio::task::spawn_blocking(move || read(&config, stamp.written())).await;
+        let contents = tokio::task::spawn_blocking(move || read(&config, stamp)).await;
         self.read = Some(stamp);
         self.failed = None;
         let error = match contents {
@@ -263,9 +263,9 @@ struct Contents {
     shown: Vec<BadLine>,
 }
 
-/// Reads a file that was written at `written`: what is to end in a while ends that long after.
-fn read(config: &BlocklistConfig, written: SystemTime) -> Result<Contents, String> {
-    let age = written.elapsed().unwrap_or_default();
+/// Reads a file in this state: what is to end in a while ends that long after it was written.
+fn read(config: &BlocklistConfig, stamp: Stamp) -> Result<Contents, String> {
+    let age = stamp.written().elapsed().unwrap_or_default();
     let mut contents = Contents::default();
     let mut notes: HashMap<Option<String>, Arc<BanNote>> = HashMap::new();
     let mut too_many = false;
@@ -298,7 +298,7 @@ fn read(config: &BlocklistConfig, written: SystemTime) -> Result<Contents, Strin
                 "it names nobody, and has {bad}, the first is {first}"
             ));
         }
-        if std::fs::metadata(&config.path).is_ok_and(|file| file.len() == 0) {
+        if stamp.size == 0 {
             return Err("it is empty; if it is meant to be, write a comment into it".to_owned());
         }
     }

@@ -1,0 +1,21 @@
+//! From a line of a log to a finding: all that is known of logs and of what abuse looks like in
+//! them.
+//!
+//! Everything here is pure. Lines and clocks are arguments, files are read elsewhere, and what is
+//! found is returned: the daemon, `abuser test`, `abuser replay` and `abuser scan` run the same
+//! code. Memory is bounded everywhere, because an attacker chooses what is in a log.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | `record` | what a parser makes of a line: time, source, status and so on |
+//! | `time`, `source` | a moment of the wall clock; whom a record is about |
+//! | `parse` | the parsers of access logs, JSON and regular expressions |
+//! | `filter` | fail2ban's filters, unmodified |
+//! | `condition` | `status == 401 and path ~ "^/api/"` |
+//! | `detect` | the detectors |
+//! | `import` | fail2ban's jails, nginx's limits and Snort's rules as our configuration |
+
+pub mod detect;
+pub mod record;
+pub mod source;
+pub mod time;

@@ -274,16 +274,22 @@ pub enum BanCause {
     Blocklist = 3,
     /// Too many hosts in it are banned.
     Rollup = 4,
+    /// A detector found it in what applications log.
+    Detector = 5,
+    /// An application told of its offences.
+    Application = 6,
 }
 
 impl BanCause {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Manual,
         Self::Limit,
         Self::Import,
         Self::Blocklist,
         Self::Rollup,
+        Self::Detector,
+        Self::Application,
     ];
 
     /// The name used in JSON, in tables and in the store.
@@ -294,6 +300,8 @@ impl BanCause {
             Self::Import => "import",
             Self::Blocklist => "blocklist",
             Self::Rollup => "rollup",
+            Self::Detector => "detector",
+            Self::Application => "application",
         }
     }
 

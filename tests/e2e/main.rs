@@ -21,6 +21,7 @@
 //! | `api` | hostile requests, straight to the socket |
 //! | `access` | who may do what, over the socket and over TCP |
 //! | `bounds` | how long, and how many at once |
+//! | `offences` | what applications tell of |
 //! | `guide` | what the documentation shows |
 
 mod access;
@@ -39,6 +40,7 @@ mod http;
 mod import;
 mod listing;
 mod no_daemon;
+mod offences;
 mod peers;
 mod reconcile;
 mod start;

@@ -3,7 +3,8 @@
 //! [`netns`] makes networks that vanish with the process, [`packet`] writes frames that read
 //! like packets, [`daemon`] runs the real `abuser` and talks to it, [`traffic`] serves and
 //! sends, [`mounts`] makes file systems for one test, [`markdown`] finds what in a text is
-//! code, [`peers`] finds other people's programs and [`Service`] runs those that serve.
+//! code, [`peers`] finds other people's programs, [`Service`] runs those that serve, and [`Nginx`]
+//! is one of them.
 //! Nothing here touches the machine's own interfaces, and nothing is left behind: neither
 //! after a panic nor after `kill -9`.
 //!
@@ -21,6 +22,7 @@ pub mod markdown;
 pub mod mounts;
 mod netlink;
 pub mod netns;
+pub mod nginx;
 pub mod packet;
 pub mod peers;
 pub mod privilege;
@@ -37,6 +39,7 @@ pub use janitor::Janitor;
 pub use link::{Interface, XdpAttachment, bridge, veth};
 pub use mounts::Mounts;
 pub use netns::Namespace;
+pub use nginx::Nginx;
 pub use packet::Packet;
 pub use service::Service;
 pub use stream::LineStream;

@@ -82,6 +82,8 @@ const FAILURES: [(&str, &str, &str); 10] = [
     tags(
         (name = "daemon", description = "The daemon and its limits."),
         (name = "bans", description = "Who is banned."),
+        (name = "detection", description = "Logs and detectors."),
+        (name = "offences", description = "What applications tell of."),
         (name = "allow", description = "Who is never dropped."),
         (name = "events", description = "What happens, as it does."),
     ),

@@ -11,13 +11,17 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 mod bulk;
+mod detection;
 mod explanation;
+mod offences;
 mod text;
 
 pub use bulk::{
     BlocklistStatus, ExportQuery, ImportEntry, ImportRequest, Imported, MAX_IMPORT, RefusedEntry,
 };
+pub use detection::{Detection, DetectorStatus, SourceStatus, UnparsedLine};
 pub use explanation::{Evidence, ExplainedBan, Explanation, LimitLevel, OffenceRecord, PastBan};
+pub use offences::{MAX_OFFENCES, OffenceReport, OffencesRequest, OffencesTaken, RefusedOffence};
 pub(super) use text::{Address, Null, Prefix};
 
 /// The daemon at a glance.
@@ -234,15 +238,18 @@ pub struct BanInfo {
     pub expires: Option<String>,
     /// Seconds until then.
     pub remaining_seconds: Option<u64>,
-    /// `manual`, `limit`, `import`, `blocklist`, or `rollup` (too many hosts in it are banned).
+    /// `manual`, `limit`, `import`, `blocklist`, `rollup` (too many hosts in it are banned),
+    /// `detector`, or `application` (one told of its offences).
     pub cause: String,
     /// The limit that was exceeded, if that is the cause.
     pub limit: Option<String>,
     /// The block list that names it, if that is the cause.
     pub blocklist: Option<String>,
+    /// The detector that found it, if that is the cause.
+    pub detector: Option<String>,
     /// The policy that said for how long, if one did.
     pub policy: Option<String>,
-    /// How many offences led to it, if a limit is the cause.
+    /// How many offences, or lines of a log, led to it; `null` if none did.
     pub offences: Option<u32>,
     /// What whoever made it said.
     pub reason: Option<String>,
@@ -393,7 +400,7 @@ impl std::fmt::Display for Reloaded {
 
 /// What an event is about: packets that were dropped (`drop`), or would have been if they were not
 /// only observed (`observe`) or their source on the allow list (`allow`); a `ban` and its end
-/// (`unban`); events that this reader was too slow for (`missed`).
+/// (`unban`); what a detector found (`detect`); events that this reader was too slow for (`missed`).
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema, clap::ValueEnum,
 )]
@@ -409,6 +416,8 @@ pub enum EventKind {
     Ban,
     /// A ban ended.
     Unban,
+    /// A detector found a source.
+    Detect,
     /// The reader was too slow: `drops` events are missing here.
     Missed,
 }
@@ -422,6 +431,7 @@ impl EventKind {
             Self::Allow => "allow",
             Self::Ban => "ban",
             Self::Unban => "unban",
+            Self::Detect => "detect",
             Self::Missed => "missed",
         }
     }
@@ -437,7 +447,7 @@ pub struct EventRecord {
     pub kind: EventKind,
     /// The interface that the packet came in on.
     pub interface: Option<String>,
-    /// The packet's source address; for `ban` and `unban`, the prefix.
+    /// The packet's source address; for `ban`, `unban` and `detect`, the prefix.
     pub source: Option<String>,
     /// `tcp`, `udp`, `icmp`, `icmpv6`, or the number.
     pub protocol: Option<String>,
@@ -456,8 +466,12 @@ pub struct EventRecord {
     /// For `ban`: when it ends; `null`: never.
     #[schema(format = DateTime)]
     pub expires: Option<String>,
-    /// For `ban` and `unban`: why.
+    /// For `ban`, `unban` and `detect`: why.
     pub reason: Option<String>,
+    /// For `detect`: the detector's name.
+    pub detector: Option<String>,
+    /// For `detect`: what follows from it, in words: `alert`, `throttle`, `ban`, or why nothing does.
+    pub action: Option<String>,
 }
 
 /// Which events a reader wants; all that are given must match.
@@ -528,6 +542,8 @@ mod tests {
             bytes: None,
             expires: None,
             reason: None,
+            detector: None,
+            action: None,
         }
     }
 

@@ -72,6 +72,8 @@ pub(super) enum Command {
     Status(JsonArgs),
     /// Show the limits and what was counted under each
     Limits(JsonArgs),
+    /// Show the logs that are read, the detectors, and what they found
+    Detectors(JsonArgs),
     /// Ban sources, lift bans, show who is banned
     #[command(subcommand)]
     Ban(BanCommand),
@@ -80,7 +82,7 @@ pub(super) enum Command {
     Allow(AllowCommand),
     /// Tell what a packet from an address would meet now, and why
     Explain(ExplainArgs),
-    /// Follow drops, bans and unbans as they happen, a line each
+    /// Follow drops, bans and findings as they happen, a line each
     Events(EventsArgs),
     /// Check a configuration without touching the system
     Check(CheckArgs),

@@ -8,6 +8,7 @@ mod bans;
 mod check;
 mod control;
 mod detach;
+mod detectors;
 mod events;
 mod exchange;
 mod explain;
@@ -82,6 +83,7 @@ fn dispatch(args: Args) -> Result<(), CliError> {
             Command::Check(args) => check::check(&args),
             Command::Status(args) => control::status(&socket.path(), &args).await,
             Command::Limits(args) => control::limits(&socket.path(), &args).await,
+            Command::Detectors(args) => detectors::detectors(&socket.path(), &args).await,
             Command::Ban(command) => bans::ban(&socket.path(), command).await,
             Command::Allow(command) => control::allow(&socket.path(), command).await,
             Command::Explain(args) => explain::explain(&socket.path(), &args).await,

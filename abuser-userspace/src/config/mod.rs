@@ -14,6 +14,9 @@
 //! | `limit`, `ports`, `rate` | `[[limit]]` |
 //! | `ban`, `duration` | `[ban]`, `[[policy]]` |
 //! | `blocklist` | `[[blocklist]]` |
+//! | `logs` | `[[source]]` |
+//! | `detector` | `[[detector]]` |
+//! | `preset` | parsers and detectors that come by name |
 //! | `store` | `[store]` |
 //! | `api` | `[api]` |
 //! | `allow`, `prefix` | `[allow]` |
@@ -22,13 +25,16 @@ mod allow;
 mod api;
 mod ban;
 mod blocklist;
+mod detector;
 mod draft;
 mod duration;
 mod error;
 mod file;
 mod limit;
+mod logs;
 mod ports;
 mod prefix;
+mod preset;
 mod rate;
 mod section;
 mod source;
@@ -47,9 +53,11 @@ use crate::{policy::BanPolicy, store::StoreConfig};
 pub use allow::AllowEntry;
 pub use api::{Api, ReadOnly};
 pub use blocklist::BlocklistConfig;
+pub use detector::{DetectorAction, DetectorConfig, DetectorKind, DetectorRule};
 pub use duration::{DurationError, parse_duration};
 pub use error::ConfigError;
 pub use file::MAX_FILE_BYTES;
+pub use logs::{From, LineParser, LogSource, Origin};
 pub use limit::{Action, LimitConfig, MAX_NAME_LENGTH, Protocol};
 pub use prefix::{PrefixError, normalise, parse_prefix};
 pub use rate::{RateError, RateSpec};
@@ -76,6 +84,10 @@ pub struct Config {
     pub policies: Vec<BanPolicy>,
     /// Files that name whom to ban.
     pub blocklists: Vec<BlocklistConfig>,
+    /// Logs that detectors read.
+    pub sources: Vec<LogSource>,
+    /// What in them is abuse, and what follows from it.
+    pub detectors: Vec<DetectorConfig>,
     /// What outlives the daemon, and where it is kept.
     pub store: StoreConfig,
 }

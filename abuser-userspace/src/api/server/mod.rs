@@ -62,6 +62,8 @@ pub struct Api {
     pub reloader: Arc<Reloader>,
     /// Where events come from; weak, so that streams end when the engine does.
     pub events: broadcast::WeakSender<Arc<EventRecord>>,
+    /// Who reads logs.
+    pub detection: Arc<DetectionHandle>,
 }
 
 /// Where to listen, and to whom.

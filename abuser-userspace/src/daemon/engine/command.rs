@@ -5,11 +5,11 @@ use std::{net::IpAddr, sync::Arc};
 use abuser_common::prefix::PrefixKey;
 use tokio::sync::oneshot;
 
-use super::{listing::BanEntry, lists::Blocklist};
+use super::{findings::Detected, listing::BanEntry, lists::Blocklist};
 use crate::{
     api::types::{
         AllowInfo, AllowRequest, BanInfo, BanRequest, DetachRequest, Detached, Explanation,
-        ImportRequest, Imported, LimitStatus, Reloaded, RemoveRequest, Status,
+        ImportRequest, Imported, LimitStatus, OffencesRequest, OffencesTaken, Reloaded, RemoveRequest, Status,
     },
     config::Config,
     daemon::names::ConfiguredAllow,
@@ -72,6 +72,10 @@ pub enum Command {
     Ban(BanRequest, Asker, Reply<Vec<BanInfo>>),
     /// Ban all that can be.
     Import(ImportRequest, Asker, Reply<Imported>),
+    /// Count offences that an application tells of.
+    Offences(OffencesRequest, Asker, Reply<OffencesTaken>),
+    /// Act on what detectors found.
+    Detected(Vec<Detected>),
     /// Remove bans.
     Unban(RemoveRequest, Asker, Reply<Vec<BanInfo>>),
     /// Remove some of all bans: those after the one of a source, or the first ones.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use abuser_common::{layout::BanCause, prefix::PrefixKey};
+use abuser_common::prefix::PrefixKey;
 use ipnet::IpNet;
 
 use super::{Engine, EngineError, Reply, answer, covering, key, net};
@@ -141,7 +141,7 @@ fn complete(
     covering: &[PrefixKey],
 ) -> rusqlite::Result<()> {
     for explained in &mut explanation.bans {
-        if explained.ban.cause == BanCause::Limit.name() {
+        if explained.ban.offences.is_some() {
             let evidence = queries::evidence(connection, explained.ban.id)?;
             explained.evidence = evidence.iter().map(told).collect();
         }

@@ -29,7 +29,9 @@ mod bans;
 mod books;
 mod by_hand;
 mod command;
+mod convict;
 mod explain;
+mod findings;
 mod import;
 mod late;
 mod links;
@@ -54,6 +56,7 @@ use abuser_common::{layout::AllowOrigin, prefix::PrefixKey};
 use ipnet::IpNet;
 use tokio::sync::{broadcast, mpsc};
 
+pub use self::findings::Detected;
 pub use self::command::{Asker, Command, EngineError, Page, Reply, Stop};
 use self::{
     allow::AllowBooks,
@@ -293,6 +296,11 @@ impl Engine {
                 let changed = self.unban_by_hand(&request, &by);
                 self.answer_when_stored(reply, changed);
             }
+            Command::Offences(request, by, reply) => {
+                let changed = self.offences_reported(&request, &by);
+                self.answer_when_stored(reply, changed);
+            }
+            Command::Detected(detected) => self.act_on(detected),
             Command::UnbanPage(after, by, reply) => {
                 let changed = self.unban_page(after, &by);
                 self.answer_when_stored(reply, changed);

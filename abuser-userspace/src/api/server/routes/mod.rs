@@ -6,7 +6,9 @@
 mod allow;
 mod bans;
 mod daemon;
+mod detection;
 pub(super) mod events;
+mod offences;
 
 use axum::middleware::from_fn;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -29,6 +31,8 @@ pub(in crate::api) fn all() -> OpenApiRouter<Api> {
         .routes(routes!(bans::covering))
         .routes(routes!(bans::import))
         .routes(routes!(bans::export))
+        .routes(routes!(offences::report))
+        .routes(routes!(detection::show))
         .routes(routes!(allow::list, allow::add, allow::remove))
         .route_layer(from_fn(bounds::bound_answers));
     OpenApiRouter::with_openapi(openapi::frame())

@@ -7,6 +7,8 @@
 //! Times come from logs: they may be equal, and go back a little where several processes write.
 //! A detector must take that, and a gap of years, as it comes.
 
+pub mod table;
+
 use ipnet::IpNet;
 
 use crate::{record::Record, time::Time};

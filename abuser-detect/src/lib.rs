@@ -17,16 +17,14 @@
 //! | `detect` | the detectors |
 //! | `import` | fail2ban's jails, nginx's limits and Snort's rules as our configuration |
 
-pub mod detect;
-pub mod field;
-pub mod line;
-pub mod parse;
-pub mod record;
-pub mod source;
-pub mod time;
 pub mod condition;
+pub mod detect;
 pub mod evidence;
+pub mod field;
 pub mod filter;
 pub mod line;
 pub mod parse;
 pub mod pipeline;
+pub mod record;
+pub mod source;
+pub mod time;

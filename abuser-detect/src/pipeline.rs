@@ -224,6 +224,7 @@ impl FeedState {
         let Some(parser) = &mut self.feed.parser else {
             return outcome;
         };
+        parser.set_now(line.arrived);
         let record = match parser.parse(text) {
             Ok(record) => record,
             Err(unparsed) => {

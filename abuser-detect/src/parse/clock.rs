@@ -3,6 +3,8 @@
 //! A busy log has thousands of lines in a second, and a million in a day: the last second and the last
 //! day are remembered, so that the calendar is looked at once a day.
 
+use std::time::Duration;
+
 use jiff::{Timestamp, civil, tz::TimeZone};
 
 use crate::time::Time;
@@ -28,6 +30,8 @@ pub(super) struct Clock {
     day: ([u8; 11], [u8; 5], i64),
     /// The last local time to the second, and what it is.
     local: (civil::DateTime, Time),
+    /// About when the lines were written, for times that name no year.
+    now: Option<Time>,
 }
 
 impl Clock {
@@ -38,7 +42,33 @@ impl Clock {
             combined: ([0; COMBINED], Time(0)),
             day: ([0; 11], [0; 5], 0),
             local: (civil::DateTime::MIN, Time(0)),
+            now: None,
         }
+    }
+
+    /// Says about when the lines that follow are read: times without a year are of the year before
+    /// that.
+    pub(super) fn set_now(&mut self, now: Time) {
+        self.now = Some(now);
+    }
+
+    /// Reads syslog's `Jan  5 10:00:00` (RFC 3164, 4.1.2), which is local and has no year.
+    fn syslog(&mut self, text: &str) -> Option<Time> {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        let [month @ .., b' ', d1, d2, b' ', _, _, _, _, _, _, _, _] = text.as_bytes() else {
+            return None;
+        };
+        let month = MONTHS.iter().zip(1..).find(|(name, _)| name.as_slice() == month)?.1;
+        let day = digits(&[if *d1 == b' ' { b'0' } else { *d1 }, *d2])?;
+        let hms = text.get(7..)?;
+        let now = self.now?;
+        let today = Timestamp::from_millisecond(i64::try_from(now.0).ok()?).ok()?;
+        let year = i64::from(self.zone.to_datetime(today).year());
+        // Tomorrow's line may be from another zone; one from later is a year old.
+        (0..=1)
+            .filter_map(|back| self.local(year + 1 - back, month, day, hms))
+            .chain(self.local(year - 1, month, day, hms))
+            .find(|time| *time <= now + DAY)
     }
 
     /// Reads `10/Oct/2000:13:55:36 -0700`.
@@ -104,6 +134,7 @@ impl Clock {
             [_, _, b'/', ..] if text.len() == COMBINED => self.combined(text),
             [_, _, b'/', ..] => self.haproxy(text),
             [_, _, _, _, b'/'] => self.nginx_error(text),
+            [b'A'..=b'Z', _, _, b' ', _] => self.syslog(text),
             [_, _, _, _, b'-'] => {
                 if let Ok(time) = text.parse::<Timestamp>() {
                     return from_timestamp(time);
@@ -295,6 +326,26 @@ mod tests {
                 expected.filter(|_| text.len() > 4),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn a_time_without_a_year_is_the_last_such_time() {
+        let mut clock = clock();
+        assert_eq!(clock.any("Jan  5 10:00:00"), None);
+        // 2024-01-05T08:00:00Z is ten o'clock there.
+        let new_year = 1_704_441_600_000;
+        clock.set_now(Time(new_year));
+        for (text, expected) in [
+            ("Jan  5 10:00:00", Some(new_year)),
+            ("Jan  6 09:59:59", Some(new_year + 86_399_000)),
+            ("Jan 07 10:00:00", Some(new_year - 363 * 86_400_000)),
+            ("Dec 31 10:00:00", Some(new_year - 5 * 86_400_000)),
+            ("Feb 29 10:00:00", None),
+            ("Foo  5 10:00:00", None),
+            ("Jan 32 10:00:00", None),
+        ] {
+            assert_eq!(clock.any(text), expected.map(Time), "{text}");
         }
     }
 

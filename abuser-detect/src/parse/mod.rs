@@ -33,7 +33,7 @@ use ipnet::IpNet;
 use jiff::tz::TimeZone;
 
 use self::{clock::Clock, json::Json, pattern::Pattern, proxies::Proxies};
-use crate::{field::nearest, record::Record};
+use crate::{field::nearest, record::Record, time::Time};
 
 /// What a log is written by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -319,6 +319,11 @@ impl Parser {
             clock: Clock::new(zone),
             proxies: Proxies::new(trusted_proxies),
         })
+    }
+
+    /// Says about when the lines that follow were written: some logs have times without a year.
+    pub fn set_now(&mut self, now: Time) {
+        self.clock.set_now(now);
     }
 
     /// The record that a line is, as [`crate::line::text`] made it.

@@ -65,9 +65,9 @@ impl Clock {
         let today = Timestamp::from_millisecond(i64::try_from(now.0).ok()?).ok()?;
         let year = i64::from(self.zone.to_datetime(today).year());
         // Tomorrow's line may be from another zone; one from later is a year old.
-        (0..=1)
-            .filter_map(|back| self.local(year + 1 - back, month, day, hms))
-            .chain(self.local(year - 1, month, day, hms))
+        [year + 1, year, year - 1]
+            .into_iter()
+            .filter_map(|year| self.local(year, month, day, hms))
             .find(|time| *time <= now + DAY)
     }
 

@@ -21,6 +21,7 @@
 //! | `api` | hostile requests, straight to the socket |
 //! | `access` | who may do what, over the socket and over TCP |
 //! | `bounds` | how long, and how many at once |
+//! | `detection` | logs, detectors and what follows |
 //! | `offences` | what applications tell of |
 //! | `guide` | what the documentation shows |
 
@@ -32,6 +33,7 @@ mod blocklists;
 mod bounds;
 mod check;
 mod detach;
+mod detection;
 mod events;
 mod explain;
 mod faults;

@@ -17,6 +17,7 @@
 //! | `detect` | the detectors |
 //! | `import` | fail2ban's jails, nginx's limits and Snort's rules as our configuration |
 
+pub mod condition;
 pub mod detect;
 pub mod field;
 pub mod line;

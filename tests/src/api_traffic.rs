@@ -44,24 +44,40 @@ pub enum Ids {
     Zipf(u64),
     /// As those, but which ids are popular has nothing to do with their order.
     ScatteredZipf(u64),
-    /// One after the other from the first on, by a step that may be negative; the share of
-    /// requests that take a random id of the range instead.
+    /// One after the other.
     Walk {
+        /// The first.
         next: u64,
+        /// From one to the next; negative is downwards.
         step: i64,
+        /// The share of requests that take a random id instead.
         noise: f64,
+        /// Which these are.
         range: Range<u64>,
     },
-    /// One after the other by steps of 1 up to that many; each is repeated with that chance.
+    /// Upwards by steps of random size.
     Jitter {
+        /// Before the first.
         next: u64,
+        /// The largest step; the smallest is 1.
         largest: u64,
+        /// The chance that an id is taken again.
         repeat: f64,
     },
     /// The same ids in a circle.
-    Circle { ids: Vec<u64>, nth: usize },
+    Circle {
+        /// Which.
+        ids: Vec<u64>,
+        /// The first.
+        nth: usize,
+    },
     /// Each request one of these in turn.
-    Interleaved { ids: Vec<Ids>, nth: usize },
+    Interleaved {
+        /// Which.
+        ids: Vec<Ids>,
+        /// The first.
+        nth: usize,
+    },
     /// Each request any of these.
     Mixed(Vec<Ids>),
 }

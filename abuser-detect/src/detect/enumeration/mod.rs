@@ -262,11 +262,10 @@ impl Taken {
             return Some(Kind::Walked(walked, std::mem::take(&mut self.blamed)));
         }
         let all = self.all.count();
-        if settings
-            .distinct
-            .is_some_and(|distinct| all >= distinct.max(1))
+        if let Some(distinct) = settings.distinct
+            && all >= self.distinct_at
         {
-            self.all.clear();
+            self.distinct_at = all.saturating_add(distinct.max(1));
             return Some(Kind::Distinct(all));
         }
         None

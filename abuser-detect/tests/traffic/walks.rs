@@ -3,20 +3,19 @@
 //!
 //! With `--nocapture` the numbers are printed.
 
-#[path = "../../tests/src/api_traffic.rs"]
-pub mod api_traffic;
-
 use std::{net::Ipv4Addr, time::Duration};
 
+use crate::{
+    api_traffic::{Client, Ids, Pace, Request, merge},
+    record,
+};
 use abuser_detect::{
     detect::{
         Detector,
         enumeration::{Enumeration, Settings},
     },
-    record::Record,
     time::Time,
 };
-use api_traffic::{Client, Ids, Pace, Request, merge};
 
 /// The seeds that each kind of client is tried with.
 const SEEDS: std::ops::Range<u64> = 0..20;
@@ -46,13 +45,9 @@ fn detector() -> Enumeration {
 }
 
 fn observe(detector: &mut Enumeration, request: &Request) -> bool {
-    let record = Record {
-        source: Some(request.source.into()),
-        path: Some(request.path.as_str().into()),
-        status: Some(request.status),
-        ..Record::default()
-    };
-    detector.observe(&record, Time(request.at_ms)).is_some()
+    detector
+        .observe(&record(request), Time(request.at_ms))
+        .is_some()
 }
 
 /// After how many requests each of the walks is found, over all seeds: the most and the mean.

@@ -39,15 +39,18 @@ use self::walk::Recent;
 use super::{
     Detector, Finding, Occupancy,
     sketch::Distinct,
-    table::Table,
+    table::{Weigh, WeighedTable},
     template::{Templates, Value},
 };
 use crate::{
+    field::Field,
     record::Record,
     source::{Masks, Source},
     time::Time,
 };
 
+/// Bytes on the heap for each place, in the mean.
+const HEAP_BYTES: usize = 512;
 /// Sources that one finding blames at most.
 const BLAMED: usize = 1024;
 
@@ -67,18 +70,20 @@ pub struct Settings {
     pub track: Track,
     /// How much of an address is a source.
     pub masks: Masks,
-    /// Places of ids that are remembered, over all sources. One takes up to 1.8 KB (2.8 KB if not tracked by source).
+    /// Places of ids that are remembered, over all sources. One takes 180 bytes and, as ids are taken there, up to
+    /// 1.6 KB more (2.6 KB if not tracked by source), of which there are 512 bytes for each in the mean: when these are
+    /// used up, whoever was quiet for longest is forgotten too.
     pub capacity: usize,
 }
 
 /// Whose ids are looked at together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Track {
     /// Those of a source.
     #[default]
     Source,
-    /// Those of a key, from wherever it is used.
-    Key,
+    /// Those of a key or user, or of whatever has the same value of a field, from wherever they are taken.
+    Field(Field),
     /// Those of everybody.
     Path,
 }
@@ -103,7 +108,7 @@ pub struct Enumeration {
     settings: Settings,
     templates: Templates,
     /// By a keyed hash of who takes the ids and where they stand.
-    taken: Table<u64, Taken>,
+    taken: WeighedTable<u64, Taken>,
     state: RandomState,
     salt: u64,
 }
@@ -133,7 +138,8 @@ impl Enumeration {
     pub fn new(settings: Settings) -> Self {
         let state = RandomState::default();
         let salt = state.hash_one("salt");
-        let taken = Table::new(settings.capacity);
+        let budget = settings.capacity.max(1).saturating_mul(HEAP_BYTES);
+        let taken = WeighedTable::new(settings.capacity, budget);
         Self {
             settings,
             templates: Templates::default(),
@@ -143,9 +149,9 @@ impl Enumeration {
         }
     }
 
-    /// Bytes on the heap for what is remembered, without the table itself.
+    /// Bytes on the heap for the ids that are remembered, without the table itself.
     pub fn heap_bytes(&self) -> usize {
-        self.taken.iter().map(|(_, taken)| taken.heap_bytes()).sum()
+        self.taken.heap_bytes()
     }
 }
 
@@ -160,23 +166,26 @@ impl Detector for Enumeration {
         } = self;
         let source = Source::new(record.source?, settings.masks);
         let target = record.path.as_deref()?;
-        let (who, subject) = match settings.track {
-            Track::Source => (state.hash_one(source), None),
-            Track::Key => {
-                let key = record.key.as_deref()?;
-                (state.hash_one(key), Some(key))
-            }
-            Track::Path => (0, None),
+        let subject = match &settings.track {
+            Track::Source | Track::Path => None,
+            Track::Field(field) => Some(field.of(record)?),
+        };
+        let who = match (&settings.track, &subject) {
+            (Track::Source, _) => state.hash_one(source),
+            (_, Some(value)) => value.with_text(|text| state.hash_one(text)),
+            (_, None) => 0,
         };
 
         let template = templates.read(target);
         let mut found = None;
         for id in template.ids {
-            let of_place = taken
-                .get_or_insert_with(state.hash_one((who, id.place)), || Taken::new(at, settings));
-            let Some(kind) = of_place.observe(id.value, source, at, settings, *salt) else {
-                continue;
-            };
+            let place = state.hash_one((who, id.place));
+            let kind = taken.update(
+                place,
+                || Taken::new(at, settings),
+                |taken| taken.observe(id.value, source, at, settings, *salt),
+            );
+            let Some(kind) = kind else { continue };
             // All ids are taken note of, even if one finding is enough.
             found.get_or_insert_with(|| {
                 let place = template.describe(id);
@@ -203,7 +212,7 @@ impl Detector for Enumeration {
                     .collect();
                 Finding {
                     sources,
-                    subject: subject.map(str::to_owned),
+                    subject: subject.as_ref().map(ToString::to_string),
                     at,
                     count,
                     reason,
@@ -243,10 +252,7 @@ impl Taken {
         if at.since(self.since) > settings.within || self.since.since(at) > settings.within {
             *self = Self::new(at, settings);
         }
-        let kept = match settings.track {
-            Track::Source => None,
-            Track::Key | Track::Path => Some(source),
-        };
+        let kept = (settings.track != Track::Source).then_some(source);
         if settings.distinct.is_some() {
             self.all.insert(match id {
                 Value::Number(number) => mix(number ^ salt),
@@ -292,7 +298,9 @@ impl Taken {
             }
         });
     }
+}
 
+impl Weigh for Taken {
     fn heap_bytes(&self) -> usize {
         self.all.heap_bytes()
             + self.walked.heap_bytes()

@@ -137,9 +137,11 @@ pub(super) fn target(request: &str) -> (Option<&str>, Option<&str>) {
     if method.is_empty() || method.len() > LONGEST_METHOD || !method.bytes().all(is_of_method) {
         return (None, None);
     }
-    let target = match rest.rsplit_once(' ') {
-        Some((target, protocol)) if protocol.starts_with("HTTP/") => target,
-        _ => rest,
-    };
+    // ` HTTP/1.1` or ` HTTP/2`, which ends the line.
+    let target = [9, 7].into_iter().find_map(|length| {
+        let (target, protocol) = rest.split_at_checked(rest.len().checked_sub(length)?)?;
+        protocol.starts_with(" HTTP/").then_some(target)
+    });
+    let target = target.unwrap_or(rest);
     (Some(method), Some(target))
 }

@@ -5,12 +5,15 @@
 //! sends, [`mounts`] makes file systems for one test, [`markdown`] finds what in a text is
 //! code, [`peers`] finds other people's programs, [`Service`] runs those that serve, and [`Nginx`]
 //! is one of them.
+//! sends, [`api_traffic`] makes up requests for detectors, [`mounts`] makes file systems for one test, [`markdown`] finds what in a text is
+//! code, [`peers`] finds other people's programs and [`Service`] runs those that serve.
 //! Nothing here touches the machine's own interfaces, and nothing is left behind: neither
 //! after a panic nor after `kill -9`.
 //!
 //! The helpers for tests panic with what was tried; those that the demo shares with them
 //! return [`std::io::Error`] with the same text.
 
+pub mod api_traffic;
 mod binary;
 mod command;
 mod config;

@@ -2,11 +2,9 @@
 //!
 //! [`netns`] makes networks that vanish with the process, [`packet`] writes frames that read
 //! like packets, [`daemon`] runs the real `abuser` and talks to it, [`traffic`] serves and
-//! sends, [`mounts`] makes file systems for one test, [`markdown`] finds what in a text is
-//! code, [`peers`] finds other people's programs, [`Service`] runs those that serve, and [`Nginx`]
-//! is one of them.
-//! sends, [`api_traffic`] makes up requests for detectors, [`mounts`] makes file systems for one test, [`markdown`] finds what in a text is
-//! code, [`peers`] finds other people's programs and [`Service`] runs those that serve.
+//! sends, [`api_traffic`] makes up requests for detectors, [`mounts`] makes file systems for one
+//! test, [`markdown`] finds what in a text is code, [`peers`] finds other people's programs,
+//! [`Service`] runs those that serve, and [`nginx`] is one of them.
 //! Nothing here touches the machine's own interfaces, and nothing is left behind: neither
 //! after a panic nor after `kill -9`.
 //!

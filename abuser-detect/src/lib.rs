@@ -14,6 +14,7 @@
 //! | `parse` | the parsers of access logs, JSON and regular expressions |
 //! | `filter` | fail2ban's filters, unmodified |
 //! | `condition` | `status == 401 and path ~ "^/api/"` |
+//! | `scan` | counting records by a field |
 //! | `detect` | the detectors |
 //! | `import` | fail2ban's jails, nginx's limits and Snort's rules as our configuration |
 
@@ -26,5 +27,6 @@ pub mod line;
 pub mod parse;
 pub mod pipeline;
 pub mod record;
+pub mod scan;
 pub mod source;
 pub mod time;

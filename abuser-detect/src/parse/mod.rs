@@ -13,12 +13,14 @@
 //! | `json` | Caddy, Traefik, Envoy, and any other log of a JSON object a line |
 //! | `pattern` | whatever a regular expression fits |
 //! | `clock` | times |
+//! | `guess` | what a log is written by |
 //! | `escapes` | what servers do to quotes and control characters |
 //! | `proxies` | addresses, and who is behind trusted proxies |
 
 mod clock;
 mod combined;
 mod escapes;
+mod guess;
 mod haproxy;
 mod json;
 mod nginx_error;
@@ -32,6 +34,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
 
+pub use self::guess::guess;
 use self::{clock::Clock, json::Json, pattern::Pattern, proxies::Proxies};
 use crate::{field::nearest, record::Record, time::Time};
 

@@ -437,16 +437,13 @@ impl Filter {
         }
         let session = expression::get(&groups, "mlfid").map(str::to_owned);
         let failure = match &session {
-            Some(id) => {
-                let failure = self.sessions.merge(id, Failure::new(groups), &matched, now);
-                if failure.quiet() {
-                    self.step = Step::NoFailure(regex);
-                    return None;
-                }
-                failure
-            }
+            Some(id) => self.sessions.merge(id, Failure::new(groups), &matched, now),
             None => Failure::alone(groups, matched),
         };
+        if failure.quiet() {
+            self.step = Step::NoFailure(regex);
+            return None;
+        }
         let get = |name: &str| expression::get(&failure.groups, name);
         let address = get("ip4").or_else(|| get("ip6"));
         let Some(host) = get("fid").or(address).or_else(|| get("dns")) else {

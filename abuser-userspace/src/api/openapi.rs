@@ -83,6 +83,7 @@ const FAILURES: [(&str, &str, &str); 10] = [
         (name = "daemon", description = "The daemon and its limits."),
         (name = "bans", description = "Who is banned."),
         (name = "allow", description = "Who is never dropped."),
+        (name = "throttles", description = "To whom stricter limits apply for a while."),
         (name = "events", description = "What happens, as it does."),
     ),
     servers((url = "/", description = "The daemon that this document comes from.")),

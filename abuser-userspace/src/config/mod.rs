@@ -50,7 +50,7 @@ pub use blocklist::BlocklistConfig;
 pub use duration::{DurationError, parse_duration};
 pub use error::ConfigError;
 pub use file::MAX_FILE_BYTES;
-pub use limit::{Action, LimitConfig, MAX_NAME_LENGTH, Protocol};
+pub use limit::{Action, LimitConfig, MAX_NAME_LENGTH, Protocol, Scope};
 pub use prefix::{PrefixError, normalise, parse_prefix};
 pub use rate::{RateError, RateSpec};
 

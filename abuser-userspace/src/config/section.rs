@@ -65,6 +65,7 @@ pub(super) const LIMIT: Schema = Schema {
         "action",
         "ipv4_prefix",
         "ipv6_prefix",
+        "only",
         "policy",
     ],
 };

@@ -7,6 +7,7 @@ mod allow;
 mod bans;
 mod daemon;
 pub(super) mod events;
+mod throttles;
 
 use axum::middleware::from_fn;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -30,6 +31,7 @@ pub(in crate::api) fn all() -> OpenApiRouter<Api> {
         .routes(routes!(bans::import))
         .routes(routes!(bans::export))
         .routes(routes!(allow::list, allow::add, allow::remove))
+        .routes(routes!(throttles::list, throttles::add, throttles::remove))
         .route_layer(from_fn(bounds::bound_answers));
     OpenApiRouter::with_openapi(openapi::frame())
         .merge(answers)

@@ -48,4 +48,5 @@ mod reconcile;
 mod start;
 mod store;
 mod support;
+mod throttle;
 mod usage;

@@ -80,6 +80,9 @@ pub(super) enum Command {
     /// Allow sources: they are never dropped, whatever limits and bans say
     #[command(subcommand)]
     Allow(AllowCommand),
+    /// Throttle sources: a stricter limit applies to them for a while
+    #[command(subcommand)]
+    Throttle(ThrottleCommand),
     /// Tell what a packet from an address would meet now, and why
     Explain(ExplainArgs),
     /// Follow drops, bans and findings as they happen, a line each
@@ -283,6 +286,52 @@ pub(super) struct AllowRemoveArgs {
     pub(super) json: bool,
 }
 
+#[derive(Debug, Subcommand)]
+pub(super) enum ThrottleCommand {
+    /// Throttle addresses and prefixes by a limit that has only = "throttled"
+    Add(ThrottleAddArgs),
+    /// End throttles
+    Remove(ThrottleRemoveArgs),
+    /// List who is throttled
+    List(JsonArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ThrottleAddArgs {
+    /// Addresses (203.0.113.7) and prefixes (203.0.113.0/24, 2001:db8::/48)
+    #[arg(required = true, value_name = "ADDR|PREFIX", value_parser = prefix)]
+    pub(super) sources: Vec<IpNet>,
+    /// The limit that is to apply to them
+    #[arg(long, value_name = "NAME")]
+    pub(super) limit: String,
+    /// For how long: 90s, 10m, "1d 12h", or a number of seconds; never for less than what is left
+    /// of an earlier time [default: [ban] bantime]
+    #[arg(long = "for", value_name = "TIME", allow_negative_numbers = true, value_parser = throttle_time)]
+    pub(super) time: Option<BanTime>,
+    /// Why; `throttle list` tells
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
+    /// Throttle also prefixes wider than IPv4 /16 and IPv6 /32
+    #[arg(long)]
+    pub(super) force: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ThrottleRemoveArgs {
+    /// What was throttled, as `throttle list` shows it
+    #[arg(required = true, value_name = "ADDR|PREFIX", value_parser = prefix)]
+    pub(super) sources: Vec<IpNet>,
+    /// Only by this limit [default: by all]
+    #[arg(long, value_name = "NAME")]
+    pub(super) limit: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
 #[derive(Debug, clap::Args)]
 pub(super) struct EventsArgs {
     /// Print a JSON object a line
@@ -337,10 +386,18 @@ fn confirm_time(text: &str) -> Result<Duration, String> {
 }
 
 fn ban_time(text: &str) -> Result<BanTime, String> {
+    time_of("ban", text)
+}
+
+fn throttle_time(text: &str) -> Result<BanTime, String> {
+    time_of("throttle", text)
+}
+
+fn time_of(what: &str, text: &str) -> Result<BanTime, String> {
     match parse_duration(text) {
-        Ok(BanTime::For(time)) if time.as_secs() == 0 => {
-            Err("a ban lasts at least a second; write for example \"10m\"".to_owned())
-        }
+        Ok(BanTime::For(time)) if time.as_secs() == 0 => Err(format!(
+            "a {what} lasts at least a second; write for example \"10m\""
+        )),
         time => time.map_err(|error| error.to_string()),
     }
 }

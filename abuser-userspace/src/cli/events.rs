@@ -129,6 +129,22 @@ pub(super) fn text(event: &EventRecord) -> String {
             action.as_deref().unwrap_or_default(),
             reason.as_deref().unwrap_or_default(),
         ),
+        EventKind::Throttle => write!(
+            line,
+            "  {source}  {}  limit {}  {}",
+            expires.as_ref().map_or_else(
+                || "for good".to_owned(),
+                |expires| format!("until {expires}")
+            ),
+            limit.as_deref().unwrap_or_default(),
+            reason.as_deref().unwrap_or_default(),
+        ),
+        EventKind::Unthrottle => write!(
+            line,
+            "  {source}  limit {}  {}",
+            limit.as_deref().unwrap_or_default(),
+            reason.as_deref().unwrap_or_default(),
+        ),
         EventKind::Missed => write!(line, "  {} events", drops.unwrap_or_default()),
     };
     output::plain(line.trim_end()).into_owned()

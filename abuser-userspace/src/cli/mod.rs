@@ -14,6 +14,7 @@ mod exchange;
 mod explain;
 mod output;
 mod run;
+mod throttles;
 
 use std::{io, process::ExitCode};
 
@@ -86,6 +87,7 @@ fn dispatch(args: Args) -> Result<(), CliError> {
             Command::Detectors(args) => detectors::detectors(&socket.path(), &args).await,
             Command::Ban(command) => bans::ban(&socket.path(), command).await,
             Command::Allow(command) => control::allow(&socket.path(), command).await,
+            Command::Throttle(command) => throttles::throttle(&socket.path(), command).await,
             Command::Explain(args) => explain::explain(&socket.path(), &args).await,
             Command::Events(args) => events::events(&socket.path(), &args).await,
             Command::Reload(args) => control::reload(&socket.path(), &args).await,

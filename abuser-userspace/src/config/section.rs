@@ -67,6 +67,7 @@ pub(super) const LIMIT: Schema = Schema {
         "action",
         "ipv4_prefix",
         "ipv6_prefix",
+        "only",
         "policy",
     ],
 };

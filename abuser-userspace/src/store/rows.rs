@@ -90,6 +90,31 @@ pub struct AllowRow {
     pub by: Option<String>,
 }
 
+/// By which limit a source is throttled, and what was said about it; shared by all throttles of one
+/// command.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ThrottleNote {
+    /// The limit's name.
+    pub limit: Arc<str>,
+    /// What whoever made it said, or found.
+    pub reason: Option<String>,
+    /// Who asked for it, if somebody did.
+    pub by: Option<String>,
+}
+
+/// A source that is throttled by a limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThrottleRow {
+    /// Who is throttled.
+    pub source: PrefixKey,
+    /// When that was made or renewed.
+    pub created: SystemTime,
+    /// When it ends; `None`: never.
+    pub expires: Option<SystemTime>,
+    /// By what, and why.
+    pub note: Arc<ThrottleNote>,
+}
+
 /// All that a start needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -99,6 +124,8 @@ pub struct Snapshot {
     pub allowed: Vec<AllowRow>,
     /// Offenders.
     pub offenders: Vec<OffenderRow>,
+    /// Throttles, some over by now.
+    pub throttles: Vec<ThrottleRow>,
     /// The highest number that a ban ever had.
     pub last_id: u64,
 }

@@ -16,13 +16,18 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
 use super::{
     IN_MEMORY, StoreError,
     changes::{cause_of, key_of},
-    rows::{AllowRow, BanNote, BanRow, OffenderRow, Snapshot, from_millis, to_millis},
+    rows::{
+        AllowRow, BanNote, BanRow, OffenderRow, Snapshot, ThrottleNote, ThrottleRow, from_millis,
+        to_millis,
+    },
 };
 use crate::locks::Holder;
 
 /// Each takes the database from the version that is its index to the next one. What is
 /// released stays as it is.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [FIRST, THROTTLES];
+
+const FIRST: &str = "
     CREATE TABLE bans (
         id INTEGER PRIMARY KEY,
         source TEXT NOT NULL,
@@ -74,7 +79,19 @@ const MIGRATIONS: [&str; 1] = ["
         by TEXT
     ) WITHOUT ROWID;
     CREATE TABLE numbers (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-"];
+";
+
+const THROTTLES: &str = "
+    CREATE TABLE throttles (
+        source TEXT NOT NULL,
+        limited_by TEXT NOT NULL,
+        created INTEGER NOT NULL,
+        expires INTEGER,
+        reason TEXT,
+        by TEXT,
+        PRIMARY KEY (source, limited_by)
+    ) WITHOUT ROWID;
+";
 
 /// Why the file was not opened.
 pub(super) enum OpenError {
@@ -277,6 +294,16 @@ fn read(connection: &Connection) -> rusqlite::Result<Snapshot> {
         .query_map([], offender)?
         .filter_map(Result::transpose)
         .collect::<rusqlite::Result<Vec<_>>>()?;
+    let throttles = if has_throttles(connection)? {
+        let mut statement = connection
+            .prepare("SELECT source, limited_by, created, expires, reason, by FROM throttles")?;
+        statement
+            .query_map([], throttle)?
+            .filter_map(Result::transpose)
+            .collect::<rusqlite::Result<Vec<_>>>()?
+    } else {
+        Vec::new()
+    };
     let last_id: i64 = connection.query_row(
         "SELECT max(ifnull((SELECT value FROM numbers WHERE name = 'last_ban'), 0),
                     ifnull((SELECT max(id) FROM bans), 0))",
@@ -287,6 +314,7 @@ fn read(connection: &Connection) -> rusqlite::Result<Snapshot> {
         bans,
         allowed,
         offenders,
+        throttles,
         last_id: u64::try_from(last_id).unwrap_or_default(),
     })
 }
@@ -366,6 +394,32 @@ fn offender(row: &Row<'_>) -> rusqlite::Result<Option<OffenderRow>> {
         bans: row.get(2)?,
         since: from_millis(row.get(3)?),
         offences: serde_json::from_str(&offences).unwrap_or_default(),
+    }))
+}
+
+/// Whether there is a table of throttles: not in an older database that cannot be written.
+fn has_throttles(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row(
+        "SELECT count(*) > 0 FROM sqlite_master WHERE type = 'table' AND name = 'throttles'",
+        [],
+        |row| row.get(0),
+    )
+}
+
+fn throttle(row: &Row<'_>) -> rusqlite::Result<Option<ThrottleRow>> {
+    let Some(source) = key(row, 0)? else {
+        return Ok(None);
+    };
+    let note = ThrottleNote {
+        limit: row.get::<_, String>(1)?.into(),
+        reason: row.get(4)?,
+        by: row.get(5)?,
+    };
+    Ok(Some(ThrottleRow {
+        source,
+        created: from_millis(row.get(2)?),
+        expires: row.get::<_, Option<i64>>(3)?.map(from_millis),
+        note: Arc::new(note),
     }))
 }
 

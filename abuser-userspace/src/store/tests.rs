@@ -41,6 +41,19 @@ fn over(ban: BanRow, ended: i64) -> HistoryRow {
     }
 }
 
+fn throttle(source: &str, limit: &str) -> ThrottleRow {
+    ThrottleRow {
+        source: key(source),
+        created: from_millis(1_700_000_000_123),
+        expires: Some(from_millis(1_900_000_000_456)),
+        note: Arc::new(ThrottleNote {
+            limit: limit.into(),
+            reason: Some("scans".to_owned()),
+            by: None,
+        }),
+    }
+}
+
 /// Writes, and waits until it is acknowledged.
 fn write(store: &Store, changes: Vec<Change>) {
     let (done, acknowledged) = mpsc::channel();
@@ -83,6 +96,7 @@ fn what_is_written_is_there_after_a_restart() {
             text: "drop".to_owned(),
         }],
     };
+    let throttled = throttle("203.0.113.7/32", "slow");
     let permanent = BanRow {
         expires: None,
         created: None,
@@ -102,6 +116,13 @@ fn what_is_written_is_there_after_a_restart() {
             Change::Offender(offender.clone()),
             Change::Unban(over(ban(9, "0.0.0.0/0"), 100)),
             Change::Disallow(key("192.0.2.7/32")),
+            Change::Throttle(ThrottleRow {
+                expires: None,
+                ..throttled.clone()
+            }),
+            Change::Throttle(throttled.clone()),
+            Change::Throttle(throttle("203.0.113.7/32", "slower")),
+            Change::Unthrottle(key("203.0.113.7/32"), "slower".into()),
         ],
     );
     drop(store);
@@ -112,6 +133,7 @@ fn what_is_written_is_there_after_a_restart() {
             bans: vec![ban(7, "203.0.113.7/32"), permanent],
             allowed: vec![allowed],
             offenders: vec![offender.clone()],
+            throttles: vec![throttled],
             // The number of a ban that is over is not given again.
             last_id: 9,
         }
@@ -279,6 +301,49 @@ fn a_comparison_repairs_what_differs_and_counts_it() {
     assert_eq!(count(&store, "bans WHERE source LIKE '203.0.113._/32'"), 5);
     assert_eq!(count(&store, "bans WHERE expires IS NULL"), 0);
     assert_eq!(store.repairs(), 4);
+}
+
+#[test]
+fn throttles_are_made_as_the_books_have_them() {
+    let (store, _) = Store::open(&config(Path::new(IN_MEMORY))).unwrap();
+    let [right, longer, missing, surplus] =
+        ["slow", "longer", "missing", "surplus"].map(|limit| throttle("203.0.113.7/32", limit));
+    let there = [&right, &longer, &surplus];
+    write(
+        &store,
+        there.map(|row| Change::Throttle(row.clone())).into(),
+    );
+    let longer = ThrottleRow {
+        expires: None,
+        ..longer
+    };
+    store.compare_throttles(vec![right, longer, missing]);
+    assert_eq!(count(&store, "throttles"), 3);
+    assert_eq!(count(&store, "throttles WHERE limited_by = 'surplus'"), 0);
+    assert_eq!(count(&store, "throttles WHERE expires IS NULL"), 1);
+    assert_eq!(store.repairs(), 3);
+}
+
+#[test]
+fn an_older_database_gets_what_it_lacks_and_is_read_even_where_it_cannot() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("abuser.db");
+    let (store, _) = Store::open(&config(&path)).unwrap();
+    write(&store, vec![Change::Ban(ban(7, "203.0.113.7/32"))]);
+    drop(store);
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection
+        .execute_batch("DROP TABLE throttles; PRAGMA user_version = 1;")
+        .unwrap();
+    drop(connection);
+    let snapshot = schema::read_only(&path).expect("what it holds");
+    assert_eq!((snapshot.bans.len(), snapshot.throttles.len()), (1, 0));
+    let (store, snapshot) = Store::open(&config(&path)).unwrap();
+    assert_eq!(snapshot.bans, [ban(7, "203.0.113.7/32")]);
+    let row = throttle("203.0.113.7/32", "slow");
+    write(&store, vec![Change::Throttle(row)]);
+    assert_eq!(store.health(), Health::Good);
+    assert_eq!(count(&store, "throttles"), 1);
 }
 
 #[test]

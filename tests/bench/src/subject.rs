@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use abuser::{
     config,
-    dataplane::{Dataplane, program},
+    dataplane::{Dataplane, program, throttles::Throttled},
 };
 use abuser_common::{
     layout::{AllowOrigin, Ban, Outcome},
@@ -144,7 +144,7 @@ impl Abuser {
         };
         abuser
             .dataplane()?
-            .set_limits(&config.limits, false)
+            .set_limits(&config.limits, false, &Throttled::new())
             .context("put the limits of a scenario in force")?;
         Ok(abuser)
     }

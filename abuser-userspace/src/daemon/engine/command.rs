@@ -9,7 +9,8 @@ use super::{findings::Detected, listing::BanEntry, lists::Blocklist};
 use crate::{
     api::types::{
         AllowInfo, AllowRequest, BanInfo, BanRequest, DetachRequest, Detached, Explanation,
-        ImportRequest, Imported, LimitStatus, OffencesRequest, OffencesTaken, Reloaded, RemoveRequest, Status,
+        ImportRequest, Imported, LimitStatus, OffencesRequest, OffencesTaken, Reloaded,
+        RemoveRequest, Status, ThrottleInfo, ThrottleRequest, UnthrottleRequest,
     },
     config::Config,
     daemon::names::ConfiguredAllow,
@@ -86,6 +87,12 @@ pub enum Command {
     Allow(AllowRequest, Asker, Reply<Vec<AllowInfo>>),
     /// Remove allow entries.
     Disallow(RemoveRequest, Reply<Vec<AllowInfo>>),
+    /// Who is throttled, after a source or from the first one on.
+    ThrottlePage(Option<PrefixKey>, Reply<Page<ThrottleInfo>>),
+    /// Throttle.
+    Throttle(ThrottleRequest, Asker, Reply<Vec<ThrottleInfo>>),
+    /// End throttles.
+    Unthrottle(UnthrottleRequest, Asker, Reply<Vec<ThrottleInfo>>),
     /// Put another configuration in force, with what its names resolve to.
     Reload(Box<Config>, Vec<ConfiguredAllow>, Reply<Reloaded>),
     /// Who is allowed by the configuration now.

@@ -15,6 +15,7 @@
 //! | [`listing`] | bans as they are told |
 //! | `offences` | from an event to an offence, and from offences to a ban |
 //! | `allow` | who is never dropped |
+//! | `throttles` | sources to which stricter limits apply for a while |
 //! | `reload` | another configuration |
 //! | `safety` | who must not be locked out |
 //! | `restore` | the start: from the store and the map to the books |
@@ -43,6 +44,7 @@ mod reload;
 mod report;
 mod restore;
 mod safety;
+mod throttles;
 
 use std::{
     collections::HashSet,
@@ -64,6 +66,7 @@ use self::{
     lists::Blocklists,
     offences::PolicyClock,
     reconcile::{Reconciler, Repairs},
+    throttles::ThrottleBooks,
 };
 use super::{
     events::{EventReader, Names},
@@ -110,6 +113,7 @@ pub struct Engine {
     bans: Books,
     blocklists: Blocklists,
     allowed: AllowBooks,
+    throttles: ThrottleBooks,
     reconciler: Reconciler,
     repairs: Repairs,
     names: Names,
@@ -147,6 +151,7 @@ impl Engine {
             bans: Books::default(),
             blocklists: Blocklists::default(),
             allowed: AllowBooks::default(),
+            throttles: ThrottleBooks::default(),
             reconciler: Reconciler::new(),
             repairs: Repairs::default(),
             names: Names::default(),
@@ -171,11 +176,17 @@ impl Engine {
         essential: Essential,
         snapshot: Snapshot,
     ) -> Result<(), EngineError> {
-        self.restore(snapshot, allow)?;
+        self.restore(snapshot, allow, &config.limits)?;
         self.follow_essential(Some(essential))?;
-        self.dataplane
-            .protect(interfaces, config.xdp.mode, &config.limits, self.observe)?;
+        self.dataplane.protect(
+            interfaces,
+            config.xdp.mode,
+            &config.limits,
+            self.observe,
+            &self.throttles.throttled(),
+        )?;
         self.drop_stale_allow_entries()?;
+        self.drop_stale_throttles()?;
         self.dataplane.settle();
         self.name_things();
         Ok(())
@@ -218,7 +229,7 @@ impl Engine {
                 }
                 () = links.changed() => self.follow_links().await,
                 () = tokio::time::sleep_until(sweep.into()) => {
-                    let more = self.sweep();
+                    let more = self.sweep() | self.sweep_throttles();
                     sweep = Instant::now() + if more { SWEEP_ON } else { SWEEP };
                 }
                 () = tokio::time::sleep_until(reconcile.into()) => {
@@ -312,6 +323,15 @@ impl Engine {
             }
             Command::Disallow(request, reply) => {
                 let changed = self.disallow_by_hand(&request);
+                self.answer_when_stored(reply, changed);
+            }
+            Command::ThrottlePage(after, reply) => answer(reply, Ok(self.throttle_page(after))),
+            Command::Throttle(request, by, reply) => {
+                let changed = self.throttle_by_hand(&request, &by);
+                self.answer_when_stored(reply, changed);
+            }
+            Command::Unthrottle(request, by, reply) => {
+                let changed = self.unthrottle_by_hand(&request, &by);
                 self.answer_when_stored(reply, changed);
             }
             Command::Configured(allow) => {

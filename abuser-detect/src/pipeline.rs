@@ -11,9 +11,9 @@ use crate::{
     condition::Condition,
     detect::{Detector, Finding, Occupancy},
     evidence::{Evidence, Recent, beginning},
-    filter::Filter,
+    filter::{Filter, Match},
     line,
-    parse::Parser,
+    parse::{Parser, Unparsed},
     record::Record,
     time::Time,
 };
@@ -45,11 +45,20 @@ pub struct Line<'l> {
     pub stated: Option<Time>,
 }
 
+/// What makes records of a source's lines.
+#[derive(Debug)]
+pub enum Reader {
+    /// Of each line one.
+    Parser(Box<Parser>),
+    /// Of each failure one; other lines are none, and no error.
+    Filter(Box<Filter>),
+}
+
 /// What reads a source's lines.
 #[derive(Debug, Default)]
 pub struct Feed {
-    /// Makes records of lines; without one, only filters read them.
-    pub parser: Option<Parser>,
+    /// Makes records of lines; without one, only filters of detectors read them.
+    pub reader: Option<Reader>,
     /// Which proxies the source's parser trusts.
     pub trusted: Vec<IpNet>,
 }
@@ -84,7 +93,7 @@ pub struct Found {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// Why the parser could make no record of it, if it could not.
-    pub unparsed: Option<String>,
+    pub unparsed: Option<Unparsed>,
     /// Whether it is too old to matter.
     pub stale: bool,
     /// Whether a detector wanted it.
@@ -100,8 +109,8 @@ pub struct FeedCounts {
     pub lines: u64,
     /// Those of which the parser could make no record.
     pub unparsed: u64,
-    /// The last one of them, and what was wrong with it.
-    pub unparsed_sample: Option<(String, String)>,
+    /// One of them, and what is wrong with it.
+    pub unparsed_sample: Option<(String, Unparsed)>,
     /// Those that were too old.
     pub stale: u64,
     /// Those that claim to be from the future.
@@ -221,31 +230,52 @@ impl FeedState {
         found: &mut Vec<Found>,
     ) -> Outcome {
         let mut outcome = Outcome::default();
-        let Some(parser) = &mut self.feed.parser else {
-            return outcome;
-        };
-        parser.set_now(line.arrived);
-        let record = match parser.parse(text) {
-            Ok(record) => record,
-            Err(unparsed) => {
-                let why = unparsed.to_string();
-                self.counts.unparsed += 1;
-                self.counts.unparsed_sample = Some((beginning(text).to_owned(), why.clone()));
-                outcome.unparsed = Some(why);
-                return outcome;
+        match &mut self.feed.reader {
+            None => {}
+            Some(Reader::Parser(parser)) => {
+                parser.set_now(line.arrived);
+                match parser.parse(text) {
+                    Ok(record) => self.give(clock, line, &record, watches, found, &mut outcome),
+                    Err(unparsed) => {
+                        self.counts.unparsed += 1;
+                        // Now and then: there may be nothing but such lines.
+                        if self.counts.unparsed.is_power_of_two() {
+                            self.counts.unparsed_sample =
+                                Some((beginning(text).to_owned(), unparsed));
+                        }
+                        outcome.unparsed = Some(unparsed);
+                    }
+                }
             }
-        };
-        let Some(at) = self.counts.time(clock, line, record.time) else {
-            outcome.stale = true;
-            return outcome;
-        };
-        for number in &self.records {
-            if let Some(state) = watches.get_mut(*number) {
-                outcome.matched |=
-                    state.observe(*number, &record, at, &self.feed.trusted, found);
+            Some(Reader::Filter(filter)) => {
+                for failure in failures(filter, line, text) {
+                    let record = failure.record();
+                    self.give(clock, line, &record, watches, found, &mut outcome);
+                }
             }
         }
         outcome
+    }
+
+    /// Gives a record to whoever wants it.
+    fn give(
+        &mut self,
+        clock: Clock,
+        line: &Line<'_>,
+        record: &Record<'_>,
+        watches: &mut [WatchState],
+        found: &mut Vec<Found>,
+        outcome: &mut Outcome,
+    ) {
+        let Some(at) = self.counts.time(clock, line, record.time) else {
+            outcome.stale = true;
+            return;
+        };
+        for number in &self.records {
+            if let Some(state) = watches.get_mut(*number) {
+                outcome.matched |= state.observe(*number, record, at, &self.feed.trusted, found);
+            }
+        }
     }
 
     /// Gives the line to the filters; whether one matched.
@@ -265,7 +295,7 @@ impl FeedState {
             let Some(filter) = state.watch.filters.get_mut(*place) else {
                 continue;
             };
-            for failure in filter.observe(text, line.arrived) {
+            for failure in failures(filter, line, text) {
                 if let Some(at) = self.counts.time(clock, line, failure.time) {
                     let record = failure.record();
                     matched |= state.observe(*number, &record, at, &self.feed.trusted, found);
@@ -273,6 +303,14 @@ impl FeedState {
             }
         }
         matched
+    }
+}
+
+/// What a filter finds in a line.
+fn failures(filter: &mut Filter, line: &Line<'_>, text: &str) -> Vec<Match> {
+    match line.stated {
+        Some(stated) => filter.observe_at(text, stated, line.arrived),
+        None => filter.observe(text, line.arrived),
     }
 }
 

@@ -88,6 +88,8 @@ pub struct Config {
     pub sources: Vec<LogSource>,
     /// What in them is abuse, and what follows from it.
     pub detectors: Vec<DetectorConfig>,
+    /// Folders with filters of fail2ban; the first one that has a filter counts.
+    pub filter_dirs: Vec<PathBuf>,
     /// What outlives the daemon, and where it is kept.
     pub store: StoreConfig,
 }
@@ -191,6 +193,9 @@ impl FromStr for Mode {
     }
 }
 
+/// Where fail2ban has its filters.
+const FAIL2BAN_FILTERS: &str = "/etc/fail2ban/filter.d";
+
 /// Reads the file at `path`, then `conf.d/*.toml` beside it in the order of their names.
 ///
 /// Of a setting that occurs twice the later one holds; lists are appended to.
@@ -199,7 +204,10 @@ impl FromStr for Mode {
 ///
 /// See [`ConfigError`]; the first thing that is wrong is reported.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    file::read_all(path)?.finish()
+    let mut config = file::read_all(path)?.finish()?;
+    let beside = path.parent().unwrap_or(Path::new("")).join("filter.d");
+    config.filter_dirs = vec![beside, PathBuf::from(FAIL2BAN_FILTERS)];
+    Ok(config)
 }
 
 /// Reads `text` as a single file; `path` is what errors call it.

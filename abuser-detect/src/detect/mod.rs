@@ -7,7 +7,13 @@
 //! Times come from logs: they may be equal, and go back a little where several processes write.
 //! A detector must take that, and a gap of years, as it comes.
 
+pub mod missing_headers;
+pub mod signup;
+pub mod stuffing;
 pub mod table;
+pub mod threshold;
+pub mod window;
+mod words;
 
 use ipnet::IpNet;
 

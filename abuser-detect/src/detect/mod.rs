@@ -7,8 +7,11 @@
 //! Times come from logs: they may be equal, and go back a little where several processes write.
 //! A detector must take that, and a gap of years, as it comes.
 
+pub mod baseline;
 pub mod distributed;
 pub mod enumeration;
+pub mod fan_out;
+pub mod lately;
 pub mod sketch;
 pub mod table;
 pub mod template;

@@ -72,7 +72,7 @@ pub struct Id {
 }
 
 /// What an id is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Value {
     /// A number, which has neighbours.
     Number(u64),

@@ -257,7 +257,7 @@ fn one_place_takes_no_more_memory_than_is_said() {
         }
     }
     assert!(
-        size_of::<Taken>() + size_of::<u64>() + 16 <= 180,
+        size_of::<Taken>() + size_of::<u64>() + 16 <= 200,
         "{}",
         size_of::<Taken>()
     );

@@ -175,9 +175,9 @@ fn a_walk_over_many_addresses_is_found_by_path_among_as_many_readers() {
                 panic!("{net}")
             };
             if address.octets()[3] < 100 {
-                walkers += 1
+                walkers += 1;
             } else {
-                readers += 1
+                readers += 1;
             }
         }
     }

@@ -149,7 +149,9 @@ fn zipf(ids: u64, random: &mut Rng) -> u64 {
 /// Another number below `ids` for each number below it.
 fn scatter(id: u64, ids: u64) -> u64 {
     let step = (ids / 2 + ids / 8) | 1;
-    let step = (step..).find(|step| gcd(*step, ids) == 1).unwrap_or(1);
+    let step = (step..step + ids)
+        .find(|step| gcd(*step, ids) == 1)
+        .unwrap_or(1);
     (u128::from(id) * u128::from(step) % u128::from(ids)) as u64
 }
 

@@ -9,6 +9,7 @@
 
 pub mod distributed;
 pub mod enumeration;
+pub mod fan_out;
 pub mod missing_headers;
 pub mod signup;
 pub mod sketch;

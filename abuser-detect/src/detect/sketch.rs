@@ -2,7 +2,7 @@
 //!
 //! An attacker chooses the ids, keys and addresses that are counted, so a set of them grows as he likes. Here a
 //! few are kept exactly; when there are more, their hashes go into the registers of a
-//! HyperLogLog (Flajolet and others, 2007), each of which remembers the longest run of zeros it has seen.
+//! `HyperLogLog` (Flajolet and others, 2007), each of which remembers the longest run of zeros it has seen.
 //!
 //! The estimate is not the usual one over all registers but a sum kept while they change ("historic inverse
 //! probability": Cohen, 2014; Ting, 2014): whenever a register changes, whatever had the chance `q` to change one has

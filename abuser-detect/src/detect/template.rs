@@ -72,7 +72,7 @@ pub struct Id {
 }
 
 /// What an id is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Value {
     /// A number, which has neighbours.
     Number(u64),
@@ -147,7 +147,7 @@ impl Templates {
             decoded.clear();
             decode(name, decoded);
             let start = names.len();
-            decoded.iter().for_each(|&byte| push_printable(byte, names));
+            push_word(decoded, names);
             let name = names.get(start..).unwrap_or_default();
             let place = state.hash_one((hash, name));
             let at = At::Query(start, names.len());
@@ -307,14 +307,12 @@ fn read_words(
         rest = others;
         let Some((value, before)) = id_of(word, state) else {
             if let Some(text) = text.as_deref_mut() {
-                word.iter().for_each(|&byte| push_printable(byte, text));
+                push_word(word, text);
             }
             continue;
         };
         if let Some(text) = text.as_deref_mut() {
-            word.iter()
-                .take(before)
-                .for_each(|&byte| push_printable(byte, text));
+            push_word(word.get(..before).unwrap_or_default(), text);
             // Those beyond the last that is told are still no part of the text.
             text.push_str("{}");
         }
@@ -401,6 +399,12 @@ fn is_ulid(word: &[u8]) -> bool {
         && !word
             .iter()
             .any(|byte| matches!(byte, b'i' | b'l' | b'o' | b'u'))
+}
+
+fn push_word(word: &[u8], text: &mut String) {
+    for &byte in word {
+        push_printable(byte, text);
+    }
 }
 
 fn push_printable(byte: u8, text: &mut String) {

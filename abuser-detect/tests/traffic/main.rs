@@ -6,6 +6,7 @@
 pub mod api_traffic;
 
 mod botnets;
+mod cost;
 mod walks;
 
 use abuser_detect::record::Record;

@@ -70,7 +70,7 @@ pub struct Settings {
     pub track: Track,
     /// How much of an address is a source.
     pub masks: Masks,
-    /// Places of ids that are remembered, over all sources. One takes 180 bytes and, as ids are taken there, up to
+    /// Places of ids that are remembered, over all sources. One takes 200 bytes and, as ids are taken there, up to
     /// 1.6 KB more (2.6 KB if not tracked by source), of which there are 512 bytes for each in the mean: when these are
     /// used up, whoever was quiet for longest is forgotten too.
     pub capacity: usize,
@@ -110,7 +110,6 @@ pub struct Enumeration {
     /// By a keyed hash of who takes the ids and where they stand.
     taken: WeighedTable<u64, Taken>,
     state: RandomState,
-    salt: u64,
 }
 
 /// What somebody took at one place.
@@ -137,7 +136,6 @@ impl Enumeration {
     /// A detector that has seen nothing.
     pub fn new(settings: Settings) -> Self {
         let state = RandomState::default();
-        let salt = state.hash_one("salt");
         let budget = settings.capacity.max(1).saturating_mul(HEAP_BYTES);
         let taken = WeighedTable::new(settings.capacity, budget);
         Self {
@@ -145,7 +143,6 @@ impl Enumeration {
             templates: Templates::default(),
             taken,
             state,
-            salt,
         }
     }
 
@@ -162,7 +159,6 @@ impl Detector for Enumeration {
             templates,
             taken,
             state,
-            salt,
         } = self;
         let source = Source::new(record.source?, settings.masks);
         let target = record.path.as_deref()?;
@@ -183,7 +179,7 @@ impl Detector for Enumeration {
             let kind = taken.update(
                 place,
                 || Taken::new(at, settings),
-                |taken| taken.observe(id.value, source, at, settings, *salt),
+                |taken| taken.observe(id.value, source, at, settings, state),
             );
             let Some(kind) = kind else { continue };
             // All ids are taken note of, even if one finding is enough.
@@ -246,7 +242,7 @@ impl Taken {
         source: Source,
         at: Time,
         settings: &Settings,
-        salt: u64,
+        state: &RandomState,
     ) -> Option<Kind> {
         // The log may be older than what is remembered, too: of another day, read afterwards.
         if at.since(self.since) > settings.within || self.since.since(at) > settings.within {
@@ -255,12 +251,12 @@ impl Taken {
         let kept = (settings.track != Track::Source).then_some(source);
         if settings.distinct.is_some() {
             self.all.insert(match id {
-                Value::Number(number) => mix(number ^ salt),
+                Value::Number(number) => state.hash_one(number),
                 Value::Opaque(hash) => hash,
             });
         }
         if let Value::Number(number) = id {
-            self.note(number, kept, settings, salt);
+            self.note(number, kept, settings, state);
         }
         let walked = self.walked.count();
         if walked >= self.walk_at {
@@ -278,7 +274,13 @@ impl Taken {
     }
 
     /// Takes note of a number in its order.
-    fn note(&mut self, number: u64, source: Option<Source>, settings: &Settings, salt: u64) {
+    fn note(
+        &mut self,
+        number: u64,
+        source: Option<Source>,
+        settings: &Settings,
+        state: &RandomState,
+    ) {
         if !self.recent.push(number, source) {
             return;
         }
@@ -288,8 +290,8 @@ impl Taken {
             blamed,
             ..
         } = self;
-        recent.walked(settings.max_stride, salt, |id, source| {
-            walked.insert(mix(id ^ salt));
+        recent.walked(settings.max_stride, state, |id, source| {
+            walked.insert(state.hash_one(id));
             if let Some(source) = source
                 && blamed.len() < BLAMED
                 && !blamed.contains(&source)
@@ -307,14 +309,6 @@ impl Weigh for Taken {
             + self.recent.heap_bytes()
             + self.blamed.capacity() * size_of::<Source>()
     }
-}
-
-/// A keyed hash of a number; the key is in it already (the finaliser of MurmurHash3).
-fn mix(keyed: u64) -> u64 {
-    let mut mixed = keyed;
-    mixed = (mixed ^ mixed >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    mixed = (mixed ^ mixed >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    mixed ^ mixed >> 33
 }
 
 #[cfg(test)]

@@ -43,7 +43,9 @@
 //! themselves fetch in order (an application that lists twenty ids and gets each) walk, if for twenty ids only:
 //! `count` is above what they do. Where a walk's share of the ids is less than about a quarter, its links are too few.
 
-use std::sync::LazyLock;
+use std::{hash::BuildHasher, sync::LazyLock};
+
+use foldhash::quality::RandomState;
 
 use crate::source::Source;
 
@@ -95,11 +97,11 @@ impl Recent {
 
     /// Tells the ids that were walked and who took each; none if it may have been chance.
     ///
-    /// `salt` chooses among the occurrences of an id; it is not to be known to clients.
+    /// The hash chooses among the occurrences of an id.
     pub(super) fn walked(
         &self,
         max_stride: u64,
-        salt: u64,
+        state: &RandomState,
         mut each: impl FnMut(u64, Option<Source>),
     ) {
         let oldest = usize::from(self.oldest);
@@ -113,7 +115,7 @@ impl Recent {
             };
         }
         let places = places.get_mut(..self.ids.len()).unwrap_or_default();
-        if !find_walk(places, max_stride, salt) {
+        if !find_walk(places, max_stride, state) {
             return;
         }
         for place in places.iter().filter(|place| place.walked) {
@@ -148,9 +150,9 @@ enum Direction {
 }
 
 /// Whether chance does not explain the order of the ids; then those that were walked are marked.
-fn find_walk(places: &mut [Place], max_stride: u64, salt: u64) -> bool {
+fn find_walk(places: &mut [Place], max_stride: u64, state: &RandomState) -> bool {
     places.sort_unstable_by_key(|place| (place.id, place.time));
-    choose_occurrences(places, salt);
+    choose_occurrences(places, state);
 
     let ids = u8::try_from(places.len()).unwrap_or(u8::MAX);
     let mut links = 0_u8;
@@ -203,13 +205,12 @@ fn find_walk(places: &mut [Place], max_stride: u64, salt: u64) -> bool {
 }
 
 /// Of each id one occurrence counts.
-fn choose_occurrences(places: &mut [Place], salt: u64) {
+fn choose_occurrences(places: &mut [Place], state: &RandomState) {
     for same in places.chunk_by_mut(|one, other| one.id == other.id) {
         let nth = match same {
             [_] => 0,
             [first, ..] => {
-                let mixed = (first.id ^ salt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                usize::try_from(mixed >> 33).unwrap_or(0) % same.len()
+                usize::try_from(state.hash_one(first.id) >> 33).unwrap_or(0) % same.len()
             }
             [] => continue,
         };
@@ -312,7 +313,7 @@ mod tests {
             recent.push(id, None);
         }
         let mut walked = 0;
-        recent.walked(max_stride, 7, |_, _| walked += 1);
+        recent.walked(max_stride, &RandomState::default(), |_, _| walked += 1);
         walked
     }
 

@@ -241,7 +241,7 @@ fn compare(found: &Match, expected: &Value) -> Option<String> {
                 }
             }
             "users" => {
-                let mut users: Vec<&str> = found.users.iter().map(String::as_str).collect();
+                let mut users: Vec<&str> = found.users().collect();
                 users.sort_unstable();
                 let wanted = value.as_array().expect("a list").iter().map(|user| user.as_str().expect("a name"));
                 let mut wanted: Vec<&str> = wanted.collect();
@@ -251,7 +251,7 @@ fn compare(found: &Match, expected: &Value) -> Option<String> {
                 }
             }
             name => {
-                let ours = found.field(name).or_else(|| (name == "host").then_some(found.host.as_str()));
+                let ours = found.fields.get(name).or_else(|| (name == "host").then_some(found.host.as_str()));
                 if ours != value.as_str() {
                     return Some(format!("{name} is {ours:?}, not {value}"));
                 }

@@ -10,6 +10,7 @@
 pub mod distributed;
 pub mod enumeration;
 pub mod fan_out;
+mod lately;
 pub mod missing_headers;
 pub mod signup;
 pub mod sketch;

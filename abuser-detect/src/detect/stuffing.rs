@@ -40,7 +40,7 @@ const LEAST_HEAP: usize = 1 << 20;
 /// Ticks in a window.
 const TICKS: u16 = 64;
 /// Users that are told apart at least, and at most.
-const USERS: (u32, u32) = (64, 4096);
+const USERS: (u32, u32) = (64, 512);
 
 /// What stuffing is.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,7 +51,7 @@ pub struct Settings {
     pub count: u32,
     /// Which part of the logins must have failed: 0 to 1.
     pub ratio: f64,
-    /// For how many different users, if the log names them: up to 4096.
+    /// For how many different users, if the log names them: up to 512.
     pub users: u32,
     /// After how many failures a success is found; 0 is 1.
     pub success_after: u32,

@@ -309,7 +309,7 @@ impl Hits {
         };
         match self {
             Self::Few { ticks, len, .. } => {
-                ticks.iter_mut().take(usize::from(*len)).for_each(shifted)
+                ticks.iter_mut().take(usize::from(*len)).for_each(shifted);
             }
             Self::Many(many) => many.hits.iter_mut().for_each(|(tick, _)| shifted(tick)),
         }

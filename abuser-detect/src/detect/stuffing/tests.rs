@@ -145,7 +145,7 @@ fn answers_that_say_nothing_of_the_password_do_not_count() {
             (
                 number * SECOND,
                 format!("user{number}"),
-                [429, 500, 404][number as usize % 3],
+                [429, 500, 404][usize::try_from(number).expect("few") % 3],
             )
         })
         .collect();
@@ -198,15 +198,15 @@ fn memory_for_one_source_is_bounded_whatever_it_does() {
         users: u32::MAX,
         ..Settings::default()
     });
-    for number in 0..100_000_u64 {
+    for number in 0..20_000_u64 {
         let user = format!("user{number}");
         detector.observe(
-            &login(&user, [401, 200][number as usize % 2]),
+            &login(&user, if number % 2 == 0 { 401 } else { 200 }),
             Time(number * 100),
         );
     }
     assert!(
-        detector.sources.heap_bytes() < 8192 * 16 + 4096,
+        detector.sources.heap_bytes() < 512 * 32 + 4096,
         "{}",
         detector.sources.heap_bytes()
     );
@@ -275,9 +275,9 @@ fn stuffer(tries: u64, gap: u64, rng: &mut Rng) -> Vec<(u64, String, u16)> {
 
 #[test]
 fn no_office_is_ever_found() {
-    for seed in 0..20 {
+    for seed in 0..8 {
         let mut rng = Rng::with_seed(seed);
-        for people in [3, 10, 50, 300, 2000] {
+        for people in [3, 10, 50, 300, 1000] {
             for named in [true, false] {
                 let logins = office(people, 5, named, &mut rng);
                 assert_eq!(

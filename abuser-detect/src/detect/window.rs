@@ -42,8 +42,17 @@ pub struct Span {
 impl Span {
     /// For a count of hits within a time; a count of zero is one of one.
     pub fn new(count: u32, within: Duration) -> Self {
-        let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
         let most = if count <= EXACT { MOST_TICKS } else { GRAINS };
+        Self::with_ticks(count, within, most)
+    }
+
+    /// For counts that go on: never exact, but a window has at most `ticks` entries, whatever is counted.
+    pub fn coarse(within: Duration, ticks: u16) -> Self {
+        Self::with_ticks(u32::MAX, within, u64::from(ticks.max(1)))
+    }
+
+    fn with_ticks(count: u32, within: Duration, most: u64) -> Self {
+        let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
         let grain_ms = within_ms.div_ceil(most).max(1);
         Self {
             count: count.max(1),
@@ -118,14 +127,26 @@ impl Window {
     /// Takes note of a hit. When as many were within the window as `span` counts up to: their number, and the
     /// count starts anew.
     pub fn hit(&mut self, at: Time, span: &Span) -> Option<u32> {
-        let tick = self.make_room(at.0, span);
-        self.hits.insert(tick);
-        let total = self.hits.total();
+        let total = self.add(at, span);
         if total < span.count {
             return None;
         }
         self.hits = NOTHING;
         Some(total)
+    }
+
+    /// Takes note of a hit; how many there are in the window now. Nothing starts anew, so memory is bounded by the
+    /// ticks of `span` only: for [`Span::coarse`].
+    pub fn add(&mut self, at: Time, span: &Span) -> u32 {
+        let tick = self.make_room(at.0, span);
+        self.hits.insert(tick);
+        self.hits.total()
+    }
+
+    /// How many hits there are in the window that ends `at`.
+    pub fn total(&mut self, at: Time, span: &Span) -> u32 {
+        self.make_room(at.0, span);
+        self.hits.total()
     }
 
     /// Forgets what is outside of the window that ends with a hit at `at`, or with the newest before it if that is
@@ -288,7 +309,7 @@ impl Hits {
         };
         match self {
             Self::Few { ticks, len, .. } => {
-                ticks.iter_mut().take(usize::from(*len)).for_each(shifted)
+                ticks.iter_mut().take(usize::from(*len)).for_each(shifted);
             }
             Self::Many(many) => many.hits.iter_mut().for_each(|(tick, _)| shifted(tick)),
         }

@@ -45,7 +45,11 @@ pub(super) fn quoted(text: &str) -> String {
 
 /// The beginning of a text, of at most `bytes`.
 pub(super) fn bounded(text: &str, bytes: usize) -> &str {
-    text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
+    if text.len() <= bytes {
+        return text;
+    }
+    let mut ends = (0..=bytes).rev();
+    ends.find_map(|end| text.get(..end)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -409,8 +409,7 @@ impl Snort {
         let hits = last.len();
         let found = match kind {
             Kind::Limit => hits <= count,
-            Kind::Threshold => hits == count,
-            Kind::Both => hits == count,
+            Kind::Threshold | Kind::Both => hits == count,
             Kind::DetectionFilter => hits > count || before > count,
             Kind::Maxretry => unreachable!("not Snort's"),
         };

@@ -44,8 +44,9 @@ pub struct Templates {
     state: RandomState,
     /// What is read, decoded.
     decoded: Vec<u8>,
-    text: String,
-    names: String,
+    /// ASCII, as are the names.
+    text: Vec<u8>,
+    names: Vec<u8>,
     ids: Vec<Id>,
 }
 
@@ -118,7 +119,7 @@ impl Templates {
             });
             ids.len() < IDS
         });
-        let hash = state.hash_one(text.as_bytes());
+        let hash = state.hash_one(text.as_slice());
         for (nth, id) in ids.iter_mut().enumerate() {
             id.place = state.hash_one((hash, nth));
         }
@@ -147,7 +148,7 @@ impl Templates {
             decoded.clear();
             decode(name, decoded);
             let start = names.len();
-            push_word(decoded, names);
+            push_printable(decoded, names);
             let name = names.get(start..).unwrap_or_default();
             let place = state.hash_one((hash, name));
             let at = At::Query(start, names.len());
@@ -160,10 +161,10 @@ impl Templates {
             }
         }
         Template {
-            text,
+            text: std::str::from_utf8(text).unwrap_or_default(),
             hash,
             ids,
-            names,
+            names: std::str::from_utf8(names).unwrap_or_default(),
         }
     }
 }
@@ -221,17 +222,22 @@ fn split_at_byte(bytes: &[u8], byte: u8) -> (&[u8], Option<&[u8]>) {
 
 /// Appends what the bytes say without their escapes, in lower case.
 fn decode(bytes: &[u8], decoded: &mut Vec<u8>) {
+    let start = decoded.len();
     let mut rest = bytes;
-    while let [byte, others @ ..] = rest {
-        let (byte, others) = match (byte, others) {
-            (b'%', [high, low, others @ ..]) => match (hex(*high), hex(*low)) {
-                (Some(high), Some(low)) => (high << 4 | low, others),
-                _ => (b'%', rest.get(1..).unwrap_or_default()),
-            },
-            _ => (*byte, others),
+    while let Some(escape) = memchr::memchr(b'%', rest) {
+        let (plain, escaped) = rest.split_at(escape);
+        decoded.extend_from_slice(plain);
+        let digits = match escaped {
+            [_, high, low, ..] => hex(*high).zip(hex(*low)),
+            _ => None,
         };
-        decoded.push(byte.to_ascii_lowercase());
-        rest = others;
+        let (byte, length) = digits.map_or((b'%', 1), |(high, low)| (high << 4 | low, 3));
+        decoded.push(byte);
+        rest = escaped.get(length..).unwrap_or_default();
+    }
+    decoded.extend_from_slice(rest);
+    if let Some(new) = decoded.get_mut(start..) {
+        new.make_ascii_lowercase();
     }
 }
 
@@ -245,6 +251,9 @@ fn hex(digit: u8) -> Option<u8> {
 fn decode_path(path: &[u8], decoded: &mut Vec<u8>) {
     decoded.clear();
     decode(path, decoded);
+    if is_plain(decoded) {
+        return;
+    }
     // In place: what is kept is never longer than what was read.
     let mut kept = 0;
     let mut read = 0;
@@ -279,11 +288,19 @@ fn decode_path(path: &[u8], decoded: &mut Vec<u8>) {
     }
 }
 
+/// Whether a path has nothing that makes no difference: most have not.
+fn is_plain(path: &[u8]) -> bool {
+    let odd = |pair: &[u8]| matches!(pair, [b'/', b'/' | b'.'] | [b';', _]);
+    path.first() == Some(&b'/')
+        && !matches!(path.last(), Some(b'/' | b';'))
+        && !path.windows(2).any(odd)
+}
+
 /// Reads words, tells `found` the ids among them until that has enough, and writes the text in
 /// which `{}` stands for each.
 fn read_words(
     bytes: &[u8],
-    mut text: Option<&mut String>,
+    mut text: Option<&mut Vec<u8>>,
     state: &RandomState,
     mut found: impl FnMut(Value, usize) -> bool,
 ) {
@@ -293,7 +310,7 @@ fn read_words(
     while let [byte, others @ ..] = rest {
         if !byte.is_ascii_alphanumeric() {
             if let Some(text) = text.as_deref_mut() {
-                push_printable(*byte, text);
+                push_printable(&[*byte], text);
             }
             rest = others;
             continue;
@@ -307,14 +324,14 @@ fn read_words(
         rest = others;
         let Some((value, before)) = id_of(word, state) else {
             if let Some(text) = text.as_deref_mut() {
-                push_word(word, text);
+                text.extend_from_slice(word);
             }
             continue;
         };
         if let Some(text) = text.as_deref_mut() {
-            push_word(word.get(..before).unwrap_or_default(), text);
+            text.extend_from_slice(word.get(..before).unwrap_or_default());
             // Those beyond the last that is told are still no part of the text.
-            text.push_str("{}");
+            text.extend_from_slice(b"{}");
         }
         if wanted {
             wanted = found(value, nth);
@@ -401,24 +418,19 @@ fn is_ulid(word: &[u8]) -> bool {
             .any(|byte| matches!(byte, b'i' | b'l' | b'o' | b'u'))
 }
 
-fn push_word(word: &[u8], text: &mut String) {
-    for &byte in word {
-        push_printable(byte, text);
-    }
-}
-
-fn push_printable(byte: u8, text: &mut String) {
-    const DIGITS: [char; 16] = [
-        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F',
-    ];
-    // A brace would look like an id, and the rest like what it was escaped not to be.
-    if byte.is_ascii_graphic() && !matches!(byte, b'{' | b'}' | b'?' | b'#' | b'%') {
-        text.push(char::from(byte));
-        return;
-    }
-    text.push('%');
-    for digit in [byte >> 4, byte & 15] {
-        text.extend(DIGITS.get(usize::from(digit)));
+/// Appends bytes as printable ASCII.
+fn push_printable(bytes: &[u8], text: &mut Vec<u8>) {
+    const DIGITS: [u8; 16] = *b"0123456789ABCDEF";
+    for &byte in bytes {
+        // A brace would look like an id, and the rest like what it was escaped not to be.
+        if byte.is_ascii_graphic() && !matches!(byte, b'{' | b'}' | b'?' | b'#' | b'%') {
+            text.push(byte);
+            continue;
+        }
+        text.push(b'%');
+        for digit in [byte >> 4, byte & 15] {
+            text.extend(DIGITS.get(usize::from(digit)));
+        }
     }
 }
 

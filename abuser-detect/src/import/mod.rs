@@ -17,7 +17,7 @@
 mod expression;
 mod names;
 mod nginx;
-//mod snort;
+mod snort;
 mod table;
 
 use std::{
@@ -27,7 +27,7 @@ use std::{
 };
 
 pub use nginx::nginx;
-//pub use snort::{Rules, snort};
+pub use snort::{Rules, snort};
 pub use table::{Entry, Table};
 
 /// The longest file that an import reads, in bytes.

@@ -16,6 +16,7 @@
 //! | `import` | fail2ban's jails, nginx's limits and Snort's rules as our configuration |
 
 pub mod detect;
+pub mod filter;
 pub mod import;
 pub mod record;
 pub mod source;

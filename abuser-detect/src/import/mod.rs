@@ -8,6 +8,7 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
+//! | `jails` | fail2ban's jails |
 //! | `nginx` | `limit_req`, and the logs that tell whom it refused |
 //! | `snort` | rules, `event_filter`, `suppress` |
 //! | `table` | tables of TOML, and how they are written |
@@ -15,6 +16,7 @@
 //! | `expression` | conditions as `where` takes them |
 
 mod expression;
+mod jails;
 mod names;
 mod nginx;
 mod snort;
@@ -26,6 +28,7 @@ use std::{
     sync::Arc,
 };
 
+pub use jails::fail2ban;
 pub use nginx::nginx;
 pub use snort::{Rules, snort};
 pub use table::{Entry, Table};
@@ -142,6 +145,9 @@ pub enum ImportError {
         /// What is wrong there.
         message: String,
     },
+    /// fail2ban's files make no sense.
+    #[error("{0}")]
+    Jails(crate::filter::Error),
 }
 
 /// Reads files, and no more of them than there can honestly be.

@@ -15,6 +15,19 @@ impl Names {
         self.take_with(wanted, "")
     }
 
+    /// A name for a log, or for a pattern of logs: `/var/log/nginx/api_access.log` is `api_access`,
+    /// `/var/log/nginx/*access.log` is `nginx-access`.
+    pub(super) fn take_log(&mut self, path: &str) -> String {
+        let mut parts = path.rsplit('/');
+        let file = parts.next().unwrap_or_default();
+        let stem = clean(file.strip_suffix(".log").unwrap_or(file));
+        if matches!(stem.as_str(), "" | "access" | "error" | "current" | "log") {
+            let folder = parts.map(clean).find(|folder| !folder.is_empty());
+            return self.take_with(folder.as_deref().unwrap_or_default(), &stem);
+        }
+        self.take(&stem)
+    }
+
     /// The same with `end` at its end, which is never cut off.
     pub(super) fn take_with(&mut self, wanted: &str, end: &str) -> String {
         let (mut wanted, end) = (clean(wanted), clean(end));
@@ -79,5 +92,18 @@ mod tests {
         assert_eq!(names.take(&"x".repeat(99)).len(), 32);
         assert_eq!(names.take(&"x".repeat(99)).len(), 32);
         assert_eq!(names.take_with("a", &"9".repeat(99)).len(), 32);
+    }
+
+    #[test]
+    fn a_log_is_called_after_its_file_or_its_folder() {
+        let mut names = Names::default();
+        assert_eq!(
+            names.take_log("/var/log/nginx/api_access.log"),
+            "api_access"
+        );
+        assert_eq!(names.take_log("/var/log/nginx/*access.log"), "nginx-access");
+        assert_eq!(names.take_log("/var/log/auth.log"), "auth");
+        assert_eq!(names.take_log("/var/log/syslog"), "syslog");
+        assert_eq!(names.take_log("/*/*"), "imported");
     }
 }

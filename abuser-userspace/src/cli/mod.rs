@@ -11,6 +11,7 @@ mod detach;
 mod events;
 mod exchange;
 mod explain;
+mod import;
 mod output;
 mod run;
 
@@ -86,6 +87,7 @@ fn dispatch(args: Args) -> Result<(), CliError> {
             Command::Allow(command) => control::allow(&socket.path(), command).await,
             Command::Explain(args) => explain::explain(&socket.path(), &args).await,
             Command::Events(args) => events::events(&socket.path(), &args).await,
+            Command::Import(command) => import::import(&command),
             Command::Reload(args) => control::reload(&socket.path(), &args).await,
             Command::Confirm => control::confirm(&socket.path()).await,
             Command::Detach(args) => detach::detach(&socket.path(), &args).await,

@@ -220,7 +220,7 @@ impl<'d> Logs<'d> {
         let Self { access, error, .. } = self;
         let (mut tell, mut detectors) = (Vec::new(), Vec::new());
         for (path, log) in access {
-            let name = source_name(&path, names);
+            let name = names.take_log(&path);
             let mut table = Table::repeated("source")
                 .with("name", name.as_str())
                 .with("files", vec![path]);
@@ -282,7 +282,7 @@ impl<'d> Logs<'d> {
         ];
         let mut told: [Vec<String>; 3] = Default::default();
         for (path, log) in error {
-            let name = source_name(&path, names);
+            let name = names.take_log(&path);
             for ((.., is_told), told) in kinds.iter().zip(&mut told) {
                 if is_told(&log) {
                     told.push(name.clone());
@@ -346,17 +346,4 @@ fn severity(level: &str) -> usize {
         .iter()
         .position(|known| is_it(&known))
         .unwrap_or(default)
-}
-
-/// `/var/log/nginx/api_access.log` is `api_access`, and `/var/log/nginx/access.log` is
-/// `nginx-access`.
-fn source_name(path: &str, names: &mut Names) -> String {
-    let mut parts = path.rsplit('/');
-    let file = parts.next().unwrap_or_default();
-    let stem = file.strip_suffix(".log").unwrap_or(file);
-    if matches!(stem, "access" | "error") {
-        let folder = parts.next().filter(|folder| !folder.is_empty());
-        return names.take_with(folder.unwrap_or("nginx"), stem);
-    }
-    names.take(stem)
 }

@@ -28,7 +28,7 @@ impl Parser {
         let parser = if format.trim_start().starts_with('{') {
             Self::json(format).ok_or("it looks like JSON and is none")?
         } else {
-            Self::regex(format)
+            Self::regex(format)?
         };
         let has = |field: &str| match &parser {
             Self::Combined => true,
@@ -51,10 +51,12 @@ impl Parser {
         Some(Self::Json(fields))
     }
 
-    fn regex(format: &str) -> Self {
+    fn regex(format: &str) -> Result<Self, &'static str> {
         let pieces = pieces(format);
         let mut pattern = String::from("^");
         let mut fields: Vec<&'static str> = Vec::new();
+        // Whether a client can have written what follows.
+        let mut is_forgeable = false;
         for (number, piece) in pieces.iter().enumerate() {
             let variable = match piece {
                 Piece::Text(text) => {
@@ -72,6 +74,18 @@ impl Parser {
                     None => ".*?".to_owned(),
                 },
             };
+            let is_quoted = matches!(
+                (number.checked_sub(1).and_then(|before| pieces.get(before)), pieces.get(number + 1)),
+                (Some(Piece::Text(before)), Some(Piece::Text(after)))
+                    if before.ends_with('"') && after.starts_with('"')
+            );
+            if is_forgeable && matches!(variable, "remote_addr" | "status") {
+                return Err(
+                    "something that clients choose stands in it before the address or the status \
+                     and not in quotes, so they could forge these",
+                );
+            }
+            is_forgeable |= !is_quoted && !is_the_server_s(variable);
             if variable == "request" && !fields.contains(&"method") && !fields.contains(&"path") {
                 // What is no request at all, such as the first bytes of TLS, is one word or none.
                 pattern.push_str("(?:(?<method>[A-Za-z]+) (?<path>[^ \"]+)(?: HTTP/[0-9.]+)?|");
@@ -89,8 +103,45 @@ impl Parser {
             }
         }
         pattern.push('$');
-        Self::Regex(pattern, fields)
+        Ok(Self::Regex(pattern, fields))
     }
+}
+
+/// Whether clients have no say in what a variable is, beyond one word.
+fn is_the_server_s(variable: &str) -> bool {
+    let is_of_upstream = variable.starts_with("upstream_")
+        && !["upstream_http_", "upstream_cookie_", "upstream_trailer_"]
+            .iter()
+            .any(|begin| variable.starts_with(begin));
+    is_of_upstream
+        || matches!(
+            variable,
+            "remote_addr"
+                | "remote_port"
+                | "time_local"
+                | "time_iso8601"
+                | "msec"
+                | "status"
+                | "body_bytes_sent"
+                | "bytes_sent"
+                | "request_time"
+                | "request_length"
+                | "request_id"
+                | "request_method"
+                | "server_name"
+                | "server_addr"
+                | "server_port"
+                | "server_protocol"
+                | "hostname"
+                | "pid"
+                | "pipe"
+                | "scheme"
+                | "connection"
+                | "connection_requests"
+                | "gzip_ratio"
+                | "ssl_protocol"
+                | "ssl_cipher"
+        )
 }
 
 /// The field of a record that a variable fills.
@@ -106,6 +157,7 @@ fn field(variable: &str) -> Option<&'static str> {
         "http_user_agent" => "user_agent",
         "http_referer" => "referer",
         "http_x_api_key" | "http_api_key" | "http_apikey" => "key",
+        "http_x_forwarded_for" => "x_forwarded_for",
         _ => return None,
     })
 }
@@ -212,7 +264,7 @@ mod tests {
 
     #[test]
     fn any_other_format_becomes_an_expression_that_matches_its_lines() {
-        let format = r#"${remote_addr}|$host|[$time_local]|"$request"|$status|$request_time^$http_x_api_key"#;
+        let format = r#"${remote_addr}|"$host"|[$time_local]|"$request"|$status|$request_time^$http_x_api_key"#;
         let Ok(Parser::Regex(pattern, fields)) = Parser::of(format) else {
             panic!("an expression");
         };
@@ -222,19 +274,35 @@ mod tests {
         );
         let regex = regex::Regex::new(&pattern).expect("an expression");
         let line =
-            r#"2001:db8::1|h|[10/Oct/2025:13:55:36 +0000]|"GET /api/?a HTTP/1.1"|429|0.1^k 1"#;
+            r#"2001:db8::1|"h"|[10/Oct/2025:13:55:36 +0000]|"GET /api/?a HTTP/1.1"|429|0.1^k 1"#;
         let found = regex.captures(line).expect("a match");
         let group = |name| found.name(name).map(|group| group.as_str());
         assert_eq!(group("source"), Some("2001:db8::1"));
         assert_eq!(group("path"), Some("/api/?a"));
         assert_eq!(group("status"), Some("429"));
         assert_eq!(group("key"), Some("k 1"));
-        assert!(regex.is_match(r#"192.0.2.1|h|[x]|"\x16\x03\x01"|400|0.0^-"#));
+        assert!(regex.is_match(r#"192.0.2.1|"h"|[x]|"\x16\x03\x01"|400|0.0^-"#));
+    }
+
+    #[test]
+    fn a_format_in_which_clients_could_forge_who_they_are_is_refused() {
+        for (format, is_sound) in [
+            ("$http_user_agent $remote_addr $status", false),
+            ("$remote_addr $request_uri $status", false),
+            ("\"$http_user_agent\" $remote_addr $status", true),
+            ("$remote_addr $status $request_uri", true),
+            (
+                "$server_name $upstream_addr $remote_addr $request_time $status",
+                true,
+            ),
+        ] {
+            assert_eq!(Parser::of(format).is_ok(), is_sound, "{format}");
+        }
     }
 
     #[test]
     fn a_format_that_names_nobody_is_refused() {
-        assert!(Parser::of("$host $status").is_err());
-        assert!(Parser::of("$remote_addr $host").is_err());
+        assert!(Parser::of("$hostname $status").is_err());
+        assert!(Parser::of("$remote_addr $hostname").is_err());
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use toml::{Table as Map, Value};
 
 use super::{
-    super::{Imported, Table, expression, names::Names},
+    super::{Imported, Table, expression::Test, names::Names},
     format::Parser,
     scope::{Site, is_on},
     syntax::Directive,
@@ -26,7 +26,8 @@ const LEVELS: [&str; 8] = [
 
 /// The logs that were met.
 pub(super) struct Logs<'d> {
-    formats: BTreeMap<&'d str, String>,
+    /// `None` if nothing is escaped in them.
+    formats: BTreeMap<&'d str, Option<String>>,
     access: BTreeMap<String, AccessLog>,
     error: BTreeMap<String, ErrorLog>,
 }
@@ -48,13 +49,13 @@ struct ErrorLog {
 impl<'d> Logs<'d> {
     pub(super) fn new(formats: &[&'d Directive]) -> Self {
         let formats = formats.iter().filter_map(|directive| {
-            let (name, parts) = directive.arguments.split_first()?;
-            let parts: Vec<_> = parts
-                .iter()
-                .skip_while(|part| part.starts_with("escape="))
-                .map(String::as_str)
-                .collect();
-            Some((name.as_str(), parts.concat()))
+            let (name, mut parts) = directive.arguments.split_first()?;
+            let escape = parts.first().filter(|part| part.starts_with("escape="));
+            if escape.is_some() {
+                parts = parts.get(1..)?;
+            }
+            let is_escaped = escape.is_none_or(|escape| escape != "escape=none");
+            Some((name.as_str(), is_escaped.then(|| parts.concat())))
         });
         Self {
             formats: formats.collect(),
@@ -131,10 +132,11 @@ impl<'d> Logs<'d> {
             let name = directive.argument(1).filter(|name| !name.contains('='));
             let parser = match name {
                 None | Some("combined") => Ok(Parser::Combined),
-                Some(name) => self.formats.get(name).map_or(
-                    Err("its log_format is not in the files that were read"),
-                    |format| Parser::of(format),
-                ),
+                Some(name) => match self.formats.get(name) {
+                    Some(Some(format)) => Parser::of(format),
+                    Some(None) => Err("with escape=none clients can forge lines of it"),
+                    None => Err("its log_format is not in the files that were read"),
+                },
             };
             match parser {
                 Ok(parser) => self.insert_access(path, parser, tells),
@@ -255,7 +257,7 @@ impl<'d> Logs<'d> {
                     )
                     .with("name", "nginx-429")
                     .with("sources", tell)
-                    .with("where", expression::status(429))
+                    .with("where", Test::Status(429).written())
                     .with("action", action),
             );
         }
@@ -301,7 +303,10 @@ impl<'d> Logs<'d> {
                     Table::repeated("detector")
                         .with("name", name)
                         .with("sources", sources)
-                        .with("where", expression::contains("message", text))
+                        .with(
+                            "where",
+                            Test::Contains("message".to_owned(), text.to_owned()).written(),
+                        )
                         .with("action", action),
                 );
             }

@@ -1,7 +1,11 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::import::{MAX_FILE_BYTES, memory::Memory};
+use crate::{
+    condition::Condition,
+    import::{MAX_FILE_BYTES, memory::Memory},
+    parse::{Kind, Parser, Settings},
+};
 
 const MAIN: &str = "/etc/nginx/nginx.conf";
 
@@ -29,6 +33,56 @@ fn notes(imported: &Imported) -> Vec<String> {
 fn tables<'i>(imported: &'i Imported, name: &str) -> Vec<&'i crate::import::Table> {
     let tables = imported.tables.iter();
     tables.filter(|table| table.name == name).collect()
+}
+
+/// Asserts that the parsers and conditions are such as there are.
+#[track_caller]
+fn check(imported: &Imported) {
+    for source in tables(imported, "source") {
+        let text = |key: &str| source.get(key).and_then(toml::Value::as_str);
+        let kind = text("parser").expect("a parser").parse().expect("a kind");
+        let fields = source.get("fields").and_then(toml::Value::as_table);
+        let settings = Settings {
+            pattern: text("pattern").map(str::to_owned),
+            fields: fields
+                .into_iter()
+                .flatten()
+                .map(|(name, place)| (name.clone(), place.as_str().unwrap_or_default().to_owned()))
+                .collect(),
+            ..Settings::new(kind)
+        };
+        if let Err(error) = Parser::new(settings) {
+            panic!("{source:?}: {error}");
+        }
+    }
+    for detector in tables(imported, "detector") {
+        let condition = detector.get("where").and_then(toml::Value::as_str);
+        let condition = condition.expect("a condition").parse::<Condition>();
+        assert!(condition.is_ok(), "{detector:?}: {condition:?}");
+    }
+}
+
+#[test]
+fn what_nginx_writes_is_found_by_what_comes_of_its_configuration() {
+    let imported = of(GIVEN);
+    let condition = |number: usize| -> Condition {
+        let table = tables(&imported, "detector")[number];
+        let text = table.get("where").and_then(toml::Value::as_str);
+        text.expect("a condition").parse().expect("a condition")
+    };
+    let mut access = Parser::new(Settings::new(Kind::NginxCombined)).expect("a parser");
+    let refused = access.parse(
+        "192.0.2.1 - - [10/Oct/2025:13:55:36 +0000] \"GET /api/a HTTP/1.1\" 429 169 \"-\" \"curl/8\"",
+    );
+    assert!(condition(0).holds(&refused.expect("a line")));
+    let mut error = Parser::new(Settings::new(Kind::NginxError)).expect("a parser");
+    let refused = error.parse(
+        "2025/10/10 13:55:36 [error] 7#7: *1 limiting requests, excess: 20.100 by zone \
+         \"api_limit\", client: 192.0.2.1, server: _, request: \"GET /api/a HTTP/1.1\", host: \"h\"",
+    );
+    let refused = refused.expect("a line");
+    assert_eq!(refused.source, Some([192, 0, 2, 1].into()));
+    assert!(condition(1).holds(&refused));
 }
 
 /// The second of the systems that people use today.
@@ -320,9 +374,9 @@ fn each_log_has_the_parser_of_its_format() {
                         '"$http_user_agent" "$http_x_forwarded_for"';
         log_format js escape=json '{"ip":"$remote_addr","s":$status}';
         log_format own '$remote_addr $status $request_uri';
-        log_format bad '$host';
+        log_format bad '$hostname'; log_format none escape=none '$remote_addr $status';
         access_log /l/access.log; access_log /l/main.log main; access_log /l/js.log js;
-        access_log /l/own.log own buffer=32k; access_log /l/bad.log bad;
+        access_log /l/own.log own buffer=32k; access_log /l/bad.log bad; access_log /l/none.log none;
         access_log /l/gone.log gone; access_log /l/gz.log main gzip flush=5m;
         access_log syslog:server=unix:/dev/log main; access_log logs/x.log;
         access_log /l/$host.log main; access_log /l/if.log main if=$loggable;
@@ -344,9 +398,11 @@ fn each_log_has_the_parser_of_its_format() {
             ("l-error", "nginx-error"),
         ]
     );
+    check(&imported);
     let notes = notes(&imported).join("\n");
     for expected in [
         "bad.log bad: it has no $remote_addr",
+        "none.log none: with escape=none",
         "gone.log gone: its log_format is not",
         "gzip flush=5m: it is compressed",
         "syslog server",
@@ -486,6 +542,7 @@ proptest! {
         let text = words.join(" ");
         let files = Memory::new(&[(MAIN, &text)]);
         if let Ok(imported) = nginx(&files, Path::new(MAIN), "alert") {
+            check(&imported);
             let toml = imported.to_toml();
             prop_assert!(toml.parse::<toml::Table>().is_ok(), "{}", toml);
         }

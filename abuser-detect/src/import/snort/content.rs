@@ -3,7 +3,7 @@
 //! A rule sees bytes of a request, a record has what a log tells of it. What is certain is
 //! carried over: the method, the target, headers that logs have, and the status.
 
-use super::{super::expression, buffer::Buffer, syntax::split};
+use super::{super::expression::Test, buffer::Buffer, syntax::split};
 
 /// The methods of HTTP and WebDAV that logs know.
 const METHODS: [&str; 10] = [
@@ -24,12 +24,12 @@ pub(super) struct Content {
 /// What comes of one: conditions that must all hold, and what is to be said about them.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Conditions {
-    pub(super) all: Vec<String>,
+    pub(super) all: Vec<Test>,
     pub(super) remark: Option<&'static str>,
 }
 
 impl Conditions {
-    fn of(condition: String) -> Self {
+    fn of(condition: Test) -> Self {
         Self {
             all: vec![condition],
             remark: None,
@@ -116,27 +116,27 @@ impl Content {
             Buffer::Unknown(name) => return Err(unknown(name)),
         };
         if self.is_negated {
-            found.all = vec![expression::not_all(&found.all)];
+            found.all = vec![Test::Not(found.all)];
         }
         Ok(found)
     }
 
     /// That the text is in the field, where it is to be.
-    fn text(&self, field: &str, text: &str) -> String {
+    fn text(&self, field: &str, text: &str) -> Test {
         let is_whole = field == "method" || (self.at_start && self.at_end);
         if (self.nocase && field != "method") || (self.at_end && !is_whole) {
             let flags = if self.nocase { "(?i)" } else { "" };
             let begin = if self.at_start { "^" } else { "" };
             let end = if self.at_end { "$" } else { "" };
             let pattern = format!("{flags}{begin}{}{end}", regex::escape(text));
-            return expression::matches(field, &pattern);
+            return Test::Matches(field.to_owned(), pattern);
         }
         if is_whole {
-            expression::is(field, &text.to_owned())
+            Test::Is(field.to_owned(), text.to_owned())
         } else if self.at_start {
-            expression::starts_with(field, text)
+            Test::StartsWith(field.to_owned(), text.to_owned())
         } else {
-            expression::contains(field, text)
+            Test::Contains(field.to_owned(), text.to_owned())
         }
     }
 
@@ -151,14 +151,14 @@ impl Content {
             }
             let is_ended = number + 1 < lines.len();
             if let Some((method, target)) = request_line(line) {
-                found.all.push(expression::is("method", method));
+                found.all.push(is_method(method));
                 if let Some((target, _version)) = target.split_once(" HTTP/") {
                     found.all.push(self.at("path", target, true, true));
                 } else if !target.is_empty() {
                     found.all.push(self.at("path", target, true, false));
                 }
             } else if METHODS.contains(line) && !is_several {
-                found.all.push(expression::is("method", line));
+                found.all.push(is_method(line));
             } else if let Some((field, value, remark)) = header(line) {
                 found.remark = found.remark.or(remark);
                 found.all.push(self.header_value(&field, value, is_ended));
@@ -200,14 +200,14 @@ impl Content {
         }
     }
 
-    fn header_value(&self, field: &str, value: &str, is_ended: bool) -> String {
+    fn header_value(&self, field: &str, value: &str, is_ended: bool) -> Test {
         if value.is_empty() && !is_ended {
-            return expression::is_there(field);
+            return Test::Has(field.to_owned());
         }
         self.at(field, value, true, is_ended)
     }
 
-    fn at(&self, field: &str, text: &str, at_start: bool, at_end: bool) -> String {
+    fn at(&self, field: &str, text: &str, at_start: bool, at_end: bool) -> Test {
         let part = Self {
             bytes: Vec::new(),
             buffer: Buffer::Raw,
@@ -226,6 +226,10 @@ pub(super) fn unknown(name: &str) -> String {
 }
 
 const NEEDS_HEADERS: &str = "this header is only known of logs that have it, as JSON logs may";
+
+fn is_method(method: &str) -> Test {
+    Test::Is("method".to_owned(), method.to_owned())
+}
 
 /// `GET /x` as method and target.
 fn request_line(line: &str) -> Option<(&'static str, &str)> {
@@ -251,16 +255,19 @@ fn header(line: &str) -> Option<(String, &str, Option<&'static str>)> {
 }
 
 /// `404`, or the `40` that 400 to 409 have in common.
-fn status(text: &str) -> Result<String, String> {
+fn status(text: &str) -> Result<Test, String> {
     let number: u16 = text
         .parse()
         .map_err(|_| format!("{text:?} is no part of a status"))?;
     match text.len() {
-        3 => Ok(expression::status(number)),
-        2 => Ok(expression::matches("status", &format!("^{number}[0-9]$"))),
-        1 => Ok(expression::matches(
-            "status",
-            &format!("^{number}[0-9][0-9]$"),
+        3 => Ok(Test::Status(number)),
+        2 => Ok(Test::Matches(
+            "status".to_owned(),
+            format!("^{number}[0-9]$"),
+        )),
+        1 => Ok(Test::Matches(
+            "status".to_owned(),
+            format!("^{number}[0-9][0-9]$"),
         )),
         _ => Err(format!("{text:?} is no status")),
     }

@@ -22,7 +22,11 @@ use self::{
     syntax::{Rule, Statement},
     threshold::{Filters, Threshold},
 };
-use super::{Files, ImportError, Imported, Reader, Table, expression, names::Names};
+use super::{
+    Files, ImportError, Imported, Reader, Table,
+    expression::{self, Test},
+    names::Names,
+};
 
 /// What is to be imported, and how.
 #[derive(Debug, Clone, Copy)]
@@ -137,7 +141,8 @@ fn detector(
             "it looks at packets alone; a [[limit]] counts those and connections".to_owned(),
         );
     }
-    check_addresses(rule)?;
+    found.conditions.extend(addresses(rule)?);
+    found.conditions.extend(filters.spared(gid, sid));
     let threshold = Threshold::of(rule, filters.of(gid, sid), is_answer, imported)?;
     for (what, why) in found.remarks {
         imported.note(&rule.place, format!("{}: {what}", title(rule)), why);
@@ -159,26 +164,50 @@ fn detector(
     Ok(threshold.write(table).with("action", action))
 }
 
-/// Addresses are told apart by [allow] and by who sends to which log; a rule that names some
-/// would match more without them.
-fn check_addresses(rule: &Rule) -> Result<(), String> {
-    let Some(source) = rule.header.first() else {
-        return Ok(());
-    };
-    let is_general = source == "any" || source.contains('$');
-    if is_general {
-        return Ok(());
+/// The sources that a rule is for, if it names some.
+fn addresses(rule: &Rule) -> Result<Vec<Test>, String> {
+    match rule.header.first().map(String::as_str) {
+        None | Some("any") => Ok(Vec::new()),
+        // What a variable stands for is in another file, and mostly a name for everybody else.
+        Some(source) if source.contains('$') => Ok(Vec::new()),
+        Some(source) => sources(source)
+            .ok_or_else(|| format!("its sources {source} are more than a list of addresses")),
     }
-    Err(format!(
-        "it is for the sources {source} alone, and a detector is for all; ban them by `abuser ban \
-         add`, or write a [[limit]]"
-    ))
+}
+
+/// `[192.0.2.0/24, !192.0.2.1]` as tests.
+fn sources(list: &str) -> Option<Vec<Test>> {
+    let (is_negated, list) = content::negated(list);
+    let inner = list
+        .strip_prefix('[')
+        .and_then(|list| list.strip_suffix(']'));
+    let (mut these, mut others) = (Vec::new(), Vec::new());
+    for word in inner.unwrap_or(list).split(',').map(str::trim) {
+        let (is_other, word) = content::negated(word);
+        let prefix = match word.parse::<ipnet::IpNet>() {
+            Ok(prefix) => prefix.trunc(),
+            Err(_) => word.parse::<std::net::IpAddr>().ok()?.into(),
+        };
+        if is_other { &mut others } else { &mut these }.push(prefix);
+    }
+    let mut tests = Vec::new();
+    if !these.is_empty() {
+        tests.push(Test::From(these));
+    }
+    if !others.is_empty() {
+        tests.push(Test::Not(vec![Test::From(others)]));
+    }
+    Some(if is_negated {
+        vec![Test::Not(tests)]
+    } else {
+        tests
+    })
 }
 
 /// What is read of a rule's options.
 #[derive(Default)]
 struct Found {
-    conditions: Vec<String>,
+    conditions: Vec<Test>,
     remarks: Vec<(String, &'static str)>,
     /// Whether there is one that is for requests, for answers, and for answers by `flow`.
     asks: bool,

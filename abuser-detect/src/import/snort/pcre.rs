@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::{
-    super::expression,
+    super::expression::Test,
     buffer::Buffer,
     content::{Conditions, negated, unknown, unquoted},
 };
@@ -69,8 +69,9 @@ pub(super) fn conditions(value: &str, buffer: &Buffer) -> Result<(Buffer, Condit
             format!("(?{flags})")
         };
         let pattern = format!("{flags}{pattern}");
-        expression::check_regex(&pattern)?;
-        found.all.push(expression::matches(field, &pattern));
+        found
+            .all
+            .push(Test::Matches(field.to_owned(), pattern).checked()?);
         Ok(())
     };
     match &buffer {
@@ -88,7 +89,7 @@ pub(super) fn conditions(value: &str, buffer: &Buffer) -> Result<(Buffer, Condit
         }
     }
     if is_negated {
-        found.all = vec![expression::not_all(&found.all)];
+        found.all = vec![Test::Not(found.all)];
     }
     Ok((buffer, found))
 }

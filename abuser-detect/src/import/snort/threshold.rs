@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    super::{Imported, Place, Table},
+    super::{Imported, Place, Table, expression::Test},
     syntax::{Rule, pairs},
 };
 
@@ -24,6 +24,8 @@ pub(super) struct Filters {
     /// By `sig_id`; `0` is for all rules that have none of their own.
     events: BTreeMap<String, (Place, Pairs)>,
     suppressed: BTreeMap<String, Place>,
+    /// Of whom rules say nothing.
+    spared: Vec<(String, Vec<Test>)>,
 }
 
 type Pairs = Vec<(String, String)>;
@@ -66,10 +68,13 @@ impl Filters {
             "suppress" if value(pairs, "track").is_none() => {
                 self.suppressed.insert(sid.to_owned(), place.clone());
             }
-            "suppress" => skip(
-                "a detector is for all sources; write those that are never to be banned under \
-                 [allow], which holds for all that bans and limits",
-            ),
+            "suppress" => {
+                let sources = value(pairs, "ip").and_then(super::sources);
+                match sources.filter(|_| value(pairs, "track") == Some("by_src")) {
+                    Some(sources) => self.spared.push((sid.to_owned(), sources)),
+                    None => skip("it is for who is asked, or for no list of addresses"),
+                }
+            }
             _ => skip(
                 "it changes what a rule does when there are many; give the rule's detector this \
                  count and an action of its own",
@@ -84,6 +89,17 @@ impl Filters {
                 .get(sid)
                 .or_else(|| self.suppressed.get("0"))
         })?
+    }
+
+    /// That it is none of those of whom a rule says nothing.
+    pub(super) fn spared(&self, gid: &str, sid: &str) -> Vec<Test> {
+        let spared = self
+            .spared
+            .iter()
+            .filter(|(of, _)| gid == RULES && (of == sid || of == "0"));
+        spared
+            .map(|(_, sources)| Test::Not(sources.clone()))
+            .collect()
     }
 
     /// What is said for this rule, or for all.

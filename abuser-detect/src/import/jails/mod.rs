@@ -63,6 +63,7 @@ pub fn fail2ban(files: &dyn Files, folder: &Path) -> Result<Imported, ImportErro
         places: &places,
         imported: Imported::default(),
         names: Names::default(),
+        source_names: Names::default(),
         sources: BTreeMap::new(),
         policies: Policies::default(),
         allow: Vec::new(),
@@ -113,7 +114,9 @@ struct Import<'a> {
     ini: &'a Ini,
     places: &'a Places,
     imported: Imported,
+    /// Names of detectors, and of sources.
     names: Names,
+    source_names: Names,
     /// The names of sources, by what they read.
     sources: BTreeMap<Log, String>,
     policies: Policies,
@@ -187,6 +190,9 @@ impl Import<'_> {
             return Err("it has no filter".to_owned());
         }
         let (filter, given) = options::split(&filter).map_err(|error| error.to_string())?;
+        if lets_in(jail) {
+            return Err("its action lets those in that it finds, and does not ban them".to_owned());
+        }
         let mut jail_vars = Jail {
             vars: jail.vars.clone(),
             ..*jail
@@ -220,12 +226,23 @@ impl Import<'_> {
             .map(|log| self.source(log, jail.name))
             .collect();
         let name = self.names.take(jail.name);
+        // Without the command that spares some it would ban these, too.
+        let spares = jail.get("ignorecommand")?.unwrap_or_default();
+        let spares = !spares.trim().is_empty();
         let mut table = Table::repeated("detector")
             .comment(format!("{}: [{}]", jail.place, jail.name))
             .with("name", name.as_str())
             .with("sources", sources)
-            .with("filter", filter)
-            .with("action", "ban");
+            .with("filter", filter);
+        table = if spares {
+            table.with_comment(
+                "action",
+                "alert",
+                "not \"ban\", for want of its ignorecommand",
+            )
+        } else {
+            table.with("action", "ban")
+        };
         if let Some(count) = numbers.large_maxretry() {
             table = table.with("count", count);
         }
@@ -368,7 +385,7 @@ impl Import<'_> {
         let table = Table::repeated("source");
         let (name, table) = match &log {
             Log::Files(path, is_tail) => {
-                let name = self.names.take_log(path);
+                let name = self.source_names.take_log(path);
                 let table = table
                     .with("name", name.as_str())
                     .with("files", vec![path.clone()]);
@@ -381,7 +398,7 @@ impl Import<'_> {
                 (name, table)
             }
             Log::Journal(matches) => {
-                let name = self.names.take_with(jail, "journal");
+                let name = self.source_names.take_with(jail, "journal");
                 let table = table
                     .with("name", name.as_str())
                     .with("journal", matches.clone());
@@ -408,7 +425,8 @@ impl Import<'_> {
             self.passed_over(jail, "ignoreself", "false", "a host never bans itself here");
         }
         if let Some(command) = says("ignorecommand")? {
-            let why = "no command is run for a line; whom it spares is to be named under [allow]";
+            let why = "no command is run for a line; the detector only alerts until those whom it \
+                       spares are under [allow]";
             self.passed_over(jail, "ignorecommand", &command, why);
         }
         if let Some(dns) = says("usedns")?.filter(|dns| dns != "no") {
@@ -427,6 +445,14 @@ impl Import<'_> {
         }
         if let Some(port) = says("port")?.filter(|_| jail.places.own(jail.name, "port").is_some()) {
             self.passed_over(jail, "port", &port, "a ban holds for all ports");
+        }
+        if jail
+            .get("filter")?
+            .is_some_and(|filter| filter.trim().starts_with("recidive"))
+        {
+            let why = "it reads fail2ban's own log, which ends with fail2ban; bans grow for who comes \
+                       back with increment = true under [ban] or in a [[policy]]";
+            self.passed_over(jail, "filter", "recidive", why);
         }
         // An action that cannot be read is one that is not taken.
         let banaction = says("banaction").unwrap_or_default().unwrap_or_default();
@@ -498,6 +524,23 @@ impl Import<'_> {
         imported.notes.sort_by(|a, b| a.place.cmp(&b.place));
         imported
     }
+}
+
+/// Whether the jail's rule is an exception, as that of `pass2allow-ftp` is.
+fn lets_in(jail: &Jail<'_>) -> bool {
+    let value = jail.get("blocktype").ok().flatten().unwrap_or_default();
+    let lets_in = |word: &str| ["return", "accept"].contains(&word.trim().to_lowercase().as_str());
+    let action = jail.get("action").ok().flatten().unwrap_or_default();
+    let mut given = action.split("blocktype=").skip(1);
+    lets_in(&value)
+        || given.any(|rest| {
+            lets_in(
+                rest.split([',', ']'])
+                    .next()
+                    .unwrap_or_default()
+                    .trim_matches('"'),
+            )
+        })
 }
 
 /// `_SYSTEMD_UNIT=sshd.service + _COMM=sshd`, as `journalctl` takes it; `None` if there is none.

@@ -299,6 +299,12 @@ fn what_is_not_carried_over_is_listed_with_its_place() {
         ),
     ]);
     assert_eq!(tables(&imported, "detector").len(), 3);
+    // Whom the command would have spared must not be banned.
+    assert!(
+        tables(&imported, "detector")
+            .iter()
+            .all(|table| text(table, "action") == "alert")
+    );
     let notes = notes(&imported);
     for expected in [
         "/etc/fail2ban/jail.conf:3: [DEFAULT] usedns = warn: names in logs are not looked up",
@@ -398,6 +404,14 @@ fn a_jail_that_cannot_run_is_left_out_and_says_why() {
             "both kinds of quotes",
         ),
         ("filter = %(filter)s", "without end"),
+        (
+            "filter = b\nlogpath = /l\nblocktype = RETURN",
+            "lets those in",
+        ),
+        (
+            "filter = b\nlogpath = /l\naction = x[a=1, blocktype=\"ACCEPT\", b=2]",
+            "lets those in",
+        ),
     ] {
         let imported = of(&format!("\n[j]\nenabled = true\n{jail}\n"));
         assert!(tables(&imported, "detector").is_empty(), "{jail}");

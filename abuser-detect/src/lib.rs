@@ -16,6 +16,8 @@
 //! | `condition` | `status == 401 and path ~ "^/api/"` |
 //! | `scan` | counting records by a field |
 //! | `detect` | the detectors |
+//! | `pipeline` | from the lines of sources to what their detectors find |
+//! | `evidence` | the lines that are shown with it |
 //! | `import` | fail2ban's jails, nginx's limits and Snort's rules as our configuration |
 
 pub mod condition;
@@ -23,6 +25,7 @@ pub mod detect;
 pub mod evidence;
 pub mod field;
 pub mod filter;
+pub mod import;
 pub mod line;
 pub mod parse;
 pub mod pipeline;

@@ -7,6 +7,7 @@
 //! Times come from logs: they may be equal, and go back a little where several processes write.
 //! A detector must take that, and a gap of years, as it comes.
 
+pub mod baseline;
 pub mod distributed;
 pub mod enumeration;
 pub mod fan_out;

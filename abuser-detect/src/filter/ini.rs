@@ -38,7 +38,7 @@ type Section = BTreeMap<String, String>;
 
 /// The sections of a filter's files, merged.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ini {
+pub(crate) struct Ini {
     defaults: Section,
     sections: HashMap<String, Section>,
     /// What was overridden, by section.
@@ -48,7 +48,7 @@ pub(super) struct Ini {
 impl Ini {
     /// Reads files in their order, each with what it includes. Files that do not exist are left
     /// out; the second value is those that do.
-    pub(super) fn load(paths: &[PathBuf], files: &dyn Files) -> Result<(Self, Vec<PathBuf>), Error> {
+    pub(crate) fn load(paths: &[PathBuf], files: &dyn Files) -> Result<(Self, Vec<PathBuf>), Error> {
         let mut loader = Loader {
             files,
             parsed: HashMap::new(),
@@ -56,7 +56,12 @@ impl Ini {
         };
         let mut seen = Vec::new();
         for path in paths {
-            loader.include(path, &mut seen)?;
+            loader.one(path, &mut seen)?;
+            // One that is named itself is read in its own place.
+            let local = path.with_extension("local");
+            if !paths.contains(&local) {
+                loader.one(&local, &mut seen)?;
+            }
         }
         let mut merged = Self::default();
         for path in &loader.order {
@@ -200,7 +205,7 @@ impl Ini {
     }
 
     /// The value of an option, with all that it refers to by `%(name)s` put in. `vars` come first.
-    pub(super) fn get(&self, section: &str, option: &str, vars: &Section) -> Result<Option<String>, Interpolation> {
+    pub(crate) fn get(&self, section: &str, option: &str, vars: &Section) -> Result<Option<String>, Interpolation> {
         let option = option.to_lowercase();
         let Some(raw) = self.raw(section, &option, vars) else {
             return Ok(None);
@@ -267,7 +272,7 @@ impl Ini {
 
 /// Why a value cannot be had.
 #[derive(Debug)]
-pub(super) struct Interpolation(pub(super) String);
+pub(crate) struct Interpolation(pub(crate) String);
 
 struct Loader<'f> {
     files: &'f dyn Files,

@@ -28,7 +28,7 @@ const KNOWN: [&str; 7] = [
 
 /// The options of a filter, with all references resolved.
 #[derive(Clone, Debug)]
-pub(super) struct Definition {
+pub(crate) struct Definition {
     /// The file that is named by errors.
     pub(super) file: PathBuf,
     values: BTreeMap<String, String>,
@@ -36,7 +36,7 @@ pub(super) struct Definition {
 
 impl Definition {
     /// The value of an option.
-    pub(super) fn get(&self, option: &str) -> Option<&str> {
+    pub(crate) fn get(&self, option: &str) -> Option<&str> {
         self.values.get(option).map(String::as_str)
     }
 
@@ -102,7 +102,7 @@ pub fn split(filter: &str) -> Result<(String, Vec<(String, String)>), Error> {
 }
 
 /// Loads a filter by name, from the first of the folders that has it, or by path.
-pub(super) fn load(name: &str, folders: &[PathBuf], given: &[(String, String)], journal: bool, files: &dyn Files) -> Result<Definition, Error> {
+pub(crate) fn load(name: &str, folders: &[PathBuf], given: &[(String, String)], journal: bool, files: &dyn Files) -> Result<Definition, Error> {
     let (ini, file) = find(name, folders, files)?;
     let error = |option: &str, what: String| Error::Value {
         file: file.clone(),

@@ -92,6 +92,9 @@ pub(super) enum Command {
     Scan(ScanArgs),
     /// Check a configuration without touching the system
     Check(CheckArgs),
+    /// Make a configuration of what fail2ban, nginx, Snort or Suricata are told to do
+    #[command(subcommand)]
+    Import(ImportCommand),
     /// Have the daemon read its configuration again; bans and unchanged limits stay as they are
     Reload(JsonArgs),
     /// Let a daemon go on that was started with --confirm
@@ -403,6 +406,75 @@ pub(super) struct CheckArgs {
     #[arg(short, long, value_name = "FILE", default_value = super::run::DEFAULT_CONFIG)]
     pub(super) config: PathBuf,
     /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ImportCommand {
+    /// Jails that are enabled, as sources, detectors and policies
+    ///
+    /// Reads jail.conf, jail.d/*.conf, jail.local and jail.d/*.local as fail2ban does. Filters are not
+    /// copied: detectors read them where they are.
+    Fail2ban(ImportFail2banArgs),
+    /// limit_req as limits in the kernel, and the logs that tell whom nginx refused
+    Nginx(ImportNginxArgs),
+    /// Rules of Snort 2, Snort 3 and Suricata as detectors
+    ///
+    /// A rule that looks at what no access log has is left out and named.
+    Snort(ImportSnortArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ImportFail2banArgs {
+    /// fail2ban's folder
+    #[arg(value_name = "DIR", default_value = "/etc/fail2ban")]
+    pub(super) folder: PathBuf,
+    #[command(flatten)]
+    pub(super) output: ImportOutput,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ImportNginxArgs {
+    /// nginx's configuration, or a part of one; what it includes is read, too
+    #[arg(value_name = "FILE", default_value = "/etc/nginx/nginx.conf")]
+    pub(super) file: PathBuf,
+    /// What to do about whom nginx refuses again and again: ban, throttle or alert
+    #[arg(long, value_name = "ACTION", default_value = "ban", value_parser = IMPORT_ACTIONS)]
+    pub(super) action: String,
+    #[command(flatten)]
+    pub(super) output: ImportOutput,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ImportSnortArgs {
+    /// Files of rules, and of event_filter and suppress
+    #[arg(required = true, value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+    /// What to do about whom a rule finds: ban, throttle or alert [default: ban for rules that drop,
+    /// block or reject, alert for others]
+    #[arg(long, value_name = "ACTION", value_parser = IMPORT_ACTIONS)]
+    pub(super) action: Option<String>,
+    /// The access log that tells of the requests that the rules look at
+    #[arg(long, value_name = "FILE", default_value = "/var/log/nginx/access.log")]
+    pub(super) log: String,
+    #[command(flatten)]
+    pub(super) output: ImportOutput,
+}
+
+/// What a detector can do.
+const IMPORT_ACTIONS: [&str; 3] = ["ban", "throttle", "alert"];
+
+/// Where an import goes.
+#[derive(Debug, clap::Args)]
+pub(super) struct ImportOutput {
+    /// Write the configuration to this file, such as /etc/abuser/conf.d/fail2ban.toml [default: standard output]
+    #[arg(short, long = "output", value_name = "FILE")]
+    pub(super) path: Option<PathBuf>,
+    /// With --output: replace a file that is there
+    #[arg(long, requires = "path")]
+    pub(super) force: bool,
+    /// Print the configuration and what could not be carried over as JSON
     #[arg(long)]
     pub(super) json: bool,
 }

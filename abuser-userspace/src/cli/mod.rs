@@ -12,6 +12,7 @@ mod detectors;
 mod events;
 mod exchange;
 mod explain;
+mod import;
 mod output;
 mod run;
 mod throttles;
@@ -92,6 +93,7 @@ fn dispatch(args: Args) -> Result<(), CliError> {
             Command::Throttle(command) => throttles::throttle(&socket.path(), command).await,
             Command::Explain(args) => explain::explain(&socket.path(), &args).await,
             Command::Events(args) => events::events(&socket.path(), &args).await,
+            Command::Import(command) => import::import(&command),
             Command::Reload(args) => control::reload(&socket.path(), &args).await,
             Command::Confirm => control::confirm(&socket.path()).await,
             Command::Detach(args) => detach::detach(&socket.path(), &args).await,

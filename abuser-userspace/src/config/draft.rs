@@ -8,7 +8,8 @@ use toml::{Spanned, de::DeTable};
 use super::{
     Config, Mode, allow, api, ban, blocklist, detector,
     error::{ConfigError, quote},
-    limit, logs,
+    limit::{self, Scope},
+    logs,
     preset::Preset,
     section::{self, Item, Section},
     source::{Place, Source},
@@ -123,7 +124,12 @@ impl Draft {
                 .map(|source| (source.name.as_str(), source.parser.is_some()))
                 .collect(),
             policies: all_policies.iter().collect(),
-            throttle_limits: Vec::new(),
+            throttle_limits: config
+                .limits
+                .iter()
+                .filter(|limit| limit.only == Scope::Throttled)
+                .map(|limit| limit.name.as_str())
+                .collect(),
         })?;
         Ok(config)
     }

@@ -60,7 +60,7 @@ const KINDS: [Named; 8] = [
     },
     Named {
         name: "stuffing",
-        keys: &["count", "within", "ratio", "users", "statuses"],
+        keys: &["count", "within", "ratio", "users", "statuses", "success_after"],
         read: stuffing,
     },
     Named {
@@ -80,7 +80,7 @@ const KINDS: [Named; 8] = [
     },
     Named {
         name: "fan-out",
-        keys: &["within", "clients", "keys", "track"],
+        keys: &["within", "clients", "keys", "identical", "track"],
         read: fan_out,
     },
     Named {
@@ -90,7 +90,7 @@ const KINDS: [Named; 8] = [
     },
     Named {
         name: "baseline",
-        keys: &["count", "track", "factor", "history", "period"],
+        keys: &["count", "track", "period", "history", "factor", "deviations", "templates"],
         read: baseline,
     },
 ];
@@ -203,7 +203,7 @@ fn threshold(section: &Section<'_>) -> Result<DetectorKind, ConfigError> {
     set(&mut settings.track, section.get("track"), |item| {
         Ok(match tracked(item)? {
             Field::Source => threshold::Track::Source,
-            field => threshold::Track::Field(field),
+            field => threshold::Track::Field(field.to_string()),
         })
     })?;
     Ok(DetectorKind::Threshold(settings))
@@ -218,6 +218,7 @@ fn stuffing(section: &Section<'_>) -> Result<DetectorKind, ConfigError> {
     set(&mut settings.within, section.get("within"), time)?;
     set(&mut settings.ratio, section.get("ratio"), share)?;
     set(&mut settings.users, section.get("users"), count)?;
+    set(&mut settings.success_after, section.get("success_after"), count)?;
     set(&mut settings.statuses, section.get("statuses"), statuses)?;
     Ok(DetectorKind::Stuffing(settings))
 }
@@ -230,10 +231,7 @@ fn enumeration(section: &Section<'_>) -> Result<DetectorKind, ConfigError> {
     set(&mut settings.count, section.get("count"), |item| item.integer(10..=MAX_COUNT))?;
     set(&mut settings.within, section.get("within"), time)?;
     set(&mut settings.max_stride, section.get("max_stride"), |item| item.integer(1..=1_000_000))?;
-    set(&mut settings.distinct, section.get("distinct"), |item| {
-        // As `bantime = -1` is for ever, no number is none.
-        Ok(Some(item.integer(0..=MAX_COUNT)?).filter(|distinct| *distinct > 0))
-    })?;
+    set(&mut settings.distinct, section.get("distinct"), optional_count)?;
     set(&mut settings.track, section.get("track"), |item| {
         Ok(match tracked(item)? {
             Field::Source => enumeration::Track::Source,
@@ -275,6 +273,52 @@ fn signup(section: &Section<'_>) -> Result<DetectorKind, ConfigError> {
     Ok(DetectorKind::Signup(settings))
 }
 
+fn fan_out(section: &Section<'_>) -> Result<DetectorKind, ConfigError> {
+    let mut settings = fan_out::Settings {
+        masks: masks(section)?,
+        ..fan_out::Settings::default()
+    };
+    set(&mut settings.within, section.get("within"), time)?;
+    set(&mut settings.sources, section.get("clients"), optional_count)?;
+    set(&mut settings.keys, section.get("keys"), optional_count)?;
+    set(&mut settings.identical, section.get("identical"), optional_count)?;
+    set(&mut settings.by, section.get("track"), tracked)?;
+    Ok(DetectorKind::FanOut(settings))
+}
+
+fn distributed(section: &Section<'_>) -> Result<DetectorKind, ConfigError> {
+    let mut settings = distributed::Settings {
+        masks: masks(section)?,
+        ..distributed::Settings::default()
+    };
+    set(&mut settings.within, section.get("within"), time)?;
+    set(&mut settings.sources, section.get("clients"), |item| item.integer(2..=MAX_COUNT))?;
+    set(&mut settings.spread, section.get("spread"), share)?;
+    set(&mut settings.requests, section.get("requests"), |item| item.integer(4..=9))?;
+    set(&mut settings.failures, section.get("failures"), share)?;
+    Ok(DetectorKind::Distributed(settings))
+}
+
+fn baseline(section: &Section<'_>) -> Result<DetectorKind, ConfigError> {
+    let mut settings = baseline::Settings {
+        masks: masks(section)?,
+        ..baseline::Settings::default()
+    };
+    set(&mut settings.track, section.get("track"), |item| {
+        Ok(match tracked(item)? {
+            Field::Source => baseline::Track::Source,
+            field => baseline::Track::Field(field),
+        })
+    })?;
+    set(&mut settings.period, section.get("period"), time)?;
+    set(&mut settings.history, section.get("history"), |item| item.integer(1..=1000))?;
+    set(&mut settings.factor, section.get("factor"), |item| positive(item, "3"))?;
+    set(&mut settings.deviations, section.get("deviations"), |item| positive(item, "4"))?;
+    set(&mut settings.count, section.get("count"), count)?;
+    set(&mut settings.templates, section.get("templates"), count)?;
+    Ok(DetectorKind::Baseline(settings))
+}
+
 /// The value as settings have it, if there is one; what they have by default stays otherwise.
 fn set<T>(
     setting: &mut T,
@@ -296,6 +340,20 @@ fn masks(section: &Section<'_>) -> Result<Masks, ConfigError> {
 
 fn count(item: &Item<'_>) -> Result<u32, ConfigError> {
     item.integer(1..=MAX_COUNT)
+}
+
+/// A number, or 0 for none.
+fn optional_count(item: &Item<'_>) -> Result<Option<u32>, ConfigError> {
+    Ok(Some(item.integer(0..=MAX_COUNT)?).filter(|count| *count > 0))
+}
+
+fn positive(item: &Item<'_>, example: &str) -> Result<f64, ConfigError> {
+    let number = item.number(&format!("a number from 1 on, such as {example}"))?;
+    if number.is_finite() && number >= 1.0 {
+        Ok(number)
+    } else {
+        Err(item.error(format!("{number} is out of range; write a number from 1 on")))
+    }
 }
 
 fn time(item: &Item<'_>) -> Result<Duration, ConfigError> {

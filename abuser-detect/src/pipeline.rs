@@ -204,6 +204,28 @@ impl Pipeline {
         outcome
     }
 
+    /// Takes over what an earlier pipeline knows: `feeds` and `watches` say for each of this one which
+    /// one of that it was, if it is as it was.
+    pub fn adopt(&mut self, old: Self, feeds: &[Option<usize>], watches: &[Option<usize>]) {
+        let mut old_feeds: Vec<_> = old.feeds.into_iter().map(Some).collect();
+        for (new, place) in self.feeds.iter_mut().zip(feeds) {
+            let old = place.and_then(|place| old_feeds.get_mut(place)?.take());
+            if let Some(old) = old {
+                new.feed = old.feed;
+                new.counts = old.counts;
+            }
+        }
+        let mut old_watches: Vec<_> = old.watches.into_iter().map(Some).collect();
+        for (new, place) in self.watches.iter_mut().zip(watches) {
+            let old = place.and_then(|place| old_watches.get_mut(place)?.take());
+            if let Some(mut old) = old {
+                // Its sources have other numbers now.
+                old.watch.feeds = std::mem::take(&mut new.watch.feeds);
+                *new = old;
+            }
+        }
+    }
+
     /// What became of the lines of each source.
     pub fn feed_counts(&self) -> impl Iterator<Item = &FeedCounts> {
         self.feeds.iter().map(|feed| &feed.counts)

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -79,6 +80,16 @@ pub enum LineParser {
     },
     /// A filter of fail2ban, by its name or path and with its options: `sshd[mode=aggressive]`.
     Filter(String),
+}
+
+impl fmt::Display for LineParser {
+    /// As in the file.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Builtin { kind, .. } => kind.fmt(formatter),
+            Self::Filter(name) => write!(formatter, "{FAIL2BAN}{name}"),
+        }
+    }
 }
 
 /// Reads one `[[source]]`, and the preset that it names.
@@ -250,7 +261,7 @@ fn parser(
             _ => pattern,
         };
         place.or(named).map_or_else(
-            || section.place.error(&error),
+            || section.place.error(error.to_string()),
             |item| item.error(&error),
         )
     })?;

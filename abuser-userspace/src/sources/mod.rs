@@ -92,7 +92,7 @@ pub struct Sources {
 
 #[derive(Debug)]
 struct Feed {
-    name: String,
+    source: LogSource,
     input: Input,
     counts: Counts,
     error: Option<String>,
@@ -125,6 +125,27 @@ impl Sources {
             buffer: vec![0; TURN],
             next_look: Instant::now(),
         }
+    }
+
+    /// Goes on with other sources; those that are as they were go on where they are.
+    pub fn reconfigure(&mut self, configured: &[LogSource]) {
+        let positions = self.positions();
+        let mut before = std::mem::take(&mut self.feeds);
+        let mut kept: Vec<_> = configured
+            .iter()
+            .map(|source| {
+                let place = before.iter().position(|feed| feed.source == *source)?;
+                Some(before.swap_remove(place))
+            })
+            .collect();
+        // What is no more lets go of its socket before another one takes it.
+        drop(before);
+        self.feeds = configured
+            .iter()
+            .zip(&mut kept)
+            .map(|(source, kept)| kept.take().unwrap_or_else(|| Feed::new(source, &positions)))
+            .collect();
+        self.next_look = Instant::now();
     }
 
     /// Gives every source its turn; whether there may be more to read.
@@ -255,7 +276,7 @@ impl Feed {
             Origin::Stdin => Input::Stdin(Lines::new(MAX_LINE)),
         };
         Self {
-            name: source.name.clone(),
+            source: source.clone(),
             input,
             counts: Counts::default(),
             error,
@@ -326,7 +347,7 @@ impl Feed {
             Input::Files(files) => files.positions().into_iter().map(Position::File).collect(),
             Input::Journal(journal) => {
                 let position = journal.cursor().map(|cursor| Position::Journal {
-                    source: self.name.clone(),
+                    source: self.source.name.clone(),
                     cursor: cursor.to_owned(),
                 });
                 position.into_iter().collect()

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    os::unix::ffi::OsStrExt as _,
     sync::Arc,
     time::SystemTime,
 };
@@ -10,8 +11,8 @@ use abuser_common::{layout::BanCause, prefix::PrefixKey};
 use rusqlite::{CachedStatement, Connection, params};
 
 use super::rows::{
-    AllowRow, BanRow, EvidenceRow, HistoryRow, OffenderRow, ThrottleRow, from_millis, same_end,
-    to_millis,
+    AllowRow, BanRow, EvidenceRow, HistoryRow, OffenderRow, PositionKey, PositionRow, ThrottleRow,
+    from_millis, same_end, to_millis,
 };
 
 /// One change. Those of one call to [`Store::write`](super::Store::write) take effect together.
@@ -41,6 +42,10 @@ pub enum Change {
     Throttle(ThrottleRow),
     /// A source is not throttled any more by the limit with this name.
     Unthrottle(PrefixKey, Arc<str>),
+    /// How far a source was read.
+    Position(PositionRow),
+    /// There is nothing more to read there.
+    PositionGone(PositionKey),
 }
 
 const BAN: &str = "
@@ -138,11 +143,56 @@ pub(super) fn apply(
                     .prepare_cached("DELETE FROM throttles WHERE source = ?1 AND limited_by = ?2")?
                     .execute([text_of(source).as_str(), limit])?;
             }
+            Change::Position(row) => set_position(connection, row)?,
+            Change::PositionGone(PositionKey {
+                source,
+                device,
+                inode,
+            }) => {
+                connection
+                    .prepare_cached(
+                        "DELETE FROM positions WHERE source = ?1 AND device = ?2 AND inode = ?3",
+                    )?
+                    .execute(params![source, device.cast_signed(), inode.cast_signed()])?;
+            }
         }
     }
     if last_id > 0 {
         connection.prepare_cached(LAST_BAN)?.execute([last_id])?;
     }
+    Ok(())
+}
+
+fn set_position(connection: &Connection, row: &PositionRow) -> rusqlite::Result<()> {
+    let PositionRow {
+        key:
+            PositionKey {
+                source,
+                device,
+                inode,
+            },
+        path,
+        beginning,
+        offset,
+        cursor,
+        at,
+    } = row;
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO positions
+                 (source, device, inode, path, beginning, offset, cursor, at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            source,
+            device.cast_signed(),
+            inode.cast_signed(),
+            path.as_os_str().as_bytes(),
+            beginning,
+            offset.cast_signed(),
+            cursor,
+            to_millis(*at)
+        ])?;
     Ok(())
 }
 

@@ -20,6 +20,8 @@ impl Engine {
             allowed,
             offenders,
             throttles,
+            // Sources are being read, from another place.
+            positions: _,
             last_id,
         } = snapshot;
         self.bans.skip_to(last_id);

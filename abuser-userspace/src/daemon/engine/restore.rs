@@ -39,6 +39,8 @@ impl Engine {
             allowed,
             offenders,
             throttles,
+            // Those are for whoever reads sources.
+            positions: _,
             last_id,
         } = snapshot;
         let mut changes = self.restore_bans(bans, last_id)?;

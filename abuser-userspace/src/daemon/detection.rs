@@ -5,6 +5,7 @@
 //! the logs with it: nothing grows.
 
 use std::{
+    collections::{HashMap, HashSet},
     os::fd::AsFd as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
@@ -26,7 +27,8 @@ use crate::{
     api::types::{self, DetectorStatus, SourceStatus, UnparsedLine},
     config::{Config, DetectorConfig, LineParser, LogSource},
     detection::{Detection, DetectionError, Detector},
-    sources::{Position, Sink, Sources},
+    sources::{Sink, Sources},
+    store::{Change, PositionKey, PositionRow},
 };
 
 /// How often it is told how things stand, and how far was read.
@@ -35,7 +37,7 @@ const REPORT: Duration = Duration::from_secs(1);
 /// Who reads logs, to be asked and told.
 pub struct DetectionHandle {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<Vec<Position>>>>,
+    thread: Mutex<Option<JoinHandle<Vec<Change>>>>,
 }
 
 struct Shared {
@@ -77,7 +79,7 @@ impl DetectionHandle {
     /// If there can be no thread, or a filter cannot be read.
     pub(super) fn start(
         config: &Config,
-        positions: Vec<Position>,
+        positions: Vec<PositionRow>,
         commands: &mpsc::Sender<Command>,
     ) -> anyhow::Result<Self> {
         let configured = Configured::new(config)?;
@@ -117,7 +119,7 @@ impl DetectionHandle {
     }
 
     /// Stops reading; how far was read.
-    pub(super) fn stop(&self) -> Vec<Position> {
+    pub(super) fn stop(&self) -> Vec<Change> {
         self.order(Order::Stop);
         let thread = lock(&self.thread).take();
         thread
@@ -147,7 +149,7 @@ struct Worker {
     commands: mpsc::Sender<Command>,
     next_report: Instant,
     /// What was kept last.
-    kept: Vec<Position>,
+    kept: HashMap<PositionKey, PositionRow>,
 }
 
 /// Takes lines, and tells the engine what they give away.
@@ -182,12 +184,12 @@ impl Sink for Judge {
 impl Worker {
     fn new(
         configured: Configured,
-        positions: Vec<Position>,
+        positions: Vec<PositionRow>,
         shared: Arc<Shared>,
         commands: mpsc::Sender<Command>,
     ) -> Self {
         Self {
-            reader: Sources::new(&configured.sources, positions.clone()),
+            reader: Sources::new(&configured.sources, &positions),
             judge: Judge {
                 configured,
                 found: Vec::new(),
@@ -197,22 +199,22 @@ impl Worker {
             shared,
             commands,
             next_report: Instant::now(),
-            kept: positions,
+            kept: by_key(positions),
         }
     }
 
     /// Works until it is told to stop, or nobody is there to tell; how far was read.
-    fn run(mut self) -> Vec<Position> {
+    fn run(mut self) -> Vec<Change> {
         loop {
             let order = lock(&self.shared.order).take();
             match order {
-                Some(Order::Stop) => return self.reader.positions(),
+                Some(Order::Stop) => return self.last(),
                 Some(Order::Replace(configured)) => self.replace(*configured),
                 None => {}
             }
             let more = self.reader.round(&mut self.judge);
             if self.judge.is_over {
-                return self.reader.positions();
+                return self.last();
             }
             let now = Instant::now();
             if now >= self.next_report {
@@ -230,6 +232,11 @@ impl Worker {
             }
             let _nothing = wake.read();
         }
+    }
+
+    /// How far was read when it ends.
+    fn last(&self) -> Vec<Change> {
+        changes(&self.kept, &self.reader.positions())
     }
 
     fn replace(&mut self, configured: Configured) {
@@ -250,7 +257,8 @@ impl Worker {
             .map(|detector| {
                 let old = before.settings.iter().position(|old| old == detector)?;
                 let read = &before.detection.detectors.get(old)?.sources;
-                let as_before = read.iter().all(|name| {
+                let new = &after.detection.detectors.iter().find(|new| new.rule == detector.rule)?;
+                let as_before = *read == new.sources && read.iter().all(|name| {
                     let (old, new) = (same(&before.sources, name), same(&after.sources, name));
                     old.is_some() && new.is_some_and(|new| feeds.get(new) == Some(&old))
                 });
@@ -266,13 +274,13 @@ impl Worker {
     fn report(&mut self) {
         *lock(&self.shared.status) = self.status();
         let positions = self.reader.positions();
-        if positions != self.kept
-            && self
-                .commands
-                .try_send(Command::Positions(positions.clone()))
-                .is_ok()
-        {
-            self.kept = positions;
+        let changes = changes(&self.kept, &positions);
+        if changes.is_empty() {
+            return;
+        }
+        // If the engine has no time, it is told of the next ones.
+        if self.commands.try_send(Command::Positions(changes)).is_ok() {
+            self.kept = by_key(positions);
         }
     }
 
@@ -335,6 +343,24 @@ impl Worker {
                 .collect(),
         }
     }
+}
+
+fn by_key(rows: Vec<PositionRow>) -> HashMap<PositionKey, PositionRow> {
+    rows.into_iter().map(|row| (row.key.clone(), row)).collect()
+}
+
+/// What has changed since rows were kept.
+fn changes(kept: &HashMap<PositionKey, PositionRow>, rows: &[PositionRow]) -> Vec<Change> {
+    let is_news = |row: &&PositionRow| {
+        kept.get(&row.key).is_none_or(|kept| {
+            let place = |row: &PositionRow| (row.offset, row.cursor.clone(), row.path.clone());
+            place(kept) != place(row)
+        })
+    };
+    let there: HashSet<_> = rows.iter().map(|row| &row.key).collect();
+    let gone = kept.keys().filter(|key| !there.contains(key));
+    let news = rows.iter().filter(is_news).cloned().map(Change::Position);
+    gone.cloned().map(Change::PositionGone).chain(news).collect()
 }
 
 fn shown(time: Time) -> String {

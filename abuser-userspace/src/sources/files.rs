@@ -5,18 +5,22 @@ use std::{
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::{
     Counts,
-    position::FilePosition,
     tail::{Begin, Tail},
 };
-use crate::config::From;
+use crate::{
+    config::From,
+    store::{PositionKey, PositionRow},
+};
 
 /// Files that one source follows at most: each has a descriptor.
 const MAX_FILES: usize = 512;
+/// How long it is remembered where a file was left that is gone.
+const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Other names of a file that a rotation may have given it.
 const MAX_SIBLINGS: usize = 4096;
 
@@ -26,7 +30,7 @@ pub(super) struct Files {
     patterns: Vec<String>,
     from: From,
     /// Where files were left that were not opened since.
-    left_at: HashMap<PathBuf, FilePosition>,
+    left_at: Vec<PositionRow>,
     tails: Vec<Tail>,
     /// Whether files that appear are new: not so at the first look.
     looked: bool,
@@ -40,12 +44,13 @@ pub(super) struct Files {
 
 impl Files {
     /// None of the files yet; `left_at` is where they were left.
-    pub(super) fn new(patterns: &[String], from: From, left_at: Vec<FilePosition>) -> Self {
+    pub(super) fn new(patterns: &[String], from: From, left_at: Vec<PositionRow>) -> Self {
+        let forgotten = SystemTime::now() - REMEMBERED;
         let left_at = left_at.into_iter();
         Self {
             patterns: patterns.to_vec(),
             from,
-            left_at: left_at.map(|position| (position.path.clone(), position)).collect(),
+            left_at: left_at.filter(|position| position.at > forgotten).collect(),
             tails: Vec::new(),
             looked: false,
             first: 0,
@@ -119,22 +124,25 @@ impl Files {
             }
             return Ok(());
         }
-        let position = self.left_at.remove(path);
-        let tail = match &position {
-            None if self.looked || self.from == From::Start => Tail::open(path, Begin::Start)?,
-            None => Tail::open(path, Begin::End)?,
-            Some(position) => {
-                // Rotated while nobody looked: first what is left of the old one.
-                if identity != (position.device, position.inode)
-                    && let Some(old) = renamed(position)
-                {
-                    let mut old = Tail::open(&old, Begin::At(position))?;
-                    old.set_left(true, Instant::now());
-                    self.tails.push(old);
-                }
-                Tail::open(path, Begin::At(position))?
+        let (left, others) = std::mem::take(&mut self.left_at)
+            .into_iter()
+            .partition::<Vec<_>, _>(|position| position.path == path);
+        self.left_at = others;
+        let same = |key: &PositionKey| (key.device, key.inode) == identity;
+        // Rotated while nobody looked: first what is left of the old ones.
+        for position in left.iter().filter(|position| !same(&position.key)) {
+            if let Some(old) = renamed(position) {
+                let mut old = Tail::open(&old, Begin::At(position))?.named(path);
+                old.set_left(true, Instant::now());
+                self.tails.push(old);
             }
+        }
+        let begin = match left.iter().find(|position| same(&position.key)) {
+            Some(position) => Begin::At(position),
+            None if self.looked || self.from == From::Start || !left.is_empty() => Begin::Start,
+            None => Begin::End,
         };
+        let tail = Tail::open(path, begin)?;
         self.tails.push(tail);
         Ok(())
     }
@@ -175,18 +183,13 @@ impl Files {
         more
     }
 
-    /// Where to go on after a restart.
-    pub(super) fn positions(&self) -> Vec<FilePosition> {
-        // Of those with one path the latest is the last.
-        let open: HashMap<_, _> = self
-            .tails
-            .iter()
-            .filter(|tail| !tail.has_left() || tail.lag() > 0)
-            .map(|tail| (tail.path().to_owned(), tail))
-            .collect();
-        let open = open.into_values().map(Tail::position);
+    /// Where `source` goes on after a restart.
+    pub(super) fn positions(&self, source: &str) -> Vec<PositionRow> {
+        let read = |tail: &&Tail| !tail.has_left() || tail.lag() > 0;
+        let open = self.tails.iter().filter(read);
         // A file that is away for a while is not to be read anew when it comes back.
-        open.chain(self.left_at.values().cloned()).collect()
+        let away = self.left_at.iter().cloned();
+        open.map(|tail| tail.position(source)).chain(away).collect()
     }
 
     /// How many files are followed.
@@ -232,13 +235,13 @@ impl Files {
 }
 
 /// The file of a position under the name that it has now, in the same folder.
-fn renamed(position: &FilePosition) -> Option<PathBuf> {
+fn renamed(position: &PositionRow) -> Option<PathBuf> {
     let folder = position.path.parent()?;
     let entries = fs::read_dir(folder).ok()?.take(MAX_SIBLINGS);
     let mut files = entries.filter_map(Result::ok);
     let same = |entry: &fs::DirEntry| {
         let metadata = entry.metadata().ok()?;
-        let same = (metadata.dev(), metadata.ino()) == (position.device, position.inode);
+        let same = (metadata.dev(), metadata.ino()) == (position.key.device, position.key.inode);
         same.then(|| entry.path())
     };
     files.find_map(|entry| same(&entry))

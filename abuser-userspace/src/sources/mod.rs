@@ -11,12 +11,10 @@
 //! | `journal` | systemd's journal |
 //! | `syslog` | a datagram socket |
 //! | `lines` | bytes into lines |
-//! | `position` | how far things were read |
 
 mod files;
 mod journal;
 mod lines;
-mod position;
 mod syslog;
 mod tail;
 #[cfg(test)]
@@ -37,9 +35,10 @@ use nix::{
 };
 
 use self::{files::Files, journal::Journal, lines::Lines, syslog::Syslog};
-use crate::config::{LogSource, Origin};
-
-pub use position::{FilePosition, Position};
+use crate::{
+    config::{LogSource, Origin},
+    store::{PositionKey, PositionRow},
+};
 
 /// The longest line that is read, in bytes; of a longer one its beginning is.
 pub const MAX_LINE: usize = 64 * 1024;
@@ -111,7 +110,7 @@ enum Input {
 impl Sources {
     /// Opens what the configuration names; `positions` is how far things were read. What cannot
     /// be opened is tried again if it may come, and told of by [`Sources::progress`].
-    pub fn new(configured: &[LogSource], positions: Vec<Position>) -> Self {
+    pub fn new(configured: &[LogSource], positions: &[PositionRow]) -> Self {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC);
         if let Err(error) = &inotify {
             tracing::warn!(%error, "logs are looked at once a second only: no inotify");
@@ -119,7 +118,7 @@ impl Sources {
         Self {
             feeds: configured
                 .iter()
-                .map(|source| Feed::new(source, &positions))
+                .map(|source| Feed::new(source, positions))
                 .collect(),
             inotify: inotify.ok(),
             buffer: vec![0; TURN],
@@ -230,7 +229,7 @@ impl Sources {
     }
 
     /// How far everything was read.
-    pub fn positions(&self) -> Vec<Position> {
+    pub fn positions(&self) -> Vec<PositionRow> {
         self.feeds.iter().flat_map(Feed::positions).collect()
     }
 
@@ -241,7 +240,7 @@ impl Sources {
 }
 
 impl Feed {
-    fn new(source: &LogSource, positions: &[Position]) -> Self {
+    fn new(source: &LogSource, positions: &[PositionRow]) -> Self {
         let mut error = None;
         let mut listen = |socket: io::Result<Syslog>| {
             socket.map_or_else(
@@ -256,19 +255,12 @@ impl Feed {
         };
         let input = match &source.origin {
             Origin::Files(patterns) => {
-                let files = positions.iter().filter_map(|position| match position {
-                    Position::File(file) => Some(file.clone()),
-                    Position::Journal { .. } => None,
-                });
-                Input::Files(Files::new(patterns, source.from, files.collect()))
+                let files = positions.iter().filter(|row| row.key.source == source.name);
+                Input::Files(Files::new(patterns, source.from, files.cloned().collect()))
             }
             Origin::Journal(matches) => {
-                let cursor = positions.iter().find_map(|position| match position {
-                    Position::Journal { source: of, cursor } if *of == source.name => {
-                        Some(cursor.clone())
-                    }
-                    _ => None,
-                });
+                let mut of_source = positions.iter().filter(|row| row.key.source == source.name);
+                let cursor = of_source.find_map(|row| row.cursor.clone());
                 Input::Journal(Journal::new(matches, source.from, cursor))
             }
             Origin::SyslogSocket(path) => listen(Syslog::unix(path)),
@@ -342,13 +334,21 @@ impl Feed {
         }
     }
 
-    fn positions(&self) -> Vec<Position> {
+    fn positions(&self) -> Vec<PositionRow> {
         match &self.input {
-            Input::Files(files) => files.positions().into_iter().map(Position::File).collect(),
+            Input::Files(files) => files.positions(&self.source.name),
             Input::Journal(journal) => {
-                let position = journal.cursor().map(|cursor| Position::Journal {
-                    source: self.source.name.clone(),
-                    cursor: cursor.to_owned(),
+                let position = journal.cursor().map(|cursor| PositionRow {
+                    key: PositionKey {
+                        source: self.source.name.clone(),
+                        device: 0,
+                        inode: 0,
+                    },
+                    path: PathBuf::new(),
+                    beginning: Vec::new(),
+                    offset: 0,
+                    cursor: Some(cursor.to_owned()),
+                    at: SystemTime::now(),
                 });
                 position.into_iter().collect()
             }

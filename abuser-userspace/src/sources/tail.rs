@@ -5,10 +5,11 @@ use std::{
     io,
     os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use super::{MAX_LINE, lines::Lines, position::FilePosition};
+use super::{MAX_LINE, lines::Lines};
+use crate::store::{PositionKey, PositionRow};
 
 /// Bytes at the beginning of a file that tell it from another one.
 const HEAD: usize = 256;
@@ -49,7 +50,7 @@ pub(super) enum Begin<'p> {
     /// Behind its last line.
     End,
     /// Where it was left, if it is the file that was left.
-    At(&'p FilePosition),
+    At(&'p PositionRow),
 }
 
 impl Tail {
@@ -92,22 +93,35 @@ impl Tail {
         Ok(tail)
     }
 
-    /// Where to go on after a restart: behind the last whole line.
-    pub(super) fn position(&self) -> FilePosition {
+    /// Where `source` goes on with it after a restart: behind the last whole line.
+    pub(super) fn position(&self, source: &str) -> PositionRow {
         let offset = self.offset.saturating_sub(self.lines.pending());
         let known = usize::try_from(offset).unwrap_or(usize::MAX).min(self.head.len());
-        FilePosition {
+        PositionRow {
+            key: PositionKey {
+                source: source.to_owned(),
+                device: self.device,
+                inode: self.inode,
+            },
             path: self.path.clone(),
-            device: self.device,
-            inode: self.inode,
+            beginning: self.head.get(..known).unwrap_or_default().to_vec(),
             offset,
-            head: self.head.get(..known).unwrap_or_default().to_vec(),
+            cursor: None,
+            at: SystemTime::now(),
         }
     }
 
     /// Whether the file is the one of a position: the same beginning, and long enough.
-    fn is_at(&self, position: &FilePosition, length: u64) -> bool {
-        length >= position.offset && self.head.starts_with(&position.head)
+    fn is_at(&self, position: &PositionRow, length: u64) -> bool {
+        length >= position.offset && self.head.starts_with(&position.beginning)
+    }
+
+    /// The same file under the name that it had before it was renamed.
+    pub(super) fn named(self, path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            ..self
+        }
     }
 
     pub(super) fn path(&self) -> &Path {

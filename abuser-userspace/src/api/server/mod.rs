@@ -45,7 +45,7 @@ use self::{
     peer::Peer,
 };
 use super::types::EventRecord;
-use crate::daemon::{engine::Command, reload::Reloader};
+use crate::daemon::{detection::DetectionHandle, engine::Command, reload::Reloader};
 
 pub use self::{
     peer::Access,

@@ -16,6 +16,7 @@ use crate::{
     daemon::names::ConfiguredAllow,
     dataplane::DataplaneError,
     host::Essential,
+    store::Change,
 };
 
 /// Why a command failed. It has changed nothing.
@@ -77,6 +78,8 @@ pub enum Command {
     Offences(OffencesRequest, Asker, Reply<OffencesTaken>),
     /// Act on what detectors found.
     Detected(Vec<Detected>),
+    /// Keep how far sources were read.
+    Positions(Vec<Change>),
     /// Remove bans.
     Unban(RemoveRequest, Asker, Reply<Vec<BanInfo>>),
     /// Remove some of all bans: those after the one of a source, or the first ones.

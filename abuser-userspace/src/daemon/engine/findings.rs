@@ -10,7 +10,9 @@ use abuser_common::{layout::BanCause, prefix::PrefixKey};
 use abuser_detect::{pipeline::Found, source::{Masks, Source}, time::Time};
 use ipnet::IpNet;
 
-use super::{Changed, Engine, EngineError, MAX_REASON, convict::Crime, key, net};
+use super::{
+    Changed, Engine, EngineError, MAX_REASON, convict::Crime, key, net, throttles::NewThrottle,
+};
 use crate::{
     api::types::{
         EventKind, EventRecord, MAX_OFFENCES, OffenceReport, OffencesRequest, OffencesTaken, RefusedOffence,
@@ -18,7 +20,7 @@ use crate::{
     config::{DetectorAction, DetectorRule},
     daemon::clock,
     policy::{DEFAULT_POLICY, Offence, Sentence, is_wide},
-    store::{Change, EvidenceRow, rows::to_millis},
+    store::{Change, EvidenceRow, ThrottleNote, rows::to_millis},
     words::counted,
 };
 
@@ -82,8 +84,7 @@ impl Engine {
             }
             DetectorAction::Throttle => {
                 self.tell(rule, found, Some(source), "throttle");
-                let _ = key;
-                Vec::new()
+                self.throttle_found(rule, found, key)
             }
         }
     }
@@ -119,6 +120,29 @@ impl Engine {
         changes.push(self.offender_change(subject));
         changes.extend(self.ban_offender(subject, crime, sentence));
         changes
+    }
+
+    fn throttle_found(&mut self, rule: &DetectorRule, found: &Found, key: PrefixKey) -> Vec<Change> {
+        let Some(limit) = &rule.limit else {
+            return Vec::new();
+        };
+        let note = ThrottleNote {
+            limit: limit.as_str().into(),
+            reason: Some(format!("{}: {}", rule.name, found.finding.reason)),
+            by: None,
+        };
+        let new = NewThrottle {
+            source: key,
+            expires_ns: clock::kernel_deadline(rule.throttle_for),
+            note: Arc::new(note),
+        };
+        self.throttle(vec![new], false).map_or_else(
+            |error| {
+                tracing::error!(source = %net(&key), %error, "cannot throttle");
+                Vec::new()
+            },
+            |throttled| throttled.changes,
+        )
     }
 
     /// Tells the log and the stream what was found.

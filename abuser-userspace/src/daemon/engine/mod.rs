@@ -261,6 +261,13 @@ impl Engine {
         self.persist
     }
 
+    /// Keeps how far sources were read, when nobody reads them any more.
+    pub fn keep_positions(&self, changes: Vec<Change>) {
+        if !changes.is_empty() {
+            self.store.write(changes, None);
+        }
+    }
+
     /// Detaches from everything and leaves no pin behind.
     pub fn shut_down(self) {
         if let Health::Failed { error, .. } = self.store.health() {
@@ -312,6 +319,7 @@ impl Engine {
                 self.answer_when_stored(reply, changed);
             }
             Command::Detected(detected) => self.act_on(detected),
+            Command::Positions(changes) => self.keep_positions(changes),
             Command::UnbanPage(after, by, reply) => {
                 let changed = self.unban_page(after, &by);
                 self.answer_when_stored(reply, changed);

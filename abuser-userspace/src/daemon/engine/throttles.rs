@@ -626,6 +626,8 @@ fn throttle_event(kind: EventKind, info: &ThrottleInfo, reason: Option<String>) 
             None
         },
         reason,
+        detector: None,
+        action: None,
     }
 }
 

@@ -44,7 +44,7 @@ const SSHD: &str = concat!(
     r"(?:Failed (?:password|publickey|keyboard-interactive/pam) for (?:invalid user )?",
     r"|Authentication failure for (?:illegal user )?",
     r"|Connection (?:closed|reset) by (?:authenticating|invalid) user )",
-    r"(?<user>.*) (?:from )?(?<ip>[0-9a-fA-F.:]+)",
+    r"(?<user>.*) (?:from )?(?<ip>\d+(?:\.\d+){3}|[0-9a-fA-F]*:[0-9a-fA-F:.]+)",
     r"(?: port \d+)?(?: ssh2)?(?: \[preauth\])?(?:: \S+ \S+)?$",
 );
 

@@ -13,13 +13,14 @@ use std::{
     io::Write as _,
     net::{IpAddr, SocketAddr},
     path::Path,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
 use testkit::{Daemon, Nginx, Wire, nginx};
 
-use crate::support::wait_until;
+use crate::support::PATIENCE;
 
 /// How long a client waits that is cut off.
 const CUT_OFF: Duration = Duration::from_millis(300);
@@ -83,11 +84,14 @@ impl Site {
 fn assert_banned(site: &Site, daemon: &Daemon, source: IpAddr) -> Value {
     let banned = format!("{source}/32");
     let mut ban = Value::Null;
-    wait_until("the ban", || {
-        let bans = daemon.json(&["ban", "list"]);
-        ban = bans[0].clone();
-        !ban.is_null()
-    });
+    let patience = Instant::now() + PATIENCE;
+    while ban.is_null() {
+        ban = daemon.json(&["ban", "list"])[0].clone();
+        if Instant::now() > patience {
+            panic!("nobody was banned: {}", daemon.json(&["detectors"]));
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
     assert_eq!(ban["source"], banned.as_str(), "{}", daemon.stderr());
     assert!(!site.answers(source), "{source} is banned and answered");
     ban

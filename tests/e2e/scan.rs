@@ -337,7 +337,7 @@ fn what_cannot_be_counted_is_refused_with_what_could() {
         ),
         (2, &[path, "--within", "0"], &["how far back"]),
         (2, &[path, "--now"], &["required arguments"]),
-        (2, &[], &["<FILE>"]),
+        (2, &[], &["required arguments"]),
     ] {
         abuser(&[&["scan"], arguments].concat()).complains(code, phrases);
     }

@@ -23,6 +23,7 @@
 //! | `bounds` | how long, and how many at once |
 //! | `detection` | logs, detectors and what follows |
 //! | `offences` | what applications tell of |
+//! | `scan` | counting the lines of logs |
 //! | `guide` | what the documentation shows |
 
 mod access;
@@ -45,6 +46,7 @@ mod no_daemon;
 mod offences;
 mod peers;
 mod reconcile;
+mod scan;
 mod start;
 mod store;
 mod support;

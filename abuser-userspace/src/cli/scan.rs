@@ -232,9 +232,11 @@ fn line(row: Row, matched: u64) -> Line {
 
 fn cells(row: Row, matched: u64) -> Vec<String> {
     let time = |time: Option<Time>| time.map_or_else(|| "-".to_owned(), seconds);
+    // What is empty would be taken for no column.
+    let value = Some(row.value).filter(|value| !value.is_empty());
     vec![
         row.count.to_string(),
-        row.value,
+        value.unwrap_or_else(|| "-".to_owned()),
         time(row.first),
         time(row.last),
         format!("{:.1}%", share(row.count, matched) * 100.0),

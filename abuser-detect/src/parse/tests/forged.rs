@@ -59,7 +59,7 @@ fn read(text: &str) -> Option<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
     fn what_nginx_and_apache_write_is_read_as_it_was(

@@ -184,6 +184,12 @@ impl Sessions {
         merged
     }
 
+    /// How many are remembered, and how many bytes they take.
+    #[cfg(test)]
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.map.len(), self.bytes)
+    }
+
     fn remove(&mut self, id: &str) {
         if let Some(kept) = self.map.remove(id) {
             self.bytes = self.bytes.saturating_sub(kept.bytes);

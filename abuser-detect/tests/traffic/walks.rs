@@ -122,6 +122,30 @@ fn steps_of_random_size_and_retries_do_not_hide_a_walk() {
 }
 
 #[test]
+fn workers_that_walk_side_by_side_are_found_too() {
+    for (workers, bound) in [(2, 100), (4, 100), (8, 150), (32, 300)] {
+        let walks = strides().map(|step| {
+            let taking = Vec::new();
+            let ids = Ids::Workers {
+                next: 500_000,
+                step,
+                taking,
+                workers,
+            };
+            (format!("stride {step}"), ids)
+        });
+        check(&format!("{workers} workers"), walks, bound);
+    }
+}
+
+#[test]
+fn a_walk_among_twice_as_many_other_requests_is_found_within_300() {
+    let others = Ids::Uniform(1..1_000_000_000);
+    let ids = Ids::Mixed(vec![Ids::walk(500_000, 3), others.clone(), others]);
+    check("a third is a walk", [("stride 3".to_owned(), ids)], 300);
+}
+
+#[test]
 fn two_to_four_walks_at_once_are_found_within_100_requests() {
     for together in 2..=4 {
         let ids = |stride: i64| {

@@ -71,7 +71,7 @@ pub struct Settings {
     /// How much of an address is a source.
     pub masks: Masks,
     /// Places of ids that are remembered, over all sources. One takes 200 bytes and, as ids are taken there, up to
-    /// 1.6 KB more (2.6 KB if not tracked by source), of which there are 512 bytes for each in the mean: when these are
+    /// 2.1 KB more (4.2 KB if not tracked by source), of which there are 512 bytes for each in the mean: when these are
     /// used up, whoever was quiet for longest is forgotten too.
     pub capacity: usize,
 }

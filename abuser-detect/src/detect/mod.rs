@@ -12,9 +12,15 @@ pub mod distributed;
 pub mod enumeration;
 pub mod fan_out;
 pub mod lately;
+pub mod missing_headers;
+pub mod signup;
 pub mod sketch;
+pub mod stuffing;
 pub mod table;
 pub mod template;
+pub mod threshold;
+pub mod window;
+mod words;
 
 use ipnet::IpNet;
 

@@ -491,9 +491,9 @@ mod tests {
             let mut table = WeighedTable::new(capacity, 200);
             for (key, bytes, keep) in steps {
                 if keep {
-                    let (held, _) = table.update(key, || Vec::with_capacity(3), |held| {
+                    let held = table.update(key, || Vec::with_capacity(3), |held| {
                         *held = Vec::with_capacity(bytes);
-                        (held.capacity(), ())
+                        held.capacity()
                     });
                     prop_assert_eq!(held, bytes);
                 } else {

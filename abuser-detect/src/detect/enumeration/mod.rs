@@ -4,7 +4,7 @@
 //! other, at no rate that a limit would have noticed. Two things are looked at here, for each place in a
 //! template where an id stands ([`super::template`]):
 //!
-//! - ids that are taken in order, at any stride up to `max_stride` and in either direction: [`walk`]
+//! - ids that are taken in order, at any stride up to `max_stride` and in either direction: the module `walk`
 //!   has the test, and why a busy client that takes ids at random is not mistaken for a walker;
 //! - how many different ids are taken, whatever their order. For UUIDs and long hexadecimal ids, which have no
 //!   order to speak of (those of versions 1 and 7 hold a time, and are not

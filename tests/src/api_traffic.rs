@@ -64,6 +64,17 @@ pub enum Ids {
         /// The chance that an id is taken again.
         repeat: f64,
     },
+    /// One after the other by so many workers at once, of which any is the next to be served.
+    Workers {
+        /// The first that no worker has yet.
+        next: u64,
+        /// From one to the next.
+        step: i64,
+        /// What each worker is about to take; empty at first.
+        taking: Vec<u64>,
+        /// How many workers there are.
+        workers: usize,
+    },
     /// The same ids in a circle.
     Circle {
         /// Which.
@@ -121,6 +132,18 @@ impl Ids {
                     *next += random.u64(1..=*largest);
                 }
                 *next
+            }
+            Self::Workers {
+                next,
+                step,
+                taking,
+                workers,
+            } => {
+                while taking.len() < *workers {
+                    taking.push(*next);
+                    *next = next.saturating_add_signed(*step);
+                }
+                taking.swap_remove(random.usize(..taking.len()))
             }
             Self::Circle { ids, nth } => {
                 let id = ids[*nth % ids.len()];

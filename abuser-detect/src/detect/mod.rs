@@ -11,7 +11,7 @@ pub mod baseline;
 pub mod distributed;
 pub mod enumeration;
 pub mod fan_out;
-mod lately;
+pub mod lately;
 pub mod missing_headers;
 pub mod signup;
 pub mod sketch;

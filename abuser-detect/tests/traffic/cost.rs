@@ -78,7 +78,7 @@ fn what_a_record_costs() {
         .sum();
     println!(
         "template: {:.0} ns ({ids} ids)",
-        (cpu_ns() - begun) / records.len() as f64
+        (cpu_ns() - begun) / f64::from(u32::try_from(records.len()).expect("a million"))
     );
 
     let identical = fan_out::Settings {
@@ -113,7 +113,7 @@ fn what_a_record_costs() {
             .iter()
             .filter(|(record, at)| detector.observe(record, *at).is_some())
             .count();
-        let ns = (cpu_ns() - begun) / records.len() as f64;
+        let ns = (cpu_ns() - begun) / f64::from(u32::try_from(records.len()).expect("a million"));
         let tracked = detector.occupancy().tracked;
         let bytes = resident_bytes().saturating_sub(before);
         println!(

@@ -122,6 +122,33 @@ fn steps_of_random_size_and_retries_do_not_hide_a_walk() {
 }
 
 #[test]
+fn workers_that_walk_side_by_side_are_found_too() {
+    for (workers, bound) in [(2, 100), (4, 100), (8, 150), (32, 150)] {
+        // Many of them leave holes, which are steps of several strides.
+        let largest = if workers == 32 { 3 } else { 16 };
+        let strides = strides().filter(|stride| stride.abs() <= largest);
+        let walks = strides.map(|step| {
+            let taking = Vec::new();
+            let ids = Ids::Workers {
+                next: 500_000,
+                step,
+                taking,
+                workers,
+            };
+            (format!("stride {step}"), ids)
+        });
+        check(&format!("{workers} workers"), walks, bound);
+    }
+}
+
+#[test]
+fn a_walk_among_twice_as_many_other_requests_is_found_within_300() {
+    let others = Ids::Uniform(1..1_000_000_000);
+    let ids = Ids::Mixed(vec![Ids::walk(500_000, 3), others.clone(), others]);
+    check("a third is a walk", [("stride 3".to_owned(), ids)], 300);
+}
+
+#[test]
 fn two_to_four_walks_at_once_are_found_within_100_requests() {
     for together in 2..=4 {
         let ids = |stride: i64| {
@@ -182,13 +209,13 @@ fn readers() -> Vec<(String, Ids)> {
 
 #[test]
 fn no_reader_is_taken_for_a_walker() {
-    let requests = if cfg!(debug_assertions) {
-        20_000
+    let (seeds, requests) = if cfg!(debug_assertions) {
+        (100..101, 20_000)
     } else {
-        200_000
+        (100..105, 200_000)
     };
     for (which, ids) in readers() {
-        for seed in 100..105 {
+        for seed in seeds.clone() {
             let mut detector = detector();
             let mut requests = client(ids.clone(), false).requests(seed).take(requests);
             let found = requests.position(|request| observe(&mut detector, &request));

@@ -4,7 +4,7 @@
 //! other, at no rate that a limit would have noticed. Two things are looked at here, for each place in a
 //! template where an id stands ([`super::template`]):
 //!
-//! - ids that are taken in order, at any stride up to `max_stride` and in either direction: [`walk`]
+//! - ids that are taken in order, at any stride up to `max_stride` and in either direction: the module `walk`
 //!   has the test, and why a busy client that takes ids at random is not mistaken for a walker;
 //! - how many different ids are taken, whatever their order. For UUIDs and long hexadecimal ids, which have no
 //!   order to speak of (those of versions 1 and 7 hold a time, and are not
@@ -71,7 +71,7 @@ pub struct Settings {
     /// How much of an address is a source.
     pub masks: Masks,
     /// Places of ids that are remembered, over all sources. One takes 200 bytes and, as ids are taken there, up to
-    /// 1.6 KB more (2.6 KB if not tracked by source), of which there are 512 bytes for each in the mean: when these are
+    /// 2.1 KB more (4.2 KB if not tracked by source), of which there are 512 bytes for each in the mean: when these are
     /// used up, whoever was quiet for longest is forgotten too.
     pub capacity: usize,
 }

@@ -83,8 +83,8 @@ fn a_reader_of_twenty_pages_and_a_dashboard_of_fifty_ids_are_left_alone() {
 
 #[test]
 fn after_a_finding_it_is_quiet_until_as_many_ids_were_walked_again() {
-    assert_eq!(found(settings(), users(1..=120)).len(), 1);
-    assert_eq!(found(settings(), users(1..=130)).len(), 2);
+    assert_eq!(found(settings(), users(1..=110)).len(), 1);
+    assert_eq!(found(settings(), users(1..=160)).len(), 2);
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn whoever_was_quiet_for_longest_is_forgotten() {
 
 #[test]
 fn one_place_takes_no_more_memory_than_is_said() {
-    for (track, most) in [(Track::Source, 1600), (Track::Path, 2600 + 16 * 1024)] {
+    for (track, most) in [(Track::Source, 2100), (Track::Path, 4200 + 16 * 1024)] {
         let settings = Settings {
             track,
             count: u32::MAX,

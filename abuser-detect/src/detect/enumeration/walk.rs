@@ -2,46 +2,53 @@
 //!
 //! # The question
 //!
-//! A walker takes ids one after the other: up or down, at some stride, perhaps with several walks at once,
-//! with retries, and mixed with what others do behind the same address. A busy client takes as many ids, but in
-//! no order. How often small steps occur says little: among the 500 ids of a small shop nearly
-//! every id lies close to one that was taken lately, and popular ids lie close together. So nothing is assumed of
-//! which ids a reader takes, how many there are or how popular each is. What tells a
-//! walker is the order alone.
+//! A walker takes ids one after the other: up or down, at some stride, perhaps with several walks or
+//! workers at once, with retries, and mixed with what others do behind the same address. A busy client takes as many
+//! ids, but in no order. How often small steps occur says little: among the 500 ids of a small shop nearly
+//! every id lies close to one that was taken lately, and popular ids may lie close together. So nothing is assumed
+//! of which ids a reader takes, how many there are or how popular each is. What tells a walker is
+//! the order alone.
 //!
 //! # The test
 //!
-//! Of the last 64 ids of a track, those that are neighbours in value are looked at: two ids with none between
-//! them, and no more than the largest stride apart, make a *link*. A link is *kept* if the two also came close in time:
-//! at most `w` places apart, first the lower (a walk up), first the higher (down), or either (workers
-//! that walk side by side). A walker keeps nearly all links. For a reader, every order of those 64 ids was
-//! as likely as any other, so a link is kept with a chance of about `w`/64, whatever the ids are.
+//! The last 128 ids of a place are sorted. Neighbours in value that are no more than the largest stride apart
+//! belong to one *cluster*; a walk is a cluster, and several walks are several. Then come all pairs of ids of the same
+//! cluster: a pair is in order if the lower id came first. A walker up has nearly all pairs in order, a walker down
+//! nearly none, and workers that walk side by side swap only pairs that are close. For a reader every
+//! order of these ids was as likely as any other, whatever the ids are.
 //!
-//! How likely is it that chance keeps `j` or more of `l` links? Take any `j` of them: they join ids to `c`
-//! chains. Uncover the places in time of these ids one by one, the longest chain first, each chain from its
-//! first id on. When `s` places are known, the next one of a chain is any of the `64 - s` others, and no more than
-//! `k` of these keep its link (`k` is `w`, or `2w` for either direction). When it is the `m`th such id, the chains that have
-//! been begun are `mc/j` at most, rounded up, so `s` is at most `m - 1 + mc/j`. There are `l` over `j` choices, hence
+//! How likely is it that chance leaves `t` pairs or fewer out of order? In a random order of `m` ids that number is a
+//! sum of independent numbers of which the `i`th is any of 0 to `i - 1` (the `i`th id is inserted somewhere
+//! among those before it), and the orders of different clusters are independent. So for each `q` between 0 and 1 Chernoff's bound
+//! is
 //!
 //! ```text
-//! p <= C(l, j) * product for m = 1..j of min(1, k / (64 - (m - 1) - ceil(m c / j)))
+//! p <= q^-t * product over clusters, i = 1..m of (1 - q^i) / (i (1 - q))
 //! ```
 //!
-//! and `c` is at most `j`, and at most one for each cluster of ids and one more for each link that is not kept. This
-//! is a bound, not an estimate, for any reader whose ids are independent of their time. Fifteen ways to
-//! keep links are tried, so `p` counts fifteen times. It has to be less than 10^-12 at a look, and a look
-//! takes place every 16 ids: a reader of 10,000 requests is taken for a walker with a chance of
-//! less than 10^-9. That test alone does not make a finding, either: `count` ids have to be walked.
+//! and the least of them over a few `q` is taken, as each of them holds. With all of 16 ids in order it is 1/16!, or 5 in
+//! 10^14. The same is asked for pairs in order (a walk down), and for whichever are fewer in each cluster (walks in different directions,
+//! for which `p` doubles with each cluster); as three questions are asked, `p` counts three times. It is a bound,
+//! not an estimate, for any reader whose ids are independent of their time.
 //!
-//! An id that occurs several times among the 64 counts where one of its occurrences is, chosen by a hash of
+//! `p` has to be less than 10^-12 at a look, and a look takes place every 16 ids: a reader of 10,000 requests is
+//! taken for a walker with a chance of less than 10^-9. That test alone does not make a finding, either: `count` ids
+//! have to be walked. These are the ids of each cluster whose own `p` is less than 10^-3 (so it has seven ids or more) that are in order with
+//! three quarters of it.
+//!
+//! An id that occurs several times among the 128 counts where one of its occurrences is, chosen by a hash of
 //! the id. The first one would not do: popular ids come first, and where these are the low ones (articles by age,
 //! users by seniority) the ids of a reader would seem to ascend.
 //!
 //! # What it cannot tell
 //!
-//! A walker who shuffles what he takes is in no order; the count of different ids is for him. Clients that
-//! themselves fetch in order (an application that lists twenty ids and gets each) walk, if for twenty ids only:
-//! `count` is above what they do. Where a walk's share of the ids is less than about a quarter, its links are too few.
+//! - A walker who shuffles what he takes, or has more than about forty workers, is in no order; the count of different
+//!   ids is for him. Where a walk's share of the ids is less than an eighth, they are too few. And where one id
+//!   is skipped, or will be taken later by a slower worker, the step over it is twice as large: `max_stride` is about
+//!   what is seen, not what was meant.
+//! - Clients may themselves take ids in order. An application that lists twenty ids and gets each of them walks
+//!   twenty ids with each list, and one that gets each new message as it comes walks, too. `count`
+//!   within `within` has to be above what they do, or `where` without them.
 
 use std::{hash::BuildHasher, sync::LazyLock};
 
@@ -49,16 +56,16 @@ use foldhash::quality::RandomState;
 
 use crate::source::Source;
 
-/// Ids that are remembered of a track.
-pub(super) const REMEMBERED: usize = 64;
+/// Ids that are remembered of a place.
+pub(super) const REMEMBERED: usize = 128;
 /// How many ids come between two looks.
 const LOOK_EVERY: u8 = 16;
-/// Places in time that neighbours in value may lie apart.
-const APART: [u8; 5] = [1, 2, 4, 8, 16];
-/// Ways in which links may be kept: so far apart, up, down or either.
-const WAYS: f64 = 15.0;
 /// The chance that a look takes a reader for a walker.
 const CHANCE: f64 = 1e-12;
+/// The chance that a cluster of a reader beside a walker is taken for a walk.
+const CHANCE_OF_CLUSTER: f64 = 1e-3;
+/// Questions that are asked at each look: up, down, either.
+const QUESTIONS: f64 = 3.0;
 
 /// The last ids of a track.
 #[derive(Debug, Default)]
@@ -85,7 +92,7 @@ impl Recent {
             if let (Some(oldest), Some(source)) = (self.sources.get_mut(oldest), source) {
                 *oldest = source;
             }
-            self.oldest = (self.oldest + 1) % 64;
+            self.oldest = (self.oldest + 1) % 128;
         }
         self.unlooked += 1;
         let look = self.unlooked >= LOOK_EVERY;
@@ -111,13 +118,11 @@ impl Recent {
             *place = Place {
                 id: *id,
                 time,
-                ..Place::default()
+                walked: false,
             };
         }
         let places = places.get_mut(..self.ids.len()).unwrap_or_default();
-        if !find_walk(places, max_stride, state) {
-            return;
-        }
+        let places = find_walk(places, max_stride, state);
         for place in places.iter().filter(|place| place.walked) {
             let at = (oldest + usize::from(place.time)) % REMEMBERED;
             each(place.id, self.sources.get(at).copied());
@@ -136,172 +141,157 @@ struct Place {
     id: u64,
     /// The how manieth it was.
     time: u8,
-    /// Whether it is the one of its id that counts.
-    counts: bool,
+    /// Whether it was walked.
     walked: bool,
 }
 
-/// In what order the ids of a link came.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Direction {
-    Up,
-    Down,
-    Either,
+/// Pairs of ids of the same cluster.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pairs {
+    in_order: u32,
+    in_reverse: u32,
+    /// Of each cluster whichever are fewer.
+    fewer: u32,
+    /// Clusters in which either may be fewer.
+    clusters: u32,
 }
 
-/// Whether chance does not explain the order of the ids; then those that were walked are marked.
-fn find_walk(places: &mut [Place], max_stride: u64, state: &RandomState) -> bool {
+/// Marks the ids that were walked; none if chance explains their order. Returns those that count.
+fn find_walk<'p>(places: &'p mut [Place], max_stride: u64, state: &RandomState) -> &'p mut [Place] {
     places.sort_unstable_by_key(|place| (place.id, place.time));
-    choose_occurrences(places, state);
+    let counting = choose_occurrences(places, state);
+    let places = places.get_mut(..counting).unwrap_or_default();
+    let linked = |lower: &Place, higher: &Place| higher.id - lower.id <= max_stride;
 
-    let ids = u8::try_from(places.len()).unwrap_or(u8::MAX);
-    let mut links = 0_u8;
-    let mut clusters = 0_u8;
-    // How many links came first lower and first higher, at most so far apart.
-    let mut up = [0_u8; APART.len()];
-    let mut down = [0_u8; APART.len()];
-    let mut in_cluster = false;
-    for_links(places, max_stride, |link| {
-        let Some((lower, higher)) = link else {
-            in_cluster = false;
+    let mut pairs = Pairs::default();
+    for cluster in places.chunk_by(linked) {
+        pairs.add(cluster);
+    }
+    let clusters = || places.chunk_by(linked).map(<[Place]>::len);
+    let limit = CHANCE.ln() - QUESTIONS.ln();
+    let either = f64::from(pairs.clusters) * 2_f64.ln();
+    let all = pairs.in_order + pairs.in_reverse;
+    let explains = |pairs: u32, more: f64| ln_chance(pairs, all, &clusters()) + more >= limit;
+    if explains(pairs.in_reverse, 0.0)
+        && explains(pairs.in_order, 0.0)
+        && explains(pairs.fewer, either)
+    {
+        return places;
+    }
+    for cluster in places.chunk_by_mut(linked) {
+        mark(cluster);
+    }
+    places
+}
+
+/// Moves one occurrence of each id to the front, in their order; how many these are.
+fn choose_occurrences(places: &mut [Place], state: &RandomState) -> usize {
+    let mut chosen = 0;
+    let mut next = 0;
+    while let Some(first) = places.get(next).copied() {
+        let others = places
+            .iter()
+            .skip(next)
+            .take_while(|place| place.id == first.id)
+            .count();
+        let nth = match others {
+            1 => 0,
+            _ => usize::try_from(state.hash_one(first.id) >> 33).unwrap_or(0) % others,
+        };
+        let place = places.get(next + nth).copied().unwrap_or(first);
+        if let Some(front) = places.get_mut(chosen) {
+            *front = place;
+        }
+        chosen += 1;
+        next += others;
+    }
+    chosen
+}
+
+impl Pairs {
+    fn add(&mut self, cluster: &[Place]) {
+        if cluster.len() < 2 {
+            return;
+        }
+        let mut in_reverse = 0;
+        let mut all = 0;
+        let mut rest = cluster;
+        while let [lower, higher @ ..] = rest {
+            let earlier = higher
+                .iter()
+                .map(|higher| u32::from(higher.time < lower.time));
+            in_reverse += earlier.sum::<u32>();
+            all += u32::try_from(higher.len()).unwrap_or(0);
+            rest = higher;
+        }
+        self.in_reverse += in_reverse;
+        self.in_order += all - in_reverse;
+        self.fewer += in_reverse.min(all - in_reverse);
+        self.clusters += 1;
+    }
+}
+
+/// Marks those of a cluster that are in order with three quarters of it, if it may be a walk.
+fn mark(cluster: &mut [Place]) {
+    let mut pairs = Pairs::default();
+    pairs.add(cluster);
+    let up = pairs.in_order >= pairs.in_reverse;
+    let all = pairs.in_order + pairs.in_reverse;
+    let chance = ln_chance(pairs.fewer, all, &std::iter::once(cluster.len())) + 2_f64.ln();
+    if chance >= CHANCE_OF_CLUSTER.ln() {
+        return;
+    }
+    let others = cluster.len() - 1;
+    for nth in 0..cluster.len() {
+        let Some((lower, [place, higher @ ..])) = cluster.split_at_checked(nth) else {
             return;
         };
-        links += 1;
-        clusters += u8::from(!std::mem::replace(&mut in_cluster, true));
-        let kept = if higher.time > lower.time {
-            &mut up
-        } else {
-            &mut down
-        };
-        let apart = higher.time.abs_diff(lower.time);
-        for (kept, most) in kept.iter_mut().zip(APART) {
-            *kept += u8::from(apart <= most);
-        }
-    });
-
-    let ways = APART
-        .into_iter()
-        .zip(up.into_iter().zip(down))
-        .flat_map(|(apart, (up, down))| {
-            [
-                (Direction::Up, apart, up, apart),
-                (Direction::Down, apart, down, apart),
-                (Direction::Either, apart, up + down, 2 * apart),
-            ]
-        });
-    let likeliest = ways
-        .map(|(direction, apart, kept, choices)| {
-            let chance = ln_chance(ids, links, clusters, kept, choices);
-            (direction, apart, chance)
-        })
-        .min_by(|(.., one), (.., other)| one.total_cmp(other));
-    match likeliest {
-        Some((direction, apart, chance)) if chance + WAYS.ln() < CHANCE.ln() => {
-            mark(places, max_stride, direction, apart);
-            true
-        }
-        _ => false,
-    }
-}
-
-/// Of each id one occurrence counts.
-fn choose_occurrences(places: &mut [Place], state: &RandomState) {
-    for same in places.chunk_by_mut(|one, other| one.id == other.id) {
-        let nth = match same {
-            [_] => 0,
-            [first, ..] => {
-                usize::try_from(state.hash_one(first.id) >> 33).unwrap_or(0) % same.len()
-            }
-            [] => continue,
-        };
-        if let Some(place) = same.get_mut(nth) {
-            place.counts = true;
+        let before = lower
+            .iter()
+            .filter(|lower| (lower.time < place.time) == up)
+            .count();
+        let after = higher
+            .iter()
+            .filter(|higher| (higher.time > place.time) == up)
+            .count();
+        let walked = (before + after) * 4 >= others * 3;
+        if let Some(place) = cluster.get_mut(nth) {
+            place.walked = walked;
         }
     }
 }
 
-/// Calls with each two neighbours in value that make a link, and with none for those that do not.
-fn for_links(places: &[Place], max_stride: u64, mut each: impl FnMut(Option<(&Place, &Place)>)) {
-    let mut counting = places.iter().filter(|place| place.counts);
-    let Some(mut lower) = counting.next() else {
-        return;
-    };
-    for higher in counting {
-        let linked = higher.id - lower.id <= max_stride;
-        each(linked.then_some((lower, higher)));
-        lower = higher;
-    }
-}
-
-/// Marks both ids of the links that are kept.
-fn mark(places: &mut [Place], max_stride: u64, direction: Direction, apart: u8) {
-    let mut walked = [false; REMEMBERED];
-    for_links(places, max_stride, |link| {
-        let Some((lower, higher)) = link else { return };
-        let ascends = higher.time > lower.time;
-        let kept = higher.time.abs_diff(lower.time) <= apart
-            && match direction {
-                Direction::Up => ascends,
-                Direction::Down => !ascends,
-                Direction::Either => true,
-            };
-        if kept {
-            for place in [lower, higher] {
-                if let Some(walked) = walked.get_mut(usize::from(place.time)) {
-                    *walked = true;
-                }
-            }
-        }
-    });
-    for place in places {
-        place.walked = walked
-            .get(usize::from(place.time))
-            .copied()
-            .unwrap_or(false);
-    }
-}
-
-/// A bound for the logarithm of the chance that so many links are kept, of `links` in `clusters`
-/// among `ids` ids, where each may be kept in `choices` ways.
-fn ln_chance(ids: u8, links: u8, clusters: u8, kept: u8, choices: u8) -> f64 {
-    // No more than chance leads one to expect: nothing to compute.
-    if u16::from(kept) * u16::from(ids) <= u16::from(links) * u16::from(choices) || kept > links {
+/// A bound for the logarithm of the chance that so few of all pairs are out of order, in clusters of
+/// these sizes.
+fn ln_chance(out_of_order: u32, all: u32, clusters: &(impl Iterator<Item = usize> + Clone)) -> f64 {
+    // As chance leads one to expect, or nearly so: nothing to compute.
+    if out_of_order * 5 >= all * 2 {
         return 0.0;
     }
-    let chains = u16::from(kept.min(links - kept + clusters));
-    let ways_to_choose = ln_factorial(links) - ln_factorial(kept) - ln_factorial(links - kept);
-    let of_choices = ln(choices);
-    let in_place: f64 = (1..=kept)
-        .map(|nth| {
-            let begun = (u16::from(nth) * chains).div_ceil(u16::from(kept));
-            let begun = u8::try_from(begun).unwrap_or(u8::MAX);
-            let free = ids.saturating_sub(nth - 1).saturating_sub(begun);
-            (of_choices - ln(free)).min(0.0)
-        })
-        .sum();
-    ways_to_choose + in_place
+    let bounds = MOMENTS.iter().map(|(lambda, of_size)| {
+        let moments: f64 = clusters.clone().filter_map(|size| of_size.get(size)).sum();
+        lambda * f64::from(out_of_order) + moments
+    });
+    bounds.fold(0.0, f64::min)
 }
 
-/// The logarithm of a small number; that of none is that of one.
-fn ln(number: u8) -> f64 {
-    ln_factorial(number) - ln_factorial(number.saturating_sub(1))
-}
-
-fn ln_factorial(number: u8) -> f64 {
-    static TABLE: LazyLock<[f64; REMEMBERED + 1]> = LazyLock::new(|| {
-        let mut table = [0.0; REMEMBERED + 1];
+/// For some `lambda`, where `q` is `exp(-lambda)`: the logarithm of the product of `(1 - q^i) / (i (1 - q))` for each size of
+/// a cluster.
+static MOMENTS: LazyLock<Vec<(f64, [f64; REMEMBERED + 1])>> = LazyLock::new(|| {
+    // From where the bound is best for a few in order among many to where only perfect order counts.
+    let lambdas = std::iter::successors(Some(0.005), |lambda| Some(lambda * 1.5)).take(20);
+    let of_sizes = lambdas.map(|lambda: f64| {
+        let mut of_size = [0.0; REMEMBERED + 1];
         let mut sum = 0.0;
-        for (number, entry) in (0_u8..).zip(&mut table).skip(1) {
-            sum += f64::from(number).ln();
+        for (size, entry) in (0_u8..).zip(&mut of_size).skip(1) {
+            let size = f64::from(size);
+            sum += (-lambda * size).exp_m1().abs().ln() - (-lambda).exp_m1().abs().ln() - size.ln();
             *entry = sum;
         }
-        table
+        (lambda, of_size)
     });
-    TABLE
-        .get(usize::from(number))
-        .copied()
-        .unwrap_or(f64::INFINITY)
-}
+    of_sizes.collect()
+});
 
 #[cfg(test)]
 mod tests {
@@ -328,33 +318,66 @@ mod tests {
 
     #[test]
     fn a_few_in_order_may_be_chance() {
-        assert_eq!(walked(0..10, 16), 0);
-        assert_eq!(walked(0..20, 16), 20);
+        assert_eq!(walked(0..15, 16), 0);
+        assert_eq!(walked(0..16, 16), 16);
     }
 
     #[test]
-    fn the_bound_is_above_what_shuffling_gives() {
-        // Of all 64 ids that are one cluster: how often does chance keep so many links?
-        let mut random = fastrand::Rng::with_seed(5);
-        let rounds = 20_000;
-        let mut seen = [0_u32; 64];
-        for _ in 0..rounds {
-            let mut times: Vec<usize> = (0..64).collect();
-            random.shuffle(&mut times);
-            let kept = times
-                .windows(2)
-                .filter(|pair| pair[1] > pair[0] && pair[1] - pair[0] <= 4);
-            let kept = kept.count();
-            seen.iter_mut().take(kept + 1).for_each(|seen| *seen += 1);
+    fn walks_up_and_down_at_once_were_walked() {
+        let ids = (0..40).flat_map(|nth| [1000 + nth, 9000 - nth, 50_000 * nth]);
+        assert_eq!(walked(ids, 16), 80);
+    }
+
+    #[test]
+    fn ids_beside_a_walk_were_not_walked() {
+        let ids = (0..60).flat_map(|nth| [1000 + nth, 100_000 + nth * 7919 % 3000]);
+        let count = walked(ids, 16);
+        assert!((60..65).contains(&count), "{count}");
+    }
+
+    /// The chances that so many pairs are out of order in clusters of these sizes, counted out.
+    fn chances(sizes: &[usize]) -> Vec<f64> {
+        let mut chances = vec![1.0];
+        // Each id but the first of a cluster adds any number of pairs up to how many ids there are before it.
+        for choices in sizes.iter().flat_map(|size| 1..=*size) {
+            let mut next = vec![0.0; chances.len() + choices - 1];
+            for (pairs, chance) in chances.iter().enumerate() {
+                for more in 0..choices {
+                    next[pairs + more] += chance / f64::from(u32::try_from(choices).expect("few"));
+                }
+            }
+            chances = next;
         }
-        for (seen, kept) in seen.into_iter().zip(0_u8..).skip(1) {
-            let bound = ln_chance(64, 63, 1, kept, 4).exp();
-            let measured = f64::from(seen) / f64::from(rounds);
-            assert!(
-                measured <= bound * 1.2,
-                "{kept} kept: {measured} of a bound of {bound}"
-            );
+        chances
+    }
+
+    #[test]
+    fn the_bound_is_above_the_chance_and_not_far() {
+        for sizes in [
+            vec![8],
+            vec![20],
+            vec![5, 5, 10],
+            vec![3; 10],
+            vec![64, 30, 2],
+            vec![128],
+        ] {
+            let chances = chances(&sizes);
+            let all = u32::try_from(chances.len() - 1).expect("few");
+            let mut chance = 0.0;
+            for (pairs, of_so_many) in (0..).zip(chances) {
+                chance += of_so_many;
+                let bound = ln_chance(pairs, all, &sizes.iter().copied()).exp();
+                assert!(
+                    chance <= bound * (1.0 + 1e-9),
+                    "{pairs} of {all}: {chance}, a bound of {bound}"
+                );
+                let near = bound < chance * 100.0 || bound > 1e-3 || chance < 1e-20;
+                assert!(near, "{pairs} of {all}: {chance}, a bound of {bound}");
+            }
         }
+        // In perfect order: one of 16! orders.
+        let factorial: f64 = (1..=16).map(|number| f64::from(number).ln()).sum();
+        assert!((ln_chance(0, 120, &[16].into_iter()) + factorial).abs() < 0.1);
     }
 
     #[test]

@@ -274,10 +274,9 @@ fn bad_requests_throttle_nobody() {
 #[test]
 fn a_source_is_throttled_by_four_limits_and_no_more() {
     require_root!();
-    let limits: String = (0..5)
-        .map(|n| format!("[[limit]]\nname = \"n{n}\"\nrate = \"1/s\"\nonly = \"throttled\"\n"))
-        .collect();
-    let (_namespace, daemon) = daemon_on_lo(&limits);
+    let limits = (0..5)
+        .map(|n| format!("[[limit]]\nname = \"n{n}\"\nrate = \"1/s\"\nonly = \"throttled\"\n"));
+    let (_namespace, daemon) = daemon_on_lo(&limits.collect::<Vec<_>>().concat());
     for limit in ["n0", "n1", "n2", "n3"] {
         throttle(&daemon, &["add", "203.0.113.7", "--limit", limit]).success();
     }

@@ -36,9 +36,9 @@ use crate::{
     store::{Change, ThrottleNote, ThrottleRow},
 };
 
-/// Throttles that are told in one page, and those that are cleared away in one go: sources that have
-/// any, or some of theirs.
-const AT_ONCE: usize = 1024;
+/// Sources that are told in one page, and throttles that are cleared away in one go; events do not
+/// wait for more.
+const AT_ONCE: usize = 256;
 
 /// A throttle that is to be.
 #[derive(Debug, Clone)]
@@ -515,7 +515,7 @@ impl Engine {
                 self.store.write(ended.changes, None);
             }
             Err(error) => {
-                tracing::error!(%error, "cannot end the throttles by a limit that is gone")
+                tracing::error!(%error, "cannot end the throttles by a limit that is gone");
             }
         }
     }

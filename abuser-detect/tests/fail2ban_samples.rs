@@ -208,6 +208,16 @@ impl Suite<'_> {
     }
 }
 
+/// A date whose parts need not have two digits.
+fn date(text: &str) -> DateTime {
+    let mut parts = text.split(['-', 'T', ':', '.']).map(|part| part.parse::<i16>().expect("a number"));
+    let mut next = || parts.next().expect("six numbers");
+    let year = next();
+    let mut small = || i8::try_from(next()).expect("a small number");
+    let (month, day, hour, minute, second) = (small(), small(), small(), small(), small());
+    jiff::civil::datetime(year, month, day, hour, minute, second, 0)
+}
+
 /// What differs between what was found and what should have been.
 fn compare(found: &Match, expected: &Value) -> Option<String> {
     let fields = expected.as_object().expect("an object");
@@ -218,7 +228,7 @@ fn compare(found: &Match, expected: &Value) -> Option<String> {
                 let Some(text) = value.as_str() else {
                     continue;
                 };
-                let local: DateTime = text.parse().expect("a time");
+                let local = date(text);
                 let time = local.to_zoned(zone()).expect("a moment").timestamp().as_millisecond();
                 let ours = found.time.and_then(|time| i64::try_from(time.0).ok());
                 if ours != Some(time) {
@@ -231,7 +241,7 @@ fn compare(found: &Match, expected: &Value) -> Option<String> {
                 }
             }
             "users" => {
-                let mut users: Vec<&str> = found.users.iter().map(String::as_str).collect();
+                let mut users: Vec<&str> = found.users().collect();
                 users.sort_unstable();
                 let wanted = value.as_array().expect("a list").iter().map(|user| user.as_str().expect("a name"));
                 let mut wanted: Vec<&str> = wanted.collect();
@@ -241,7 +251,7 @@ fn compare(found: &Match, expected: &Value) -> Option<String> {
                 }
             }
             name => {
-                let ours = found.field(name).or_else(|| (name == "host").then_some(found.host.as_str()));
+                let ours = found.fields.get(name).or_else(|| (name == "host").then_some(found.host.as_str()));
                 if ours != value.as_str() {
                     return Some(format!("{name} is {ours:?}, not {value}"));
                 }
@@ -313,7 +323,8 @@ fn every_filter_that_fail2ban_ships_loads() {
             Ok(_) => {
                 loaded.fetch_add(1, Ordering::Relaxed);
             }
-            Err(abuser_detect::filter::Error::NoDefinition { .. }) if name.ends_with("common") => {}
+            // Parts of others, which are no filters by themselves.
+            Err(_) if name.ends_with("common") => {}
             Err(error) => panic!("{name}: {error}"),
         }
     }

@@ -4,6 +4,7 @@ use super::{
     Counters, Error, Filter, Options, Step,
     dates::{self, Detector},
     expression::Expression,
+    groups::Interner,
     lines::Lines,
     options::Definition,
     pattern::Scratch,
@@ -31,8 +32,9 @@ pub(super) fn build(definition: &Definition, options: &Options) -> Result<Filter
         what,
     };
     let names = definition.get("usedns").is_none_or(|usedns| usedns != "no");
-    let compile = |option: &str, text: &str, lines: bool| {
-        Expression::new(text, names, lines).map_err(|what| wrong(option, text, what))
+    let mut interner = Interner::default();
+    let mut compile = |option: &str, text: &str, lines: bool| {
+        Expression::new(text, names, lines, &mut interner).map_err(|what| wrong(option, text, what))
     };
     let max_lines = match definition.get("maxlines").filter(|text| !text.is_empty()) {
         Some(text) => match text.parse() {
@@ -61,6 +63,7 @@ pub(super) fn build(definition: &Definition, options: &Options) -> Result<Filter
     }
     let ignores = definition.lines("ignoreregex").map(|text| compile("ignoreregex", text, false));
     let ignores = ignores.collect::<Result<_, _>>()?;
+    let names = interner.names();
     let patterns = definition.get("datepattern").unwrap_or_default();
     let dates = Detector::new(patterns).map_err(|(pattern, what)| wrong("datepattern", &pattern, what))?;
     let offset = options.log_zone.as_ref().map(|zone| {
@@ -77,6 +80,7 @@ pub(super) fn build(definition: &Definition, options: &Options) -> Result<Filter
         content: prefix.as_ref().and_then(|prefix| prefix.pattern().group("content")),
         by_first: bytes.map(first).collect(),
         prefix,
+        names,
         failures,
         ignores,
         journal_matches: definition.lines("journalmatch").map(str::to_owned).collect(),

@@ -1,8 +1,7 @@
 //! A filter's expression with what the names of its groups mean.
 
-use std::sync::Arc;
-
 use super::{
+    groups::{self, Groups, Interner, Name},
     pattern::{Found, Pattern, Scratch},
     tags,
 };
@@ -10,18 +9,15 @@ use super::{
 /// The groups that can say whom a line is about; one of them must be there.
 const WHOM: [&str; 5] = ["fid", "ip4", "ip6", "dns", "mlfid"];
 
-/// What the groups with names have found.
-pub(super) type Groups = Vec<(Arc<str>, String)>;
-
 /// A prefregex, failregex or ignoreregex.
 #[derive(Debug)]
 pub(super) struct Expression {
     pattern: Pattern,
-    names: Vec<(Arc<str>, usize)>,
+    names: Vec<(Name, usize)>,
     /// Groups that stand in for another that found nothing: `<F-ALT_USER>`.
-    alternates: Vec<(usize, Arc<str>)>,
+    alternates: Vec<(usize, Name)>,
     /// Groups that are joined to another: `<F-TUPLE_ID>`.
-    tuples: Vec<(usize, Arc<str>)>,
+    tuples: Vec<(usize, Name)>,
     skips: Vec<usize>,
 }
 
@@ -31,14 +27,14 @@ impl Expression {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn new(text: &str, names: bool, lines: bool) -> Result<Self, String> {
+    pub(super) fn new(text: &str, names: bool, lines: bool, interner: &mut Interner) -> Result<Self, String> {
         let expanded = tags::expand(text, names)?;
         if let Some(tag) = tags::unknown(&expanded) {
             return Err(format!("nothing is known as `<{tag}>`"));
         }
         let pattern = Pattern::new(&expanded, lines, 0)?;
-        let names: Vec<(Arc<str>, usize)> = pattern.names().map(|(name, group)| (Arc::from(name), group)).collect();
-        let complex = |prefix: &str| {
+        let names = pattern.names().map(|(name, group)| (interner.number(name), group)).collect();
+        let mut complex = |prefix: &str| {
             let mut found: Vec<(&str, usize)> = pattern.names().filter(|(name, _)| name.starts_with(prefix)).collect();
             found.sort_unstable();
             let target = |(name, group): (&str, usize)| {
@@ -48,7 +44,7 @@ impl Expression {
                     Some(bare) if bare.len() + 1 < name.len() => bare,
                     _ => name,
                 };
-                (group, Arc::from(tags::group_name(name)))
+                (group, interner.number(tags::group_name(name)))
             };
             found.into_iter().map(target).collect::<Vec<_>>()
         };
@@ -75,30 +71,28 @@ impl Expression {
         self.pattern.search(text, scratch)
     }
 
-    /// What the groups have found in the text that was searched.
-    pub(super) fn groups(&self, text: &str, scratch: &Scratch) -> Groups {
+    /// Adds what the groups have found in the text that was searched.
+    pub(super) fn groups(&self, text: &str, scratch: &Scratch, groups: &mut Groups) {
         let value = |group: usize| scratch.group(group).and_then(|(from, to)| text.get(from..to));
-        let mut groups: Groups = Vec::with_capacity(self.names.len());
         for (name, group) in &self.names {
-            if let Some(value) = value(*group) {
-                groups.push((name.clone(), value.to_owned()));
+            // What is in the content is searched by itself.
+            if let Some(value) = value(*group).filter(|_| *name != groups::CONTENT) {
+                groups.set(*name, value);
             }
         }
         for (group, target) in &self.alternates {
             let value = value(*group).unwrap_or_default();
-            if !value.is_empty() && get(&groups, target).is_none_or(str::is_empty) {
-                set(&mut groups, target, value.to_owned());
+            if !value.is_empty() && !groups.has(*target) {
+                groups.set(*target, value);
             }
         }
         for (group, target) in &self.tuples {
             let value = value(*group).unwrap_or_default();
-            let joined = match get(&groups, target) {
-                Some(before) => format!("{before} {value}"),
-                None => value.to_owned(),
-            };
-            set(&mut groups, target, joined);
+            match groups.value(*target) {
+                Some(before) => groups.set(*target, &format!("{before} {value}")),
+                None => groups.set(*target, value),
+            }
         }
-        groups
     }
 
     /// The lines that its `<SKIPLINES>` have passed over.
@@ -106,31 +100,5 @@ impl Expression {
         let groups = self.skips.iter().filter_map(|&group| scratch.group(group));
         let texts = groups.filter_map(|(from, to)| text.get(from..to));
         texts.flat_map(str::lines).collect()
-    }
-}
-
-/// The value of a group.
-pub(super) fn get<'g>(groups: &'g Groups, name: &str) -> Option<&'g str> {
-    groups.iter().find(|(other, _)| **other == *name).map(|(_, value)| value.as_str())
-}
-
-/// Whether a group has found something.
-pub(super) fn has(groups: &Groups, name: &str) -> bool {
-    get(groups, name).is_some_and(|value| !value.is_empty())
-}
-
-/// Takes a group away; says whether it had found something.
-pub(super) fn take(groups: &mut Groups, name: &str) -> bool {
-    let Some(at) = groups.iter().position(|(other, _)| **other == *name) else {
-        return false;
-    };
-    !groups.remove(at).1.is_empty()
-}
-
-/// Sets a group.
-pub(super) fn set(groups: &mut Groups, name: &Arc<str>, value: String) {
-    match groups.iter_mut().find(|(other, _)| other == name) {
-        Some((_, place)) => *place = value,
-        None => groups.push((name.clone(), value)),
     }
 }

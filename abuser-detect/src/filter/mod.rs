@@ -12,6 +12,7 @@ mod build;
 mod dates;
 mod error;
 mod expression;
+mod groups;
 pub(crate) mod ini;
 mod lines;
 pub(crate) mod options;
@@ -30,15 +31,17 @@ use jiff::tz::TimeZone;
 
 pub use self::{
     error::Error,
+    groups::Groups,
     ini::Files,
     options::split,
 };
 use self::{
     dates::{Clock, Detector},
-    expression::{Expression, Groups},
+    expression::Expression,
+    groups::{CIDR, DNS, FID, IP4, IP6, MLFID, USER},
     lines::Lines,
     pattern::{Found, Scratch},
-    session::{Failure, Sessions},
+    session::{Failure, Merged, Sessions},
 };
 use crate::{
     record::{Fields, Record},
@@ -90,12 +93,10 @@ pub struct Match {
     pub source: Option<IpAddr>,
     /// The length of the prefix, where the filter finds prefixes.
     pub prefix: Option<u8>,
-    /// The user that was named or tried.
-    pub user: Option<String>,
-    /// All users that were tried within this connection.
-    pub users: Vec<String>,
+    /// Those that were tried, if this connection has tried more than one.
+    users: Vec<String>,
     /// What the groups with names have found.
-    pub fields: Vec<(Arc<str>, String)>,
+    pub fields: Groups,
     /// The lines it rests on.
     pub lines: Vec<String>,
     /// Which failregex it was, from 0.
@@ -103,21 +104,26 @@ pub struct Match {
 }
 
 impl Match {
-    /// What a group with that name has found.
-    pub fn field(&self, name: &str) -> Option<&str> {
-        let mut fields = self.fields.iter();
-        fields.find(|(other, _)| **other == *name).map(|(_, value)| value.as_str())
+    /// All users that were tried within this connection.
+    pub fn users(&self) -> impl Iterator<Item = &str> {
+        let alone = if self.users.is_empty() { self.user() } else { None };
+        self.users.iter().map(String::as_str).chain(alone)
+    }
+
+    /// The user that was named or tried.
+    pub fn user(&self) -> Option<&str> {
+        self.fields.value(USER).filter(|user| !user.is_empty())
     }
 
     /// As detectors take it.
     pub fn record(&self) -> Record<'_> {
         let fields = self.fields.iter();
-        let groups = fields.map(|(name, value)| (Cow::Borrowed(&**name), Cow::Borrowed(value.as_str())));
+        let groups = fields.map(|(name, value)| (Cow::Borrowed(name), Cow::Borrowed(value)));
         let raw = self.lines.last().map_or("", String::as_str);
         Record {
             time: self.time,
             source: self.source,
-            user: self.user.as_deref().map(Cow::Borrowed),
+            user: self.user().map(Cow::Borrowed),
             message: Some(Cow::Borrowed(raw)),
             fields: Fields::Groups(groups.collect()),
             raw,
@@ -165,6 +171,7 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct Filter {
     prefix: Option<Expression>,
+    names: Arc<[Box<str>]>,
     content: Option<usize>,
     failures: Vec<Expression>,
     /// Which of them can match what begins with each byte, and last, with none.
@@ -324,7 +331,11 @@ impl Filter {
                     continue;
                 }
             }
-            let groups = expression.groups(text, &self.scratch);
+            let mut groups = Groups::new(&self.names);
+            if let Some(prefix) = &self.prefix {
+                prefix.groups(&self.text, &self.prefix_scratch, &mut groups);
+            }
+            expression.groups(text, &self.scratch, &mut groups);
             let (matched, rest) = lines::split(&lines, text, expression, &self.scratch);
             if !self.ignores.is_empty() {
                 let text = if self.lines.several() {
@@ -419,56 +430,42 @@ impl Filter {
 
     /// What an expression that has matched means: a failure of somebody, or what is only to be
     /// remembered.
-    fn failure(&mut self, regex: usize, found: Groups, matched: Vec<String>, time: Option<Time>, now: Time) -> Option<Match> {
-        let mut groups = match &self.prefix {
-            Some(prefix) => {
-                let mut groups = prefix.groups(&self.text, &self.prefix_scratch);
-                groups.retain(|(name, _)| **name != *"content");
-                groups
-            }
-            None => Groups::new(),
-        };
-        if groups.is_empty() {
-            groups = found;
-        } else {
-            for (name, value) in found {
-                expression::set(&mut groups, &name, value);
-            }
-        }
-        let session = expression::get(&groups, "mlfid").map(str::to_owned);
-        let failure = match &session {
-            Some(id) => {
-                let failure = self.sessions.merge(id, Failure::new(groups), &matched, now);
-                if failure.quiet() {
+    fn failure(&mut self, regex: usize, groups: Groups, matched: Vec<String>, time: Option<Time>, now: Time) -> Option<Match> {
+        let failure = if let Some(id) = groups.value(MLFID) {
+            let id = id.to_owned();
+            match self.sessions.merge(&id, groups, matched, now, |groups| whom(groups).is_some()) {
+                Merged::Failure(failure) => failure,
+                Merged::Quiet => {
                     self.step = Step::NoFailure(regex);
                     return None;
                 }
-                failure
+                Merged::Pending => {
+                    self.step = Step::Pending(regex);
+                    return None;
+                }
             }
-            None => Failure::alone(groups, matched),
+        } else {
+            Failure::alone(groups, matched)
         };
-        let get = |name: &str| expression::get(&failure.groups, name);
-        let address = get("ip4").or_else(|| get("ip6"));
-        let Some(host) = get("fid").or(address).or_else(|| get("dns")) else {
-            // Without a session the expression has a group for it that took no part.
-            if let Some(id) = session {
-                self.sessions.pending(&id);
-                self.step = Step::Pending(regex);
-            }
+        if failure.quiet() {
+            self.step = Step::NoFailure(regex);
             return None;
-        };
-        self.step = Step::Failure(regex);
-        let prefix = address.and_then(|_| get("cidr")).and_then(|bits| bits.parse().ok());
-        let named = address.or_else(|| get("dns")).unwrap_or(host);
-        let mut host = host.to_owned();
-        if let Some(bits) = prefix.filter(|_: &u8| address == Some(&host)) {
-            host = format!("{host}/{bits}");
         }
+        let groups = &failure.groups;
+        // A group that would say it has taken no part.
+        let host = whom(groups)?;
+        self.step = Step::Failure(regex);
+        let address = groups.value(IP4).or_else(|| groups.value(IP6));
+        let named = address.or_else(|| groups.value(DNS)).unwrap_or(host);
+        let prefix: Option<u8> = address.and_then(|_| groups.value(CIDR)?.parse().ok());
+        let host = match prefix {
+            Some(bits) if address == Some(host) => format!("{host}/{bits}"),
+            _ => host.to_owned(),
+        };
         Some(Match {
             time,
             source: named.parse().ok(),
             prefix,
-            user: get("user").filter(|user| !user.is_empty()).map(str::to_owned),
             host,
             users: failure.users,
             fields: failure.groups,
@@ -476,6 +473,11 @@ impl Filter {
             regex,
         })
     }
+}
+
+/// Whom groups tell of.
+fn whom(groups: &Groups) -> Option<&str> {
+    [FID, IP4, IP6, DNS].into_iter().find_map(|name| groups.value(name))
 }
 
 #[cfg(test)]

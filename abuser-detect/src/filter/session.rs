@@ -4,17 +4,18 @@
 //! One line has the user, another the address, a third says that it was no failure after all.
 //! What is known of a connection is kept until it ends, for five minutes, and as long as there is room.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use schnellru::{LruMap, UnlimitedCompact};
 
-use super::expression::{self, Groups};
+use super::groups::{Groups, MLFFORGET, MLFGAINED, NOFAIL, USER};
 use crate::time::Time;
 
 /// For how long a connection is remembered.
 const KEPT: Duration = Duration::from_secs(300);
-/// How many connections are remembered.
-const MAX_SESSIONS: usize = 10_000;
+/// How many connections are remembered; fail2ban remembers a tenth.
+const MAX_SESSIONS: usize = 1000;
 /// How many bytes all of them may take.
 const MAX_BYTES: usize = 16 << 20;
 /// How many lines and users are kept of one.
@@ -35,13 +36,6 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    pub(super) fn new(groups: Groups) -> Self {
-        Self {
-            groups,
-            ..Self::default()
-        }
-    }
-
     /// One that belongs to no connection.
     pub(super) fn alone(groups: Groups, lines: Vec<String>) -> Self {
         Self {
@@ -53,11 +47,11 @@ impl Failure {
 
     /// Whether it is no failure by itself.
     pub(super) fn quiet(&self) -> bool {
-        expression::has(&self.groups, "nofail")
+        self.groups.has(NOFAIL)
     }
 
-    fn add_user(&mut self, user: Option<&str>) {
-        let Some(user) = user.filter(|user| !user.is_empty()) else {
+    fn add_user(&mut self, new: &Groups) {
+        let Some(user) = new.value(USER).filter(|user| !user.is_empty()) else {
             return;
         };
         if self.users.len() < MAX_USERS && !self.users.iter().any(|other| other == user) {
@@ -67,8 +61,7 @@ impl Failure {
 
     fn bytes(&self) -> usize {
         let texts = self.users.iter().chain(&self.lines).chain(&self.quiet_lines);
-        let values = self.groups.iter().map(|(_, value)| value);
-        texts.chain(values).map(|text| text.len() + 48).sum::<usize>() + 128
+        texts.map(|text| text.len() + 48).sum::<usize>() + self.groups.bytes() + 128
     }
 }
 
@@ -82,108 +75,137 @@ struct Kept {
 /// The connections that are remembered.
 #[derive(Debug)]
 pub(super) struct Sessions {
-    map: LruMap<String, Kept, UnlimitedCompact>,
+    map: LruMap<String, Kept, UnlimitedCompact, RandomState>,
     bytes: usize,
-    nofail: Arc<str>,
 }
 
 impl Default for Sessions {
     fn default() -> Self {
         Self {
-            map: LruMap::new(UnlimitedCompact),
+            map: LruMap::with_hasher(UnlimitedCompact, RandomState::default()),
             bytes: 0,
-            nofail: Arc::from("nofail"),
         }
     }
 }
 
+/// What a line means for its connection.
+pub(super) enum Merged {
+    /// A failure of somebody.
+    Failure(Failure),
+    /// No failure by itself.
+    Quiet,
+    /// A failure of nobody that is known yet.
+    Pending,
+}
+
 impl Sessions {
-    /// Puts what a line says of a connection together with what is known of it.
-    pub(super) fn merge(&mut self, id: &str, mut new: Failure, line: &[String], now: Time) -> Failure {
-        let gained = expression::has(&new.groups, "mlfgained");
-        if gained && !new.quiet() {
-            let what = expression::get(&new.groups, "mlfgained").unwrap_or_default().to_owned();
-            expression::set(&mut new.groups, &self.nofail, what);
+    /// Puts what a line says of a connection together with what is known of it. `known` says whether
+    /// groups tell whose failure it is.
+    pub(super) fn merge(&mut self, id: &str, mut new: Groups, line: Vec<String>, now: Time, known: fn(&Groups) -> bool) -> Merged {
+        let mut gained = new.has(MLFGAINED);
+        if gained && !new.has(NOFAIL) {
+            let what = new.value(MLFGAINED).unwrap_or_default().to_owned();
+            new.set(NOFAIL, &what);
         }
-        let mut quiet = gained || new.quiet();
-        let mut gained = gained;
-        let forget = expression::take(&mut new.groups, "mlfforget");
-        let known = self.take(id, now);
-        let keep = known.is_some() || !forget;
-        let since = known.as_ref().map_or(now, |known| known.since);
-        let mut failure = match known {
-            Some(known) => {
-                let mut failure = known.failure;
-                failure.add_user(expression::get(&new.groups, "user"));
-                let was_quiet = expression::take(&mut failure.groups, "nofail");
-                let was_gained = expression::take(&mut failure.groups, "mlfgained");
+        let mut quiet = new.has(NOFAIL);
+        let forget = new.take(MLFFORGET);
+        // One that is over is as good as none.
+        let expired = self.map.get(id).is_some_and(|kept| now.since(kept.since) > KEPT);
+        if expired {
+            self.remove(id);
+        }
+        let mut fresh = None;
+        let failure = match self.map.get(id) {
+            Some(kept) => {
+                let failure = &mut kept.failure;
+                failure.add_user(&new);
+                let was_quiet = failure.groups.take(NOFAIL) | failure.groups.take(MLFGAINED);
                 if gained {
                     failure.pending = false;
                 }
                 // Lines of a failure that was told of before are not told again.
-                if !was_quiet && !was_gained && !failure.pending {
+                if !was_quiet && !failure.pending {
                     failure.lines.clear();
                 }
-                for (name, value) in new.groups {
-                    expression::set(&mut failure.groups, &name, value);
-                }
+                failure.groups.update(&new);
                 failure
             }
-            None if forget => new,
             None => {
-                let user = expression::get(&new.groups, "user").map(str::to_owned);
-                new.add_user(user.as_deref());
-                new
+                let failure = fresh.insert(Failure::default());
+                if !forget {
+                    failure.add_user(&new);
+                }
+                failure.groups = new;
+                failure
             }
         };
         if std::mem::take(&mut failure.pending) || failure.users.len() > 1 {
-            expression::take(&mut failure.groups, "nofail");
-            expression::take(&mut failure.groups, "mlfgained");
+            failure.groups.take(NOFAIL);
+            failure.groups.take(MLFGAINED);
             (quiet, gained) = (false, false);
         }
-        if !quiet {
-            let mut lines = std::mem::take(&mut failure.quiet_lines);
-            lines.append(&mut failure.lines);
-            if !gained {
-                lines.extend_from_slice(line);
+        if quiet && !forget {
+            failure.quiet_lines.extend(line);
+        } else if !quiet {
+            if !failure.quiet_lines.is_empty() {
+                let lines = std::mem::take(&mut failure.lines);
+                failure.lines = std::mem::take(&mut failure.quiet_lines);
+                failure.lines.extend(lines);
             }
-            failure.lines = lines;
-        } else if !forget {
-            failure.quiet_lines.extend_from_slice(line);
+            if !gained {
+                failure.lines.extend(line);
+            }
         }
         for lines in [&mut failure.lines, &mut failure.quiet_lines] {
             if lines.len() > MAX_LINES {
                 lines.drain(..lines.len() - MAX_LINES);
             }
         }
-        if keep && !forget {
-            self.put(id, since, failure.clone());
-        }
-        failure
-    }
-
-    /// Remembers that a failure is not known to be anybody's.
-    pub(super) fn pending(&mut self, id: &str) {
-        if let Some(kept) = self.map.get(id) {
-            kept.failure.pending = true;
-        }
-    }
-
-    fn take(&mut self, id: &str, now: Time) -> Option<Kept> {
-        let kept = self.map.remove(id)?;
-        self.bytes = self.bytes.saturating_sub(kept.bytes);
-        (now.since(kept.since) <= KEPT).then_some(kept)
-    }
-
-    fn put(&mut self, id: &str, since: Time, failure: Failure) {
-        let bytes = failure.bytes() + id.len();
-        self.bytes += bytes;
-        let kept = Kept {
-            since,
-            failure,
-            bytes,
+        let merged = if failure.quiet() {
+            Merged::Quiet
+        } else if known(&failure.groups) {
+            // They are not told again.
+            let lines = std::mem::take(&mut failure.lines);
+            Merged::Failure(Failure {
+                groups: failure.groups.clone(),
+                users: failure.users.clone(),
+                lines,
+                ..Failure::default()
+            })
+        } else {
+            failure.pending = true;
+            Merged::Pending
         };
-        self.map.insert(id.to_owned(), kept);
+        if forget {
+            self.remove(id);
+        } else {
+            self.keep(id, fresh, now);
+        }
+        merged
+    }
+
+    fn remove(&mut self, id: &str) {
+        if let Some(kept) = self.map.remove(id) {
+            self.bytes = self.bytes.saturating_sub(kept.bytes);
+        }
+    }
+
+    /// Remembers a new connection, or how big a known one has become, and makes room.
+    fn keep(&mut self, id: &str, fresh: Option<Failure>, now: Time) {
+        if let Some(failure) = fresh {
+            let bytes = failure.bytes() + id.len();
+            self.bytes += bytes;
+            let kept = Kept {
+                since: now,
+                failure,
+                bytes,
+            };
+            self.map.insert(id.to_owned(), kept);
+        } else if let Some(kept) = self.map.get(id) {
+            let bytes = kept.failure.bytes() + id.len();
+            self.bytes = self.bytes.saturating_sub(kept.bytes) + bytes;
+            kept.bytes = bytes;
+        }
         while self.bytes > MAX_BYTES || self.map.len() > MAX_SESSIONS {
             let Some((_, old)) = self.map.pop_oldest() else {
                 break;

@@ -49,6 +49,16 @@ pub(super) struct Detector {
     last_end: Edge,
     first_unused: usize,
     read: Read,
+    same: Same,
+    /// Whether the last date was found by the template that had found the one before it.
+    settled: bool,
+}
+
+/// How a line begins that has its date there: a line that begins the same has the same date.
+#[derive(Debug, Default)]
+struct Same {
+    start: Vec<u8>,
+    place: Option<Place>,
 }
 
 /// The place where the last date began or ended, and the characters around it.
@@ -148,12 +158,30 @@ impl Detector {
             last_end: Edge::default(),
             first_unused: 0,
             read: Read::default(),
+            same: Same::default(),
+            settled: false,
         })
     }
 
     /// Finds and reads the date of a line.
     pub(super) fn find(&mut self, line: &str, clock: &Clock<'_>, scratch: &mut Scratch) -> Option<Dated> {
+        let minute = clock.now.0 / 60_000;
+        if let Some(place) = self.same.place
+            && self.read.minute == minute
+            && line.as_bytes().starts_with(&self.same.start)
+        {
+            if let Some(ranked) = self.last.and_then(|last| self.templates.get_mut(last)) {
+                ranked.hits = ranked.hits.saturating_add(1);
+                ranked.last_used = clock.now.0 / 1000;
+            }
+            return Some(Dated {
+                span: place.date,
+                time: self.read.time.map(Time),
+            });
+        }
+        self.same.place = None;
         let (index, place) = self.search(line, clock, scratch)?;
+        let reach = scratch.reach();
         let text = line.get(place.date.0..place.date.1)?;
         if text.is_empty() {
             return Some(Dated {
@@ -161,7 +189,6 @@ impl Detector {
                 time: None,
             });
         }
-        let minute = clock.now.0 / 60_000;
         let same = self.read.text == text && self.read.template == index && self.read.minute == minute;
         if !same {
             let template = &self.templates.get(index)?.template;
@@ -172,6 +199,12 @@ impl Detector {
             self.read.minute = minute;
             self.read.time = time;
         }
+        let anchored = self.templates.get(index).is_some_and(|ranked| ranked.template.anchored);
+        if anchored && self.settled && let Some(start) = line.as_bytes().get(..=reach) {
+            self.same.start.clear();
+            self.same.start.extend_from_slice(start);
+            self.same.place = Some(place);
+        }
         Some(Dated {
             span: place.date,
             time: self.read.time.map(Time),
@@ -180,6 +213,7 @@ impl Detector {
 
     /// The template that finds the date best, and where. The scratch has the parts.
     fn search(&mut self, line: &str, clock: &Clock<'_>, scratch: &mut Scratch) -> Option<(usize, Place)> {
+        self.settled = false;
         let mut ignore = None;
         // The nearest so far of those that match further on than is usual.
         let mut far: Option<(usize, Place)> = None;
@@ -203,6 +237,7 @@ impl Detector {
                 let usual = place.start == start.at && place.end == end.at;
                 if self.templates.len() == 1 || usual || self.templates.get(last).is_some_and(|ranked| ranked.template.anchored)
                 {
+                    self.settled = true;
                     return Some((self.won(last, line, place, clock), place));
                 }
                 far = Some((last, place));

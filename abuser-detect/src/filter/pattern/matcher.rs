@@ -14,6 +14,11 @@ pub(crate) struct Scratch {
     pub(super) slots: Vec<usize>,
     frames: Vec<Frame>,
     steps: usize,
+    /// How many looks and atomic groups are being matched.
+    depth: usize,
+    /// The furthest byte that was looked at: a text that is the same up to and with it matches the
+    /// same way.
+    pub(super) reach: usize,
 }
 
 /// What to go back to.
@@ -38,6 +43,7 @@ impl Program {
     /// Searches the text; where groups are is in the slots of `scratch` if it is found.
     pub(super) fn search(&self, text: &str, from: usize, scratch: &mut Scratch) -> Result<bool, Exhausted> {
         scratch.steps = 100_000 + 16 * text.len();
+        scratch.reach = from;
         let bytes = text.as_bytes();
         let mut start = from;
         loop {
@@ -55,6 +61,7 @@ impl Program {
             if self.anchored || start >= bytes.len() {
                 return Ok(false);
             }
+            scratch.reach = scratch.reach.max(start);
             start += width(bytes, start);
         }
     }
@@ -63,13 +70,14 @@ impl Program {
     /// that were there for whoever wants another match.
     fn run(&self, text: &str, mut pc: usize, mut pos: usize, scratch: &mut Scratch) -> Result<Option<usize>, Exhausted> {
         let bytes = text.as_bytes();
+        let code = self.code.as_slice();
         let floor = scratch.frames.len();
         loop {
-            scratch.steps = scratch.steps.checked_sub(1).ok_or(Exhausted)?;
-            let Some(inst) = self.code.get(pc) else {
+            let Some(inst) = code.get(pc) else {
                 return Ok(None);
             };
             pc += 1;
+            scratch.reach = scratch.reach.max(pos);
             let on = match inst {
                 Inst::Byte(byte) => {
                     let on = bytes.get(pos) == Some(byte);
@@ -77,6 +85,7 @@ impl Program {
                     on
                 }
                 Inst::Bytes(literal) => {
+                    scratch.reach = scratch.reach.max(pos + literal.len());
                     let on = bytes.get(pos..).is_some_and(|rest| rest.starts_with(literal));
                     pos += literal.len();
                     on
@@ -104,8 +113,10 @@ impl Program {
                     pc = *to;
                     true
                 }
+                // Whatever takes long comes by here or goes back.
                 Inst::Choice(ways) => match choose(ways, 0, bytes.get(pos).copied()) {
                     Some((way, to)) => {
+                        scratch.steps = scratch.steps.checked_sub(1).ok_or(Exhausted)?;
                         scratch.later(ways, pc - 1, way, pos, bytes);
                         pc = to;
                         true
@@ -129,13 +140,15 @@ impl Program {
                     }
                     true
                 }
-                Inst::Backreference { group, fold } => match back(text, pos, scratch.group(*group), *fold) {
+                Inst::Backreference { group, fold } => {
+                    scratch.reach = bytes.len();
+                    match back(text, pos, scratch.group(*group), *fold) {
                     Some(at) => {
                         pos = at;
                         true
                     }
                     None => false,
-                },
+                }}
                 Inst::Look {
                     behind,
                     negative,
@@ -147,7 +160,7 @@ impl Program {
                     };
                     let before = scratch.frames.len();
                     let found = match from {
-                        Some(from) => self.run(text, pc, from, scratch)?.is_some(),
+                        Some(from) => self.inner(text, pc, from, scratch)?.is_some(),
                         None => false,
                     };
                     scratch.commit(before, found && *negative);
@@ -156,7 +169,7 @@ impl Program {
                 }
                 Inst::Atomic { end } => {
                     let before = scratch.frames.len();
-                    let found = self.run(text, pc, pos, scratch)?;
+                    let found = self.inner(text, pc, pos, scratch)?;
                     scratch.commit(before, false);
                     pc = *end;
                     match found {
@@ -176,12 +189,21 @@ impl Program {
                 Inst::Match => return Ok(Some(pos)),
             };
             if !on {
+                scratch.steps = scratch.steps.checked_sub(1).ok_or(Exhausted)?;
                 match self.back(text, floor, scratch) {
                     Some(other) => (pc, pos) = other,
                     None => return Ok(None),
                 }
             }
         }
+    }
+
+    /// Runs what is in a look or an atomic group.
+    fn inner(&self, text: &str, pc: usize, pos: usize, scratch: &mut Scratch) -> Result<Option<usize>, Exhausted> {
+        scratch.depth += 1;
+        let found = self.run(text, pc, pos, scratch);
+        scratch.depth -= 1;
+        found
     }
 
     /// Where to go on after a way has led nowhere.
@@ -227,6 +249,7 @@ impl Program {
                         continue;
                     };
                     while left > 0 {
+                        scratch.reach = scratch.reach.max(pos + 1);
                         let Some(at) = one(run, text, pos) else {
                             break;
                         };
@@ -248,6 +271,11 @@ impl Program {
 }
 
 impl Scratch {
+    /// The furthest byte that the last search looked at.
+    pub(crate) fn reach(&self) -> usize {
+        self.reach
+    }
+
     /// Where a group matched.
     pub(crate) fn group(&self, group: usize) -> Option<(usize, usize)> {
         let from = *self.slots.get(group * 2)?;
@@ -258,7 +286,10 @@ impl Scratch {
     fn save(&mut self, slot: usize, pos: usize) {
         if let Some(place) = self.slots.get_mut(slot) {
             let old = std::mem::replace(place, pos);
-            self.frames.push(Frame::Restore { slot, old });
+            // If there is nothing to go back to, it will not be asked for.
+            if self.depth > 0 || !self.frames.is_empty() {
+                self.frames.push(Frame::Restore { slot, old });
+            }
         }
     }
 
@@ -326,24 +357,46 @@ fn start_run(run: &Run, text: &str, mut pos: usize, scratch: &mut Scratch, pc: u
     let bytes = text.as_bytes();
     let pc = pc - 1;
     for _ in 0..run.min {
+        scratch.reach = scratch.reach.max(pos);
         pos = one(run, text, pos)?;
     }
-    let mut left = run.max - run.min;
+    let mut left = run.max.saturating_sub(run.min);
     if run.lazy {
         while !run.next.admits(bytes.get(pos).copied()) {
+            if run.max == u32::MAX && bytes.get(pos).is_some_and(|&byte| run.bytes.has(byte)) {
+                pos += 1;
+                continue;
+            }
+            scratch.reach = scratch.reach.max(pos);
             if left == 0 {
                 return None;
             }
             pos = one(run, text, pos)?;
             left -= 1;
         }
+        scratch.reach = scratch.reach.max(pos);
         if left > 0 {
             scratch.frames.push(Frame::Lazy { pc, pos, left });
         }
         return Some(pos);
     }
     let min = pos;
-    while left > 0 {
+    loop {
+        if run.max == u32::MAX {
+            let rest = bytes.get(pos..).unwrap_or_default();
+            let end = if run.dot {
+                memchr::memchr(b'\n', rest)
+            } else {
+                rest.iter().position(|&byte| !run.bytes.has(byte))
+            };
+            pos += end.unwrap_or(rest.len());
+            if bytes.get(pos).is_none_or(u8::is_ascii) {
+                break;
+            }
+        }
+        if left == 0 {
+            break;
+        }
         let Some(at) = one(run, text, pos) else {
             break;
         };
@@ -351,6 +404,7 @@ fn start_run(run: &Run, text: &str, mut pos: usize, scratch: &mut Scratch, pc: u
         left -= 1;
     }
     scratch.steps = scratch.steps.saturating_sub((pos - min) / 8);
+    scratch.reach = scratch.reach.max(pos);
     // Back to the last place where what follows can begin.
     while !run.next.admits(bytes.get(pos).copied()) {
         if pos <= min {

@@ -97,8 +97,10 @@ impl Pattern {
 
     /// Searches the text for a match that begins at `start` or after it.
     pub(crate) fn search_from(&self, text: &str, start: usize, scratch: &mut Scratch) -> Found {
-        if !self.program.anchored
-            && let Some(needle) = &self.needle
+        if !self.program.starts(text.as_bytes(), start) {
+            return Found::No;
+        }
+        if let Some(needle) = &self.needle
             && needle.find(text.as_bytes()).is_none()
         {
             return Found::No;

@@ -67,9 +67,15 @@ impl First {
     #[inline]
     pub(super) fn admits(&self, byte: Option<u8>) -> bool {
         match byte {
-            Some(byte) => self.bits[usize::from(byte >> 6)] >> (byte & 63) & 1 == 1,
+            Some(byte) => self.has(byte),
             None => self.end,
         }
+    }
+
+    /// Whether that byte can come next.
+    #[inline]
+    pub(super) fn has(&self, byte: u8) -> bool {
+        self.bits[usize::from(byte >> 6)] >> (byte & 63) & 1 == 1
     }
 }
 
@@ -106,6 +112,11 @@ pub(super) enum Inst {
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) set: Set,
+    /// The bytes that are certainly in the set, as long as it does not matter how many characters
+    /// they are.
+    pub(super) bytes: First,
+    /// Whether it is all but the newline.
+    pub(super) dot: bool,
     pub(super) min: u32,
     pub(super) max: u32,
     pub(super) lazy: bool,
@@ -123,7 +134,7 @@ pub(super) struct Program {
     pub(super) anchored: bool,
     /// What a match can begin with.
     pub(super) first: First,
-    /// Text that is in all that it matches.
+    /// Text that is in all that it matches, and not where an anchored one begins: that is soon seen.
     pub(super) needle: Option<Vec<u8>>,
 }
 
@@ -148,6 +159,19 @@ pub(super) fn compile(node: &Node, groups: usize, keep: &dyn Fn(usize) -> bool) 
     })
 }
 
+impl Program {
+    /// Whether the text begins as it must: quick to see, if it is to begin with a certain text.
+    pub(super) fn starts(&self, text: &[u8], from: usize) -> bool {
+        if !self.anchored || from > 0 {
+            return true;
+        }
+        match self.code.get(..2) {
+            Some([Inst::Assert(Assert::Start), Inst::Bytes(literal)]) => text.starts_with(literal),
+            _ => self.first.admits(text.first().copied()),
+        }
+    }
+}
+
 fn anchored(node: &Node) -> bool {
     match node {
         Node::Assert(Assert::Start) => true,
@@ -166,6 +190,9 @@ fn anchored(node: &Node) -> bool {
 fn needle(node: &Node) -> Option<Vec<u8>> {
     fn walk(node: &Node, run: &mut String, best: &mut String) {
         let flush = |run: &mut String, best: &mut String| {
+            if run.starts_with('\0') {
+                run.clear();
+            }
             if run.len() > best.len() {
                 best.clone_from(run);
             }
@@ -173,6 +200,8 @@ fn needle(node: &Node) -> Option<Vec<u8>> {
         };
         match node {
             Node::Literal(c) => run.push(*c),
+            // What it begins with is seen without a search.
+            Node::Assert(Assert::Start) => run.push('\0'),
             Node::Empty | Node::Assert(_) | Node::Look { .. } => {}
             Node::Concat(nodes) => nodes.iter().for_each(|node| walk(node, run, best)),
             Node::Group { node, .. } | Node::Atomic(node) => walk(node, run, best),
@@ -190,7 +219,7 @@ fn needle(node: &Node) -> Option<Vec<u8>> {
     }
     let (mut run, mut best) = (String::new(), String::new());
     walk(node, &mut run, &mut best);
-    let longest = if run.len() > best.len() { run } else { best };
+    let longest = if run.len() > best.len() && !run.starts_with('\0') { run } else { best };
     (!longest.is_empty()).then(|| longest.into_bytes())
 }
 
@@ -412,17 +441,20 @@ impl Compiler<'_> {
             _ => None,
         };
         if let Some(set) = single {
-            let optional = min == 0 && max == Some(1);
-            if !optional {
-                self.push(Inst::Run(Box::new(Run {
-                    set,
-                    min,
-                    max: max.unwrap_or(u32::MAX),
-                    lazy,
-                    next,
-                })))?;
-                return Ok(());
+            let mut bytes = First::set(&set);
+            if !set.is_all_wide() {
+                bytes.bits = [bytes.bits[0], bytes.bits[1], 0, 0];
             }
+            self.push(Inst::Run(Box::new(Run {
+                bytes,
+                dot: set.is_dot(),
+                set,
+                min,
+                max: max.unwrap_or(u32::MAX),
+                lazy,
+                next,
+            })))?;
+            return Ok(());
         }
         let again = first(node, First::NONE).or(next);
         let again = if node.nullable() { first(node, again).or(again) } else { again };

@@ -156,6 +156,16 @@ impl Set {
         self.wide != Some(false)
     }
 
+    /// Whether it is all but the newline.
+    pub(super) fn is_dot(&self) -> bool {
+        self.is_all_wide() && self.ascii == !(1 << b'\n')
+    }
+
+    /// Whether every character beyond ASCII is in it.
+    pub(super) fn is_all_wide(&self) -> bool {
+        self.wide == Some(true)
+    }
+
     /// Whether the character, which is not of ASCII, is in it.
     pub(super) fn has_wide(&self, c: char) -> bool {
         self.wide.unwrap_or_else(|| self.ask(c))

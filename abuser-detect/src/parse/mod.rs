@@ -132,9 +132,11 @@ impl Settings {
 pub enum ParserError {
     /// No parser has that name.
     #[error(
-        "there is no parser {name:?}{}; there are {}",
-        nearest.map_or_else(String::new, |near| format!("; did you mean {near:?}?")),
-        Kind::ALL.map(|(name, _)| name).join(", ")
+        "there is no parser {name:?}; {}",
+        nearest.map_or_else(
+            || format!("there are {}", Kind::ALL.map(|(name, _)| name).join(", ")),
+            |near| format!("did you mean {near:?}?"),
+        )
     )]
     Unknown {
         /// What was asked for.
@@ -165,9 +167,11 @@ pub enum ParserError {
     Fields(Kind),
     /// A field that no record has.
     #[error(
-        "fields cannot set {name:?}{}; it can set {}",
-        nearest.map_or_else(String::new, |near| format!("; did you mean {near:?}?")),
-        Target::ALL.map(|(name, _)| name).join(", ")
+        "fields cannot set {name:?}; {}",
+        nearest.map_or_else(
+            || format!("it can set {}", Target::ALL.map(|(name, _)| name).join(", ")),
+            |near| format!("did you mean {near:?}?"),
+        )
     )]
     Target {
         /// What was to be set.

@@ -110,7 +110,10 @@ fn a_parser_that_makes_no_sense_is_refused_with_what_would() {
                 .parse::<Kind>()
                 .expect_err("no parser")
                 .to_string(),
-            ["did you mean \"nginx-combined\"", "haproxy-http"],
+            [
+                "no parser \"nginx-combind\"",
+                "did you mean \"nginx-combined\"",
+            ],
         ),
     ] {
         for phrase in phrases {

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use abuser_detect::{condition::Condition, field::Field, parse::Kind};
 use clap::{Parser, Subcommand};
 use ipnet::IpNet;
 
@@ -82,6 +83,8 @@ pub(super) enum Command {
     Explain(ExplainArgs),
     /// Follow drops, bans and unbans as they happen, a line each
     Events(EventsArgs),
+    /// Count the lines of logs: who, how often, since when
+    Scan(ScanArgs),
     /// Check a configuration without touching the system
     Check(CheckArgs),
     /// Make a configuration of what fail2ban, nginx, Snort or Suricata are told to do
@@ -304,6 +307,49 @@ pub(super) struct EventsArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub(super) struct ScanArgs {
+    /// Logs, also compressed ones (.gz); `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+    /// What the logs are written by: nginx-combined, nginx-error, apache-combined, caddy-json,
+    /// traefik-json, haproxy-http, envoy-json, json, regex [default: what they look like]
+    #[arg(long, value_name = "NAME", value_parser = Kind::from_str)]
+    pub(super) parser: Option<Kind>,
+    /// For the parser regex: an expression with named groups, such as "(?<source>\S+) (?<path>\S+)"
+    #[arg(long, value_name = "REGEX", requires = "parser")]
+    pub(super) pattern: Option<String>,
+    /// Count only lines for which this holds, such as 'status == 401 and path ~ "^/api/"'
+    #[arg(long = "where", value_name = "CONDITION", value_parser = Condition::from_str)]
+    pub(super) condition: Option<Condition>,
+    /// By what to count: source, user, key, path, uri, status, header.NAME and so on
+    #[arg(long, value_name = "FIELD", default_value = "source", value_parser = Field::from_str)]
+    pub(super) by: Field,
+    /// Show only what there is more than so often
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    pub(super) over: u64,
+    /// Count only the last part of the logs: 1h, 10m, "1d 12h" before their newest line
+    #[arg(long, value_name = "TIME", value_parser = within_time)]
+    pub(super) within: Option<Duration>,
+    /// With --within: before now, instead of before the newest line
+    #[arg(long, requires = "within")]
+    pub(super) now: bool,
+    /// Show only the first so many
+    #[arg(long, value_name = "COUNT")]
+    pub(super) top: Option<usize>,
+    /// A proxy whose X-Forwarded-For counts; can be repeated
+    #[arg(long = "trusted-proxy", value_name = "PREFIX", value_parser = prefix)]
+    pub(super) trusted_proxies: Vec<IpNet>,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
 pub(super) struct CheckArgs {
     /// The configuration; conf.d/*.toml beside it is read, too
     #[arg(short, long, value_name = "FILE", default_value = super::run::DEFAULT_CONFIG)]
@@ -400,9 +446,18 @@ fn prefix(text: &str) -> Result<IpNet, String> {
 }
 
 fn confirm_time(text: &str) -> Result<Duration, String> {
+    seconds(text, "write how long to wait, such as \"60s\"")
+}
+
+fn within_time(text: &str) -> Result<Duration, String> {
+    seconds(text, "write how far back to look, such as \"1h\"")
+}
+
+/// A time of at least a second; `hint` is for what is none.
+fn seconds(text: &str, hint: &str) -> Result<Duration, String> {
     match parse_duration(text).map_err(|error| error.to_string())? {
         BanTime::For(time) if time.as_secs() > 0 => Ok(time),
-        _ => Err("write how long to wait, such as \"60s\"".to_owned()),
+        _ => Err(hint.to_owned()),
     }
 }
 

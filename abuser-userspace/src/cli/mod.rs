@@ -14,6 +14,7 @@ mod explain;
 mod import;
 mod output;
 mod run;
+mod scan;
 
 use std::{io, process::ExitCode};
 
@@ -80,6 +81,7 @@ fn dispatch(args: Args) -> Result<(), CliError> {
     runtime.block_on(async {
         match command {
             Command::Run(args) => run::run(args, socket).await,
+            Command::Scan(args) => scan::scan(&args),
             Command::Check(args) => check::check(&args),
             Command::Status(args) => control::status(&socket.path(), &args).await,
             Command::Limits(args) => control::limits(&socket.path(), &args).await,

@@ -9,6 +9,7 @@
 //! | `start` | starts that are refused, and change nothing |
 //! | `bans`, `allow` | lists that are changed by hand |
 //! | `import` | lists from and for other programs |
+//! | `imports` | configurations of other programs |
 //! | `peers` | those lists, and the real programs |
 //! | `blocklists` | files that are followed |
 //! | `listing` | `status`, `limits` and tables, for people and for programs |
@@ -41,6 +42,7 @@ mod faults;
 mod guide;
 mod http;
 mod import;
+mod imports;
 mod listing;
 mod no_daemon;
 mod offences;

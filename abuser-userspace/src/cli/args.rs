@@ -439,7 +439,7 @@ pub(super) struct ImportNginxArgs {
     /// nginx's configuration, or a part of one; what it includes is read, too
     #[arg(value_name = "FILE", default_value = "/etc/nginx/nginx.conf")]
     pub(super) file: PathBuf,
-    /// What to do about whom nginx refuses again and again: ban, throttle or alert
+    /// What to do about whom nginx refuses again and again
     #[arg(long, value_name = "ACTION", default_value = "ban", value_parser = IMPORT_ACTIONS)]
     pub(super) action: String,
     #[command(flatten)]
@@ -451,8 +451,8 @@ pub(super) struct ImportSnortArgs {
     /// Files of rules, and of event_filter and suppress
     #[arg(required = true, value_name = "FILE")]
     pub(super) files: Vec<PathBuf>,
-    /// What to do about whom a rule finds: ban, throttle or alert [default: ban for rules that drop,
-    /// block or reject, alert for others]
+    /// What to do about whom a rule finds [default: ban for rules that drop, block or reject, alert
+    /// for others]
     #[arg(long, value_name = "ACTION", value_parser = IMPORT_ACTIONS)]
     pub(super) action: Option<String>,
     /// The access log that tells of the requests that the rules look at
@@ -469,7 +469,7 @@ const IMPORT_ACTIONS: [&str; 3] = ["ban", "throttle", "alert"];
 #[derive(Debug, clap::Args)]
 pub(super) struct ImportOutput {
     /// Write the configuration to this file, such as /etc/abuser/conf.d/fail2ban.toml [default: standard output]
-    #[arg(short, long = "output", value_name = "FILE")]
+    #[arg(short = 'o', long = "output", value_name = "FILE")]
     pub(super) path: Option<PathBuf>,
     /// With --output: replace a file that is there
     #[arg(long, requires = "path")]

@@ -318,7 +318,7 @@ impl Import<'_> {
             });
         }
         if !options.is_empty() {
-            name.push_str(&format!("[{}]", options.join(", ")));
+            name.extend(["[", &options.join(", "), "]"]);
         }
         Ok(name)
     }
@@ -556,14 +556,13 @@ fn journal_matches(text: &str) -> Result<Option<Vec<String>>, String> {
         for c in line.trim().chars().chain([' ']) {
             match quote {
                 Some(open) if c == open => quote = None,
-                Some(_) => word.push(c),
                 None if matches!(c, '"' | '\'') => quote = Some(c),
                 None if c.is_whitespace() => {
                     if !word.is_empty() {
                         matches.push(std::mem::take(&mut word));
                     }
                 }
-                None => word.push(c),
+                _ => word.push(c),
             }
         }
         if quote.is_some() {

@@ -181,22 +181,18 @@ impl Policies {
             maxretry: 0,
             ..numbers
         };
-        match self.0.iter_mut().find(|(known, _)| *known == numbers) {
-            Some((known, users)) => {
-                users.push(user);
-                known.grows()
-            }
-            None => {
-                self.0.push((numbers, vec![user]));
-                false
-            }
+        if let Some((known, users)) = self.0.iter_mut().find(|(known, _)| *known == numbers) {
+            users.push(user);
+            return known.grows();
         }
+        self.0.push((numbers, vec![user]));
+        false
     }
 
     /// Writes them, and puts their names into the detectors.
     pub(super) fn finish(self, detectors: Vec<Table>, tables: &mut Vec<Table>) -> Vec<Table> {
         let mut names = Names::default();
-        let mut named = vec![None; detectors.len()];
+        let mut slots = vec![None; detectors.len()];
         for (numbers, users) in self.0 {
             let wanted = match &users[..] {
                 [(jail, _)] => jail.as_str(),
@@ -215,12 +211,12 @@ impl Policies {
             }
             tables.push(table);
             for (_, detector) in users {
-                if let Some(slot) = named.get_mut(detector) {
+                if let Some(slot) = slots.get_mut(detector) {
                     *slot = Some(name.clone());
                 }
             }
         }
-        let detectors = detectors.into_iter().zip(named);
+        let detectors = detectors.into_iter().zip(slots);
         detectors
             .map(|(table, policy)| match policy {
                 Some(policy) => table.with("policy", policy),

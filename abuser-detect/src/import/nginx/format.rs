@@ -96,7 +96,7 @@ impl Parser {
             }
             match field(variable) {
                 Some(field) if !fields.contains(&field) => {
-                    pattern.push_str(&format!("(?<{field}>{any})"));
+                    pattern.extend(["(?<", field, ">", &any, ")"]);
                     fields.push(field);
                 }
                 _ => pattern.push_str(&any),
@@ -173,13 +173,11 @@ fn pieces(mut format: &str) -> Vec<Piece<'_>> {
     while let Some(at) = format.find('$') {
         let (before, rest) = format.split_at(at);
         let name = rest.strip_prefix('$').unwrap_or(rest);
-        let (name, after) = match name.strip_prefix('{').and_then(|name| name.split_once('}')) {
-            Some(braced) => braced,
-            None => {
-                let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-                name.split_at(name.find(|c| !is_name(c)).unwrap_or(name.len()))
-            }
-        };
+        let braced = name.strip_prefix('{').and_then(|name| name.split_once('}'));
+        let (name, after) = braced.unwrap_or_else(|| {
+            let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            name.split_at(name.find(|c| !is_name(c)).unwrap_or(name.len()))
+        });
         if !before.is_empty() {
             pieces.push(Piece::Text(before));
         }

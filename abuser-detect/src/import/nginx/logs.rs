@@ -38,6 +38,9 @@ struct AccessLog {
     tells: bool,
 }
 
+/// The name of a detector, what it looks for, what it does, and which logs tell it.
+type Told<'a> = (&'a str, &'a str, &'a str, fn(&ErrorLog) -> bool);
+
 /// What an error log tells of.
 #[derive(Default)]
 struct ErrorLog {
@@ -262,7 +265,7 @@ impl<'d> Logs<'d> {
             );
         }
         // What is written of each, and what is to be done about it.
-        let kinds: [(&str, &str, &str, fn(&ErrorLog) -> bool); 3] = [
+        let kinds: [Told<'_>; 3] = [
             (
                 "nginx-limit-req",
                 "limiting requests, excess: ",
@@ -345,10 +348,7 @@ fn unreadable(path: &str) -> Option<&'static str> {
 
 /// How severe a level is, the most severe least. What is none is as nginx's default.
 fn severity(level: &str) -> usize {
-    let default = 3;
-    let is_it = |known: &&str| *known == level;
-    LEVELS
-        .iter()
-        .position(|known| is_it(&known))
-        .unwrap_or(default)
+    const DEFAULT: usize = 3;
+    let place = LEVELS.iter().position(|known| *known == level);
+    place.unwrap_or(DEFAULT)
 }

@@ -1,6 +1,6 @@
 //! nginx's configuration as a tree of directives, with what is included put in its place.
 //!
-//! The words are told apart as `ngx_conf_read_token` in nginx's src/core/ngx_conf_file.c does it.
+//! The words are told apart as `ngx_conf_read_token` in nginx's `ngx_conf_file.c` does it.
 //! The crates that parse such files are either old and know only some directives, or change their
 //! interface with each of their many releases; the grammar is this file.
 

@@ -86,7 +86,7 @@ fn what_nginx_writes_is_found_by_what_comes_of_its_configuration() {
 }
 
 /// The second of the systems that people use today.
-const GIVEN: &str = r#"
+const GIVEN: &str = r"
 user www-data;
 events { worker_connections 768; }
 http {
@@ -101,7 +101,7 @@ http {
         location /api/ { proxy_pass http://127.0.0.1:8000; }
     }
 }
-"#;
+";
 
 #[test]
 fn the_limit_and_both_logs_are_carried_over() {

@@ -18,7 +18,7 @@ const USUAL_PORTS: [u16; 2] = [80, 443];
 
 /// What is known of the zones and of where they are used.
 pub(super) struct Zones<'d> {
-    zones: BTreeMap<&'d str, Zone<'d>>,
+    by_name: BTreeMap<&'d str, Zone<'d>>,
     /// In the order in which they are defined.
     order: Vec<&'d str>,
     /// The variables that `map` and `geo` make, and where.
@@ -47,7 +47,7 @@ impl<'d> Zones<'d> {
     /// Reads the zones' definitions.
     pub(super) fn new(definitions: &[&'d Directive], imported: &mut Imported) -> Self {
         let mut all = Self {
-            zones: BTreeMap::new(),
+            by_name: BTreeMap::new(),
             order: Vec::new(),
             made: BTreeMap::new(),
         };
@@ -79,7 +79,7 @@ impl<'d> Zones<'d> {
         let name = zone.split(':').next().unwrap_or(zone);
         // nginx's default.
         let rate = definition.option("rate").unwrap_or("1r/s");
-        let known = self.zones.insert(
+        let known = self.by_name.insert(
             name,
             Zone {
                 place,
@@ -105,7 +105,7 @@ impl<'d> Zones<'d> {
         }
         for directive in &site.scope.limit_req {
             let name = directive.option("zone").unwrap_or_default();
-            let Some(zone) = self.zones.get_mut(name) else {
+            let Some(zone) = self.by_name.get_mut(name) else {
                 imported.note(
                     &directive.place,
                     directive.written(),
@@ -149,7 +149,7 @@ impl<'d> Zones<'d> {
     pub(super) fn finish(self, imported: &mut Imported) {
         let mut names = Names::default();
         for name in &self.order {
-            let Some(zone) = self.zones.get(name) else {
+            let Some(zone) = self.by_name.get(name) else {
                 continue;
             };
             if let Some(table) = self.limit(name, zone, &mut names, imported) {
@@ -283,7 +283,6 @@ fn rate(text: &str) -> Option<String> {
 }
 
 /// The ports at which the kernel can limit who comes to a site, and what is in the way.
-#[expect(clippy::type_complexity, reason = "it is the two fields of `Use`")]
 fn ports<'d>(
     site: &Site<'d>,
     limit: &'d Directive,

@@ -77,8 +77,8 @@ impl Buffer {
 
 /// Snort 3's `http_header:field user-agent`.
 fn header(value: &str) -> Buffer {
-    let fields = value.split(',').map(str::trim);
-    let field = fields.filter_map(|part| part.strip_prefix("field ")).next();
+    let mut fields = value.split(',').map(str::trim);
+    let field = fields.find_map(|part| part.strip_prefix("field "));
     match field.map(|field| field.trim().to_ascii_lowercase()) {
         None => Buffer::Header,
         Some(name) if name == "user-agent" => Buffer::Field("user_agent"),

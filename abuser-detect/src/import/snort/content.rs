@@ -5,13 +5,17 @@
 
 use super::{super::expression::Test, buffer::Buffer, syntax::split};
 
-/// The methods of HTTP and WebDAV that logs know.
+/// The methods that logs know.
 const METHODS: [&str; 10] = [
     "GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE", "CONNECT", "PROPFIND",
 ];
 
 /// A `content`, with what modifies it.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 pub(super) struct Content {
     pub(super) bytes: Vec<u8>,
     pub(super) buffer: Buffer,

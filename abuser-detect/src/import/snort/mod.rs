@@ -91,7 +91,7 @@ fn title(rule: &Rule) -> String {
         title.push_str(sid);
     }
     if let Some(message) = rule.option("msg") {
-        title.push_str(&format!(" {:?}", message_text(message)));
+        title = format!("{title} {:?}", message_text(message));
     }
     title
 }

@@ -336,7 +336,7 @@ fn what_no_log_tells_leaves_a_rule_out_and_says_why() {
             r#"flow:to_client; content:"x"; http_uri;"#,
             "only the status",
         ),
-        (r#"flow:from_server,established;"#, "not at their status"),
+        ("flow:from_server,established;", "not at their status"),
         ("flags:S;", "what `flags` asks for"),
         (
             "threshold:type both,track by_src,count 9,seconds 1;",

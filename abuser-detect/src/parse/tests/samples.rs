@@ -212,6 +212,7 @@ fn haproxy_http() {
         "Feb  6 12:14:14 localhost haproxy[14389]: ",
         "<134>Feb  6 12:14:14 haproxy[14389]: ",
         "<134>1 2009-02-06T12:14:14.655+02:00 lb haproxy 14389 - - ",
+        "<134>1 2009-02-06T12:14:14.655+02:00 lb haproxy 14389 - [meta sequenceId=\"1\"] ",
         "2009-02-06T12:14:14.655+02:00 lb haproxy[14389]: ",
     ] {
         assert_fields(&mut plain, &format!("{header}{short}"), &expected);

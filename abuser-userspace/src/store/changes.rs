@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    os::unix::ffi::OsStrExt as _,
     time::SystemTime,
 };
 
@@ -9,7 +10,8 @@ use abuser_common::{layout::BanCause, prefix::PrefixKey};
 use rusqlite::{CachedStatement, Connection, params};
 
 use super::rows::{
-    AllowRow, BanRow, EvidenceRow, HistoryRow, OffenderRow, from_millis, same_end, to_millis,
+    AllowRow, BanRow, EvidenceRow, HistoryRow, OffenderRow, PositionKey, PositionRow, from_millis,
+    same_end, to_millis,
 };
 
 /// One change. Those of one call to [`Store::write`](super::Store::write) take effect together.
@@ -35,6 +37,10 @@ pub enum Change {
     Forget(PrefixKey, String),
     /// All offenders are.
     ForgetAll,
+    /// How far a source was read.
+    Position(PositionRow),
+    /// There is nothing more to read there.
+    PositionGone(PositionKey),
 }
 
 const BAN: &str = "
@@ -126,11 +132,56 @@ pub(super) fn apply(
             Change::ForgetAll => {
                 connection.execute("DELETE FROM offenders", [])?;
             }
+            Change::Position(row) => set_position(connection, row)?,
+            Change::PositionGone(PositionKey {
+                source,
+                device,
+                inode,
+            }) => {
+                connection
+                    .prepare_cached(
+                        "DELETE FROM positions WHERE source = ?1 AND device = ?2 AND inode = ?3",
+                    )?
+                    .execute(params![source, device.cast_signed(), inode.cast_signed()])?;
+            }
         }
     }
     if last_id > 0 {
         connection.prepare_cached(LAST_BAN)?.execute([last_id])?;
     }
+    Ok(())
+}
+
+fn set_position(connection: &Connection, row: &PositionRow) -> rusqlite::Result<()> {
+    let PositionRow {
+        key:
+            PositionKey {
+                source,
+                device,
+                inode,
+            },
+        path,
+        beginning,
+        offset,
+        cursor,
+        at,
+    } = row;
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO positions
+                 (source, device, inode, path, beginning, offset, cursor, at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            source,
+            device.cast_signed(),
+            inode.cast_signed(),
+            path.as_os_str().as_bytes(),
+            beginning,
+            offset.cast_signed(),
+            cursor,
+            to_millis(*at)
+        ])?;
     Ok(())
 }
 

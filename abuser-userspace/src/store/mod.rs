@@ -1,5 +1,5 @@
 //! What outlives the daemon: bans, their history and evidence, offences, allow entries that
-//! were added by command.
+//! were added by command, and how far sources were read.
 //!
 //! An `SQLite` database, written by one thread. Whoever changes something hands the changes over
 //! and is told when they are on disk; all that gathers meanwhile is one transaction, so a
@@ -42,7 +42,9 @@ use crate::locks::Holder;
 pub(crate) use self::schema::immutable_uri;
 pub use self::{
     changes::Change,
-    rows::{AllowRow, BanRow, EvidenceRow, HistoryRow, OffenderRow, Snapshot},
+    rows::{
+        AllowRow, BanRow, EvidenceRow, HistoryRow, OffenderRow, PositionKey, PositionRow, Snapshot,
+    },
 };
 
 /// The path that stands for a store in memory, which a restart empties.

@@ -1,4 +1,4 @@
-use std::{fs, sync::mpsc, time::Instant};
+use std::{fs, os::unix::ffi::OsStringExt as _, sync::mpsc, time::Instant};
 
 use abuser_common::{layout::BanCause, prefix::PrefixKey};
 
@@ -112,6 +112,7 @@ fn what_is_written_is_there_after_a_restart() {
             bans: vec![ban(7, "203.0.113.7/32"), permanent],
             allowed: vec![allowed],
             offenders: vec![offender.clone()],
+            positions: Vec::new(),
             // The number of a ban that is over is not given again.
             last_id: 9,
         }
@@ -127,6 +128,68 @@ fn what_is_written_is_there_after_a_restart() {
     assert_eq!(count(&store, "offenders"), 1);
     write(&store, vec![Change::Forgive(source)]);
     assert_eq!(count(&store, "offenders"), 0);
+}
+
+#[test]
+fn positions_are_there_after_a_restart_until_they_are_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("abuser.db");
+    let (store, _) = Store::open(&config(&path)).unwrap();
+    let position = |inode, offset| PositionRow {
+        key: PositionKey {
+            source: "web".to_owned(),
+            device: u64::MAX,
+            inode,
+        },
+        // Names need not be text.
+        path: PathBuf::from(std::ffi::OsString::from_vec(b"/var/log/\xff.log".to_vec())),
+        beginning: b"203.0.113.7 \0\xff".to_vec(),
+        offset,
+        cursor: None,
+        at: from_millis(1_700_000_000_123),
+    };
+    let journal = PositionRow {
+        key: PositionKey {
+            source: "ssh".to_owned(),
+            device: 0,
+            inode: 0,
+        },
+        path: PathBuf::new(),
+        beginning: Vec::new(),
+        offset: 0,
+        cursor: Some("s=1;i=2".to_owned()),
+        at: from_millis(5),
+    };
+    let all = [
+        position(7, 10),
+        position(8, 20),
+        position(7, 1 << 40),
+        journal.clone(),
+    ];
+    write(&store, all.map(Change::Position).into());
+    write(&store, vec![Change::PositionGone(position(8, 0).key)]);
+    drop(store);
+    let (_store, snapshot) = Store::open(&config(&path)).unwrap();
+    assert_eq!(snapshot.positions, [journal, position(7, 1 << 40)]);
+}
+
+#[test]
+fn a_store_of_the_version_before_is_brought_to_this_one_or_read_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("abuser.db");
+    let (store, _) = Store::open(&config(&path)).unwrap();
+    write(&store, vec![Change::Ban(ban(7, "203.0.113.7/32"))]);
+    drop(store);
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection
+        .execute_batch("DROP TABLE positions; PRAGMA user_version = 1;")
+        .unwrap();
+    drop(connection);
+    let snapshot = schema::read_only(&path).expect("a readable database");
+    assert_eq!(snapshot.bans, [ban(7, "203.0.113.7/32")]);
+    let (store, snapshot) = Store::open(&config(&path)).unwrap();
+    assert_eq!(snapshot.bans, [ban(7, "203.0.113.7/32")]);
+    assert_eq!(count(&store, "positions"), 0);
 }
 
 #[test]

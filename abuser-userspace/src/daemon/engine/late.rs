@@ -19,6 +19,8 @@ impl Engine {
             bans,
             allowed,
             offenders,
+            // Sources are being read, from another place.
+            positions: _,
             last_id,
         } = snapshot;
         self.bans.skip_to(last_id);

@@ -36,6 +36,8 @@ impl Engine {
             bans,
             allowed,
             offenders,
+            // Those are for whoever reads sources.
+            positions: _,
             last_id,
         } = snapshot;
         let mut changes = self.restore_bans(bans, last_id)?;

@@ -11,7 +11,7 @@
 //! | [`host`] | what this host must not lock out |
 //! | [`locks`] | who holds a lock on a file |
 //! | [`policy`] | when to ban and for how long |
-//! | [`sources`] | reading logs |
+//! | [`sources`] | lines from where applications write them |
 //! | [`store`] | what outlives the daemon |
 //! | `words` | numbers as people read them |
 //! | [`api`] | how the command line talks to the daemon |

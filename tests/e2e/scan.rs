@@ -1,6 +1,7 @@
 //! `abuser scan`: the same numbers as `awk`, of logs of any kind, and whatever is in them.
 
 use std::{
+    fmt::Write as _,
     fs,
     io::Write as _,
     path::{Path, PathBuf},
@@ -50,8 +51,9 @@ fn access_log() -> String {
                     "M (X; L) like",
                 ])
                 .expect("one of them");
-            log += &format!(
-                "{source} - - [15/Jan/2024:{:02}:{:02}:{:02} +0000] \"GET /api/{second} HTTP/1.1\" {status} 7 \"-\" \"{agent}\"\n",
+            let _infallible = writeln!(
+                log,
+                "{source} - - [15/Jan/2024:{:02}:{:02}:{:02} +0000] \"GET /api/{second} HTTP/1.1\" {status} 7 \"-\" \"{agent}\"",
                 9 + second / 3600,
                 second / 60 % 60,
                 second % 60,

@@ -9,6 +9,9 @@
 //! request and the referrer behind it, all without escapes. So a line can have two clients, one of whom
 //! wrote the other. Messages of limits begin with what is nginx's own up to their client; of
 //! other messages, the client counts only if there is no other in the line.
+//!
+//! What no reader of lines can see: a decoded path may have a line end in it (`%0A`), and what follows looks like a
+//! line of nginx's. The access log has no such gap.
 
 use std::{borrow::Cow, net::IpAddr};
 

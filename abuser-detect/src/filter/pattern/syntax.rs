@@ -175,7 +175,9 @@ impl Set {
         let mut found = self.items.iter().any(|item| item.has(c));
         if self.fold && !found {
             let cases = c.to_lowercase().chain(c.to_uppercase());
-            found = cases.into_iter().any(|c| self.items.iter().any(|item| item.has(c)));
+            found = cases
+                .into_iter()
+                .any(|c| self.items.iter().any(|item| item.has(c)));
         }
         found != self.negated
     }
@@ -330,6 +332,10 @@ pub(super) struct Parsed {
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are Python's flags, each by itself"
+)]
 struct Flags {
     fold: bool,
     lines: bool,
@@ -511,7 +517,9 @@ impl Parser {
                     digits.then(|| text.parse().ok())
                 };
                 let bounds = match inner.split_once(',') {
-                    Some((min, max)) => number(min).zip(number(max)).map(|(min, max)| (min.unwrap_or(0), max)),
+                    Some((min, max)) => number(min)
+                        .zip(number(max))
+                        .map(|(min, max)| (min.unwrap_or(0), max)),
                     None => number(&inner).flatten().map(|count| (count, Some(count))),
                 };
                 let Some(bounds) = bounds else {
@@ -641,7 +649,8 @@ impl Parser {
                 }
                 Err(c) => c,
             };
-            let range = self.peek() == Some('-') && self.chars.get(self.at + 1).is_some_and(|&c| c != ']');
+            let range =
+                self.peek() == Some('-') && self.chars.get(self.at + 1).is_some_and(|&c| c != ']');
             if !range {
                 items.push(Item::Range(low, low));
                 continue;
@@ -787,7 +796,12 @@ impl Parser {
         }
     }
 
-    fn capture(&mut self, name: Option<String>, flags: Flags, depth: usize) -> Result<Node, String> {
+    fn capture(
+        &mut self,
+        name: Option<String>,
+        flags: Flags,
+        depth: usize,
+    ) -> Result<Node, String> {
         self.names.push(name.clone());
         let index = self.names.len();
         if let Some(name) = name {

@@ -123,7 +123,7 @@ impl Sessions {
         // One that is over is as good as none.
         let expired = self
             .map
-            .get(id)
+            .peek(id)
             .is_some_and(|kept| now.since(kept.since) > KEPT);
         if expired {
             self.remove(id);

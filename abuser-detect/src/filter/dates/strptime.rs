@@ -148,11 +148,14 @@ impl Parts {
     fn set(&mut self, letter: u8, text: &str) -> Option<()> {
         let number = || text.trim_start().parse::<i16>().ok();
         let small = || text.trim_start().parse::<i8>().ok();
+        // The names differ in their first three letters, and each is followed by a bar.
         let in_list = |list: &str| -> Option<i8> {
-            let mut names = list.split('|').zip(0_i8..);
-            names
-                .find(|(name, _)| starts_with_fold(text, name))
-                .map(|(_, at)| at)
+            let start = text.as_bytes().get(..3)?;
+            let same = |name: &[u8]| {
+                name.get(..3)
+                    .is_some_and(|name| name.eq_ignore_ascii_case(start))
+            };
+            i8::try_from(list.as_bytes().chunks(4).position(same)?).ok()
         };
         match letter {
             b'y' => {

@@ -107,7 +107,7 @@ impl Program {
                 Inst::Set(set) => match bytes.get(pos) {
                     Some(&byte) if byte < 128 => {
                         pos += 1;
-                        set.ascii >> byte & 1 == 1
+                        set.has_ascii(byte)
                     }
                     Some(_) => match wide(text, pos) {
                         Some(c) => {
@@ -379,7 +379,7 @@ fn choose(
 fn one(run: &Run, text: &str, pos: usize) -> Option<usize> {
     let byte = *text.as_bytes().get(pos)?;
     if byte < 128 {
-        return (run.set.ascii >> byte & 1 == 1).then_some(pos + 1);
+        return run.set.has_ascii(byte).then_some(pos + 1);
     }
     let c = wide(text, pos)?;
     run.set.has_wide(c).then_some(pos + c.len_utf8())

@@ -39,10 +39,7 @@ impl First {
     }
 
     fn set(set: &Set) -> Self {
-        let half = |shift: u32| {
-            u64::try_from(set.ascii >> shift & u128::from(u64::MAX)).unwrap_or_default()
-        };
-        let [low, high] = [half(0), half(64)];
+        let [low, high] = set.ascii;
         let wide = if set.can_be_wide() { u64::MAX } else { 0 };
         Self {
             bits: [low, high, wide, wide],

@@ -82,7 +82,7 @@ pub(super) enum Assert {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Set {
     /// Which of the first 128 characters are in it; negation and case are accounted for.
-    pub(super) ascii: u128,
+    pub(super) ascii: [u64; 2],
     items: Vec<Item>,
     negated: bool,
     fold: bool,
@@ -118,7 +118,7 @@ pub(super) fn is_word(c: char) -> bool {
 impl Set {
     fn new(items: Vec<Item>, negated: bool, fold: bool) -> Self {
         let mut set = Self {
-            ascii: 0,
+            ascii: [0; 2],
             items,
             negated,
             fold,
@@ -126,7 +126,7 @@ impl Set {
         };
         for byte in 0..128_u8 {
             if set.ask(char::from(byte)) {
-                set.ascii |= 1 << byte;
+                set.ascii[usize::from(byte >> 6)] |= 1 << (byte & 63);
             }
         }
         let narrow = |item: &Item| matches!(item, Item::Range(_, last) if last.is_ascii());
@@ -158,7 +158,13 @@ impl Set {
 
     /// Whether it is all but the newline.
     pub(super) fn is_dot(&self) -> bool {
-        self.is_all_wide() && self.ascii == !(1 << b'\n')
+        self.is_all_wide() && self.ascii == [!(1 << b'\n'), u64::MAX]
+    }
+
+    /// Whether a character of ASCII is in it.
+    #[inline]
+    pub(super) fn has_ascii(&self, byte: u8) -> bool {
+        self.ascii[usize::from(byte >> 6 & 1)] >> (byte & 63) & 1 == 1
     }
 
     /// Whether every character beyond ASCII is in it.

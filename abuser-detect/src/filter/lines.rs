@@ -2,8 +2,9 @@
 
 use super::{expression::Expression, pattern::Scratch};
 
-/// How many bytes of lines are kept.
-const MAX_BYTES: usize = 1 << 20;
+/// How many bytes of lines are kept, with what each of them takes by itself.
+const MAX_BYTES: usize = 256 << 10;
+const LINE_BYTES: usize = 64;
 
 /// A line without its date, as expressions see it, and whole.
 #[derive(Clone, Debug)]
@@ -52,16 +53,25 @@ impl Lines {
             .kept
             .iter()
             .skip(drop)
-            .map(|line| line.whole.len())
+            .map(|line| line.whole.len() + LINE_BYTES)
             .sum();
         while bytes > MAX_BYTES
             && let Some(line) = self.kept.get(drop)
         {
-            bytes -= line.whole.len();
+            bytes -= line.whole.len() + LINE_BYTES;
             drop += 1;
         }
         self.kept.drain(..drop);
         join(&self.kept, text);
+    }
+
+    /// How many bytes are kept.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.kept
+            .iter()
+            .map(|line| line.text.len() + line.whole.len())
+            .sum()
     }
 
     /// The lines that are kept now.

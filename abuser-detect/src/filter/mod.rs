@@ -278,7 +278,8 @@ impl Filter {
         self.find(line, span, time, now)
     }
 
-    /// Takes a line whose time is known, as that of a journal's entry is.
+    /// Takes a line whose time is known, as that of a journal's entry is. Such lines are to look as
+    /// fail2ban makes them: `host sshd[123]: message`.
     pub fn observe_at(&mut self, line: &str, time: Time, now: Time) -> Vec<Match> {
         let line = self.take(line);
         self.last_time = Some(time);

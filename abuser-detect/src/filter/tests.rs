@@ -538,6 +538,21 @@ fn expressions_span_as_many_lines_as_maxlines_allows() {
     );
 }
 
+#[test]
+fn there_is_no_end_of_lines_that_are_waited_for_but_an_end_of_room() {
+    let mut demo = filter(
+        "[Definition]\n\
+         datepattern = {NONE}\n\
+         failregex = ^start$<SKIPLINES>^end <HOST>$\n\
+         maxlines = 1000000000\n",
+    );
+    let long = "x".repeat(60_000);
+    for _ in 0..10 {
+        assert!(hosts(&mut demo, &long).is_empty());
+    }
+    assert!(demo.lines.bytes() <= 512 << 10, "{}", demo.lines.bytes());
+}
+
 const SESSIONS: &str = "[Definition]\n\
     datepattern = {NONE}\n\
     prefregex = ^<F-MLFID>gate\\[\\d+\\]:</F-MLFID> <F-CONTENT>.+</F-CONTENT>$\n\

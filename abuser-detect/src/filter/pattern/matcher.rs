@@ -8,6 +8,9 @@ use super::{
 /// No position: the group did not take part.
 pub(super) const UNSET: usize = usize::MAX;
 
+/// How many steps a search may take, however long the text is: some hundredths of a second.
+const MAX_STEPS: usize = 2_000_000;
+
 /// What a match needs to remember, kept from one to the next so that nothing is allocated.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
@@ -47,7 +50,7 @@ impl Program {
         from: usize,
         scratch: &mut Scratch,
     ) -> Result<bool, Exhausted> {
-        scratch.steps = 100_000 + 16 * text.len();
+        scratch.steps = (100_000 + 16 * text.len()).min(MAX_STEPS);
         scratch.reach = from;
         let bytes = text.as_bytes();
         let mut start = from;

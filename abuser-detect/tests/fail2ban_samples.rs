@@ -37,7 +37,9 @@ fn tree() -> Option<PathBuf> {
 
 #[expect(clippy::unnecessary_wraps, reason = "it is a `Files`, which may fail")]
 fn read(path: &Path) -> io::Result<Option<String>> {
-    Ok(fs::read(path).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    Ok(fs::read(path)
+        .ok()
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 fn zone() -> TimeZone {
@@ -46,9 +48,12 @@ fn zone() -> TimeZone {
 
 /// The filters of a folder, by name; those that are but parts of others are left out.
 fn filters(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let entries =
+        fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let mut names: Vec<String> = names.filter_map(|name| name.strip_suffix(".conf").map(str::to_owned)).collect();
+    let mut names: Vec<String> = names
+        .filter_map(|name| name.strip_suffix(".conf").map(str::to_owned))
+        .collect();
     names.sort();
     names
 }
@@ -57,8 +62,14 @@ type Opts = BTreeMap<String, String>;
 
 fn opts(value: &Value) -> Opts {
     let map = value.as_object().expect("options are an object");
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    map.iter().map(|(name, value)| (name.clone(), text(value))).collect()
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
+    map.iter()
+        .map(|(name, value)| (name.clone(), text(value)))
+        .collect()
 }
 
 /// Whether one of the few conditions that the samples use holds.
@@ -96,17 +107,34 @@ struct Suite<'t> {
 
 impl Suite<'_> {
     fn use_filter(&mut self, opts: Opts) {
-        let own: Vec<_> = opts.iter().filter(|(name, _)| !name.starts_with("test.")).collect();
-        let key = opts.get("test.filter-name").cloned().unwrap_or_else(|| format!("{}{own:?}", self.name));
+        let own: Vec<_> = opts
+            .iter()
+            .filter(|(name, _)| !name.starts_with("test."))
+            .collect();
+        let key = opts
+            .get("test.filter-name")
+            .cloned()
+            .unwrap_or_else(|| format!("{}{own:?}", self.name));
         if !self.loaded.contains_key(&key) {
             let options = Options {
-                options: own.into_iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+                options: own
+                    .into_iter()
+                    .map(|(name, value)| (name.clone(), value.clone()))
+                    .collect(),
                 zone: zone(),
                 every: self.every,
                 ..Options::default()
             };
-            let filter = Filter::load(self.name, std::slice::from_ref(&self.folder), &options, &read);
-            self.loaded.insert(key.clone(), filter.unwrap_or_else(|error| panic!("{error}")));
+            let filter = Filter::load(
+                self.name,
+                std::slice::from_ref(&self.folder),
+                &options,
+                &read,
+            );
+            self.loaded.insert(
+                key.clone(),
+                filter.unwrap_or_else(|error| panic!("{error}")),
+            );
         }
         self.tests.push((key, opts));
     }
@@ -119,7 +147,9 @@ impl Suite<'_> {
             at += 1;
             let path = self.tree.join("fail2ban/tests/files/logs").join(&file);
             let Ok(bytes) = fs::read(&path) else {
-                self.tally.wrong.push(format!("no samples: {}", path.display()));
+                self.tally
+                    .wrong
+                    .push(format!("no samples: {}", path.display()));
                 continue;
             };
             let text = String::from_utf8_lossy(&bytes);
@@ -132,7 +162,8 @@ impl Suite<'_> {
                 let tagged = comment.split_once(':').filter(|_| hashes > 0);
                 let json = || {
                     let (_, json) = tagged.expect("a tag");
-                    serde_json::from_str::<Value>(json).unwrap_or_else(|error| panic!("{file}:{number}: {error}"))
+                    serde_json::from_str::<Value>(json)
+                        .unwrap_or_else(|error| panic!("{file}:{number}: {error}"))
                 };
                 match tagged.map(|(tag, _)| tag) {
                     Some("fileOptions") => common = opts(&json()),
@@ -160,7 +191,11 @@ impl Suite<'_> {
                         }
                     }
                     _ if ignore || line.starts_with('#') || line.trim().is_empty() => {}
-                    _ => self.line(&Value::Object(serde_json::Map::new()), line, &format!("{file}:{}", number + 1)),
+                    _ => self.line(
+                        &Value::Object(serde_json::Map::new()),
+                        line,
+                        &format!("{file}:{}", number + 1),
+                    ),
                 }
             }
         }
@@ -198,11 +233,15 @@ impl Suite<'_> {
                 [] => None,
                 [only] if must => compare(only, expected),
                 [_] => Some(format!("matched: {found:?}")),
-                more if must || self.every => Some(format!("matched {} times: {found:?}", more.len())),
+                more if must || self.every => {
+                    Some(format!("matched {} times: {found:?}", more.len()))
+                }
                 _ => Some("matched".to_owned()),
             };
             if let Some(complaint) = complaint {
-                self.tally.wrong.push(format!("{key} {place}: {complaint}\n    {prefixed}\n    {expected}"));
+                self.tally.wrong.push(format!(
+                    "{key} {place}: {complaint}\n    {prefixed}\n    {expected}"
+                ));
             }
         }
     }
@@ -210,7 +249,9 @@ impl Suite<'_> {
 
 /// A date whose parts need not have two digits.
 fn date(text: &str) -> DateTime {
-    let mut parts = text.split(['-', 'T', ':', '.']).map(|part| part.parse::<i16>().expect("a number"));
+    let mut parts = text
+        .split(['-', 'T', ':', '.'])
+        .map(|part| part.parse::<i16>().expect("a number"));
     let mut next = || parts.next().expect("six numbers");
     let year = next();
     let mut small = || i8::try_from(next()).expect("a small number");
@@ -229,7 +270,11 @@ fn compare(found: &Match, expected: &Value) -> Option<String> {
                     continue;
                 };
                 let local = date(text);
-                let time = local.to_zoned(zone()).expect("a moment").timestamp().as_millisecond();
+                let time = local
+                    .to_zoned(zone())
+                    .expect("a moment")
+                    .timestamp()
+                    .as_millisecond();
                 let ours = found.time.and_then(|time| i64::try_from(time.0).ok());
                 if ours != Some(time) {
                     return Some(format!("time {ours:?} is not {time}"));
@@ -243,7 +288,11 @@ fn compare(found: &Match, expected: &Value) -> Option<String> {
             "users" => {
                 let mut users: Vec<&str> = found.users().collect();
                 users.sort_unstable();
-                let wanted = value.as_array().expect("a list").iter().map(|user| user.as_str().expect("a name"));
+                let wanted = value
+                    .as_array()
+                    .expect("a list")
+                    .iter()
+                    .map(|user| user.as_str().expect("a name"));
                 let mut wanted: Vec<&str> = wanted.collect();
                 wanted.sort_unstable();
                 if users != wanted {
@@ -251,7 +300,10 @@ fn compare(found: &Match, expected: &Value) -> Option<String> {
                 }
             }
             name => {
-                let ours = found.fields.get(name).or_else(|| (name == "host").then_some(found.host.as_str()));
+                let ours = found
+                    .fields
+                    .get(name)
+                    .or_else(|| (name == "host").then_some(found.host.as_str()));
                 if ours != value.as_str() {
                     return Some(format!("{name} is {ours:?}, not {value}"));
                 }
@@ -264,8 +316,17 @@ fn compare(found: &Match, expected: &Value) -> Option<String> {
 fn suites(tree: &Path) -> Vec<(PathBuf, String)> {
     let stock = tree.join("config/filter.d");
     let theirs = tree.join("fail2ban/tests/config/filter.d");
-    let mut suites: Vec<_> = filters(&stock).into_iter().filter(|name| !name.ends_with("common")).map(|name| (stock.clone(), name)).collect();
-    suites.extend(filters(&theirs).into_iter().filter(|name| name.starts_with("zzz-")).map(|name| (theirs.clone(), name)));
+    let mut suites: Vec<_> = filters(&stock)
+        .into_iter()
+        .filter(|name| !name.ends_with("common"))
+        .map(|name| (stock.clone(), name))
+        .collect();
+    suites.extend(
+        filters(&theirs)
+            .into_iter()
+            .filter(|name| name.starts_with("zzz-"))
+            .map(|name| (theirs.clone(), name)),
+    );
     suites
 }
 
@@ -298,7 +359,10 @@ fn run(every: bool) {
     }
     println!("{matches} matches, {others} others, {} wrong", wrong.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(matches > 900 && others > 100, "the samples are there: {matches} and {others}");
+    assert!(
+        matches > 900 && others > 100,
+        "the samples are there: {matches} and {others}"
+    );
 }
 
 #[test]
@@ -319,7 +383,12 @@ fn every_filter_that_fail2ban_ships_loads() {
     let folder = tree.join("config/filter.d");
     let loaded = AtomicU32::new(0);
     for name in filters(&folder) {
-        match Filter::load(&name, std::slice::from_ref(&folder), &Options::default(), &read) {
+        match Filter::load(
+            &name,
+            std::slice::from_ref(&folder),
+            &Options::default(),
+            &read,
+        ) {
             Ok(_) => {
                 loaded.fetch_add(1, Ordering::Relaxed);
             }

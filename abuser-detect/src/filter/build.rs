@@ -20,31 +20,28 @@ const MAX_REGEXES: usize = 10_000;
 /// # Errors
 /// What is wrong with it.
 pub(super) fn build(definition: &Definition, options: &Options) -> Result<Filter, Error> {
-    let value = |option: &str, what: String| Error::Value {
-        file: definition.file.clone(),
-        option: option.to_owned(),
-        what,
-    };
-    let wrong = |option: &str, regex: &str, what: String| Error::Regex {
-        file: definition.file.clone(),
-        option: option.to_owned(),
-        regex: regex.to_owned(),
-        what,
-    };
-    let names = definition.get("usedns").is_none_or(|usedns| usedns != "no");
-    let mut interner = Interner::default();
-    let mut compile = |option: &str, text: &str, lines: bool| {
-        Expression::new(text, names, lines, &mut interner).map_err(|what| wrong(option, text, what))
-    };
     let max_lines = match definition.get("maxlines").filter(|text| !text.is_empty()) {
         Some(text) => match text.parse() {
             Ok(lines @ 1..) => lines,
-            _ => return Err(value("maxlines", format!("`{text}` is no number of lines, 1 or more"))),
+            _ => {
+                return Err(definition.value(
+                    "maxlines",
+                    format!("`{text}` is no number of lines, 1 or more"),
+                ));
+            }
         },
         None => 1,
     };
+    let mut interner = Interner::default();
+    let mut compile = |option: &str, text: &str, lines: bool| {
+        let names = definition.get("usedns").is_none_or(|usedns| usedns != "no");
+        let expression = Expression::new(text, names, lines, &mut interner);
+        expression.map_err(|what| definition.regex(option, text, what))
+    };
     let prefix = definition.get("prefregex").filter(|text| !text.is_empty());
-    let prefix = prefix.map(|text| compile("prefregex", text, false)).transpose()?;
+    let prefix = prefix
+        .map(|text| compile("prefregex", text, false))
+        .transpose()?;
     let prefix_says = prefix.as_ref().is_some_and(Expression::says_whom);
     let mut failures = Vec::new();
     for text in definition.lines("failregex") {
@@ -52,38 +49,41 @@ pub(super) fn build(definition: &Definition, options: &Options) -> Result<Filter
         if !prefix_says && !expression.says_whom() {
             let what = match tags::lone(text) {
                 Some(tag) => format!("nothing is known as `<{tag}>`"),
-                None => "nothing says whom it is about (<HOST>, <ADDR>, <F-ID> or the like)".to_owned(),
+                None => {
+                    "nothing says whom it is about (<HOST>, <ADDR>, <F-ID> or the like)".to_owned()
+                }
             };
-            return Err(wrong("failregex", text, what));
+            return Err(definition.regex("failregex", text, what));
         }
         failures.push(expression);
     }
     if failures.len() > MAX_REGEXES {
-        return Err(value("failregex", format!("there are over {MAX_REGEXES} of them")));
+        return Err(definition.value("failregex", format!("there are over {MAX_REGEXES} of them")));
     }
-    let ignores = definition.lines("ignoreregex").map(|text| compile("ignoreregex", text, false));
+    let ignores = definition
+        .lines("ignoreregex")
+        .map(|text| compile("ignoreregex", text, false));
     let ignores = ignores.collect::<Result<_, _>>()?;
-    let names = interner.names();
     let patterns = definition.get("datepattern").unwrap_or_default();
-    let dates = Detector::new(patterns).map_err(|(pattern, what)| wrong("datepattern", &pattern, what))?;
+    let dates = Detector::new(patterns)
+        .map_err(|(pattern, what)| definition.regex("datepattern", &pattern, what))?;
     let offset = options.log_zone.as_ref().map(|zone| {
-        let unknown = || value("logtimezone", format!("`{zone}` is no zone; give UTC, CET, UTC+0200 or the like"));
-        dates::zone_offset(zone).ok_or_else(unknown)
+        let what = || format!("`{zone}` is no zone; give UTC, CET, UTC+0200 or the like");
+        dates::zone_offset(zone).ok_or_else(|| definition.value("logtimezone", what()))
     });
-    let first = |byte| {
-        let may = failures.iter().zip(0_u16..);
-        let may = may.filter(|(failure, _)| max_lines > 1 || failure.pattern().may_begin(byte));
-        may.map(|(_, at)| at).collect::<Vec<u16>>()
-    };
-    let bytes = (0..=u8::MAX).map(Some).chain([None]);
     Ok(Filter {
-        content: prefix.as_ref().and_then(|prefix| prefix.pattern().group("content")),
-        by_first: bytes.map(first).collect(),
+        content: prefix
+            .as_ref()
+            .and_then(|prefix| prefix.pattern().group("content")),
+        by_first: by_first(&failures, max_lines > 1),
         prefix,
-        names,
+        names: interner.names(),
         failures,
         ignores,
-        journal_matches: definition.lines("journalmatch").map(str::to_owned).collect(),
+        journal_matches: definition
+            .lines("journalmatch")
+            .map(str::to_owned)
+            .collect(),
         dates,
         zone: options.zone.clone(),
         offset: offset.transpose()?,
@@ -99,4 +99,14 @@ pub(super) fn build(definition: &Definition, options: &Options) -> Result<Filter
         dated: false,
         counters: Counters::default(),
     })
+}
+
+/// For each byte, and last for no byte, the expressions that can match what begins with it.
+fn by_first(failures: &[Expression], several_lines: bool) -> Vec<Vec<u16>> {
+    let first = |byte| {
+        let may = failures.iter().zip(0_u16..);
+        let may = may.filter(|(failure, _)| several_lines || failure.pattern().may_begin(byte));
+        may.map(|(_, at)| at).collect()
+    };
+    (0..=u8::MAX).map(Some).chain([None]).map(first).collect()
 }

@@ -27,15 +27,26 @@ impl Expression {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn new(text: &str, names: bool, lines: bool, interner: &mut Interner) -> Result<Self, String> {
+    pub(super) fn new(
+        text: &str,
+        names: bool,
+        lines: bool,
+        interner: &mut Interner,
+    ) -> Result<Self, String> {
         let expanded = tags::expand(text, names)?;
         if let Some(tag) = tags::unknown(&expanded) {
             return Err(format!("nothing is known as `<{tag}>`"));
         }
         let pattern = Pattern::new(&expanded, lines, 0)?;
-        let names = pattern.names().map(|(name, group)| (interner.number(name), group)).collect();
+        let names = pattern
+            .names()
+            .map(|(name, group)| (interner.number(name), group))
+            .collect();
         let mut complex = |prefix: &str| {
-            let mut found: Vec<(&str, usize)> = pattern.names().filter(|(name, _)| name.starts_with(prefix)).collect();
+            let mut found: Vec<(&str, usize)> = pattern
+                .names()
+                .filter(|(name, _)| name.starts_with(prefix))
+                .collect();
             found.sort_unstable();
             let target = |(name, group): (&str, usize)| {
                 let name = name.get(prefix.len()..).unwrap_or_default();
@@ -73,7 +84,11 @@ impl Expression {
 
     /// Adds what the groups have found in the text that was searched.
     pub(super) fn groups(&self, text: &str, scratch: &Scratch, groups: &mut Groups) {
-        let value = |group: usize| scratch.group(group).and_then(|(from, to)| text.get(from..to));
+        let value = |group: usize| {
+            scratch
+                .group(group)
+                .and_then(|(from, to)| text.get(from..to))
+        };
         for (name, group) in &self.names {
             // What is in the content is searched by itself.
             if let Some(value) = value(*group).filter(|_| *name != groups::CONTENT) {

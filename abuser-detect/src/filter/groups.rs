@@ -97,7 +97,9 @@ impl Groups {
 
     /// What the group with that name has found.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.iter().find(|(other, _)| *other == name).map(|(_, value)| value)
+        self.iter()
+            .find(|(other, _)| *other == name)
+            .map(|(_, value)| value)
     }
 
     /// All groups that have found something, and what.

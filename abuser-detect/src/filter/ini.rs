@@ -48,7 +48,10 @@ pub(crate) struct Ini {
 impl Ini {
     /// Reads files in their order, each with what it includes. Files that do not exist are left
     /// out; the second value is those that do.
-    pub(crate) fn load(paths: &[PathBuf], files: &dyn Files) -> Result<(Self, Vec<PathBuf>), Error> {
+    pub(crate) fn load(
+        paths: &[PathBuf],
+        files: &dyn Files,
+    ) -> Result<(Self, Vec<PathBuf>), Error> {
         let mut loader = Loader {
             files,
             parsed: HashMap::new(),
@@ -79,9 +82,16 @@ impl Ini {
                 self.sections.insert(name.clone(), options.clone());
                 continue;
             };
-            let overridden = ours.iter().filter(|(option, _)| options.contains_key(*option));
-            let overridden: Vec<_> = overridden.map(|(option, value)| (option.clone(), value.clone())).collect();
-            self.known.entry(name.clone()).or_default().extend(overridden);
+            let overridden = ours
+                .iter()
+                .filter(|(option, _)| options.contains_key(*option));
+            let overridden: Vec<_> = overridden
+                .map(|(option, value)| (option.clone(), value.clone()))
+                .collect();
+            self.known
+                .entry(name.clone())
+                .or_default()
+                .extend(overridden);
             ours.extend(options.clone());
         }
     }
@@ -99,7 +109,10 @@ impl Ini {
         let mut indent = 0;
         for (number, line) in text.lines().enumerate() {
             let comment = comment_start(line);
-            let value = line.get(..comment.unwrap_or(line.len())).unwrap_or_default().trim();
+            let value = line
+                .get(..comment.unwrap_or(line.len()))
+                .unwrap_or_default()
+                .trim();
             if value.is_empty() {
                 if comment.is_none()
                     && let Some((_, lines)) = &mut option
@@ -119,7 +132,9 @@ impl Ini {
             if let Some((_, options)) = &mut section {
                 finish(option.take(), options);
             }
-            let header = value.strip_prefix('[').and_then(|rest| rest.rsplit_once(']'));
+            let header = value
+                .strip_prefix('[')
+                .and_then(|rest| rest.rsplit_once(']'));
             if let Some((name, _)) = header.filter(|(name, _)| !name.is_empty()) {
                 ini.close(section.take());
                 section = Some(if name == "DEFAULT" {
@@ -142,7 +157,10 @@ impl Ini {
                 return Err(error(number, "an option without a name"));
             }
             if options.contains_key(&name) {
-                return Err(error(number, &format!("the option `{name}` is there twice")));
+                return Err(error(
+                    number,
+                    &format!("the option `{name}` is there twice"),
+                ));
             }
             option = Some((name, vec![value.trim().to_owned()]));
         }
@@ -170,15 +188,25 @@ impl Ini {
 
     /// The options that the section itself has.
     pub(super) fn options(&self, section: &str) -> impl Iterator<Item = &str> {
-        self.sections.get(section).into_iter().flat_map(|options| options.keys().map(String::as_str))
+        self.sections
+            .get(section)
+            .into_iter()
+            .flat_map(|options| options.keys().map(String::as_str))
     }
 
     /// The value of an option as `<name>` means it: `name` may be `section/option` or
     /// `known/option`.
-    pub(super) fn tag(&self, section: &str, name: &str, vars: &Section) -> Result<Option<String>, Interpolation> {
+    pub(super) fn tag(
+        &self,
+        section: &str,
+        name: &str,
+        vars: &Section,
+    ) -> Result<Option<String>, Interpolation> {
         if let Some((place, option)) = name.split_once('/')
             && !place.is_empty()
-            && place.chars().all(|c| c.is_alphanumeric() || "_-".contains(c))
+            && place
+                .chars()
+                .all(|c| c.is_alphanumeric() || "_-".contains(c))
         {
             let option = option.to_lowercase();
             let none = Section::new();
@@ -205,7 +233,12 @@ impl Ini {
     }
 
     /// The value of an option, with all that it refers to by `%(name)s` put in. `vars` come first.
-    pub(crate) fn get(&self, section: &str, option: &str, vars: &Section) -> Result<Option<String>, Interpolation> {
+    pub(crate) fn get(
+        &self,
+        section: &str,
+        option: &str,
+        vars: &Section,
+    ) -> Result<Option<String>, Interpolation> {
         let option = option.to_lowercase();
         let Some(raw) = self.raw(section, &option, vars) else {
             return Ok(None);
@@ -219,9 +252,17 @@ impl Ini {
             .or_else(|| self.defaults.get(option))
     }
 
-    fn interpolate(&self, section: &str, raw: &str, vars: &Section, depth: usize) -> Result<String, Interpolation> {
+    fn interpolate(
+        &self,
+        section: &str,
+        raw: &str,
+        vars: &Section,
+        depth: usize,
+    ) -> Result<String, Interpolation> {
         if depth > MAX_DEPTH {
-            return Err(Interpolation("values refer to each other without end".to_owned()));
+            return Err(Interpolation(
+                "values refer to each other without end".to_owned(),
+            ));
         }
         let mut out = String::new();
         let mut rest = raw;
@@ -233,12 +274,19 @@ impl Ini {
                 rest = after;
                 continue;
             }
-            let Some((name, after)) = rest.strip_prefix('(').and_then(|rest| rest.split_once(")s")) else {
-                return Err(Interpolation("a `%` that is neither `%%` nor `%(name)s`".to_owned()));
+            let Some((name, after)) = rest
+                .strip_prefix('(')
+                .and_then(|rest| rest.split_once(")s"))
+            else {
+                return Err(Interpolation(
+                    "a `%` that is neither `%%` nor `%(name)s`".to_owned(),
+                ));
             };
             rest = after;
             let option = name.to_lowercase();
-            let value = self.reference(section, &option, vars).or_else(|| self.raw(section, &option, vars));
+            let value = self
+                .reference(section, &option, vars)
+                .or_else(|| self.raw(section, &option, vars));
             let Some(value) = value else {
                 return Err(Interpolation(format!("there is no option `{name}`")));
             };
@@ -315,11 +363,13 @@ impl Loader<'_> {
             if !ini.has("INCLUDES") {
                 return Ok(vec![]);
             }
-            let list = ini.get("INCLUDES", option, &Section::new()).map_err(|error| Error::Value {
-                file: path.clone(),
-                option: option.to_owned(),
-                what: error.0,
-            })?;
+            let list = ini
+                .get("INCLUDES", option, &Section::new())
+                .map_err(|error| Error::Value {
+                    file: path.clone(),
+                    option: option.to_owned(),
+                    what: error.0,
+                })?;
             let folder = path.parent().unwrap_or(Path::new(""));
             let list = list.unwrap_or_default();
             let names = list.lines().filter(|name| !name.is_empty());
@@ -350,7 +400,9 @@ fn normal(path: &Path) -> PathBuf {
     for part in path.components() {
         match part {
             Component::CurDir => {}
-            Component::ParentDir if matches!(out.components().next_back(), Some(Component::Normal(_))) => {
+            Component::ParentDir
+                if matches!(out.components().next_back(), Some(Component::Normal(_))) =>
+            {
                 out.pop();
             }
             part => out.push(part),
@@ -366,8 +418,13 @@ fn comment_start(line: &str) -> Option<usize> {
     if trimmed.starts_with(['#', ';']) {
         return Some(0);
     }
-    let after_space = |at: usize| line.get(..at).is_some_and(|before| before.ends_with(char::is_whitespace));
-    line.match_indices(';').map(|(at, _)| at).find(|&at| after_space(at))
+    let after_space = |at: usize| {
+        line.get(..at)
+            .is_some_and(|before| before.ends_with(char::is_whitespace))
+    };
+    line.match_indices(';')
+        .map(|(at, _)| at)
+        .find(|&at| after_space(at))
 }
 
 fn finish(option: Option<(String, Vec<String>)>, options: &mut Section) {

@@ -2,8 +2,9 @@
 
 use super::{expression::Expression, pattern::Scratch};
 
-/// How many bytes of lines are kept.
-const MAX_BYTES: usize = 1 << 20;
+/// How many bytes of lines are kept, with what each of them takes by itself.
+const MAX_BYTES: usize = 256 << 10;
+const LINE_BYTES: usize = 64;
 
 /// A line without its date, as expressions see it, and whole.
 #[derive(Clone, Debug)]
@@ -48,15 +49,29 @@ impl Lines {
             whole: line.to_owned(),
         });
         let mut drop = self.kept.len().saturating_sub(self.max);
-        let mut bytes: usize = self.kept.iter().skip(drop).map(|line| line.whole.len()).sum();
+        let mut bytes: usize = self
+            .kept
+            .iter()
+            .skip(drop)
+            .map(|line| line.whole.len() + LINE_BYTES)
+            .sum();
         while bytes > MAX_BYTES
             && let Some(line) = self.kept.get(drop)
         {
-            bytes -= line.whole.len();
+            bytes -= line.whole.len() + LINE_BYTES;
             drop += 1;
         }
         self.kept.drain(..drop);
         join(&self.kept, text);
+    }
+
+    /// How many bytes are kept.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.kept
+            .iter()
+            .map(|line| line.text.len() + line.whole.len())
+            .sum()
     }
 
     /// The lines that are kept now.
@@ -89,7 +104,12 @@ pub(super) fn join(lines: &[Line], text: &mut String) {
 
 /// Splits lines into those that an expression matched in `text`, and the others, among which are
 /// those that `<SKIPLINES>` passed over.
-pub(super) fn split(lines: &[Line], text: &str, expression: &Expression, scratch: &Scratch) -> (Vec<Line>, Vec<Line>) {
+pub(super) fn split(
+    lines: &[Line],
+    text: &str,
+    expression: &Expression,
+    scratch: &Scratch,
+) -> (Vec<Line>, Vec<Line>) {
     if lines.len() <= 1 {
         return (lines.to_vec(), vec![]);
     }
@@ -100,8 +120,18 @@ pub(super) fn split(lines: &[Line], text: &str, expression: &Expression, scratch
     let first_line = before.iter().rposition(newline).map_or(0, |at| at + 1);
     let tail = end.saturating_sub(1);
     let after = bytes.get(tail..).unwrap_or_default();
-    let last_line = after.iter().position(newline).map_or(bytes.len(), |at| tail + at + 1);
-    let count = |to: usize| bytes.get(..to).unwrap_or(bytes).iter().filter(|byte| newline(byte)).count();
+    let last_line = after
+        .iter()
+        .position(newline)
+        .map_or(bytes.len(), |at| tail + at + 1);
+    let count = |to: usize| {
+        bytes
+            .get(..to)
+            .unwrap_or(bytes)
+            .iter()
+            .filter(|byte| newline(byte))
+            .count()
+    };
     let from = count(first_line).min(lines.len());
     let to = count(last_line).clamp(from, lines.len());
     let (before, rest) = lines.split_at(from);

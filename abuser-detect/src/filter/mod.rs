@@ -20,21 +20,10 @@ mod pattern;
 mod session;
 mod tags;
 
-use std::{
-    borrow::Cow,
-    net::IpAddr,
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{borrow::Cow, net::IpAddr, path::PathBuf, sync::Arc};
 
 use jiff::tz::TimeZone;
 
-pub use self::{
-    error::Error,
-    groups::Groups,
-    ini::Files,
-    options::split,
-};
 use self::{
     dates::{Clock, Detector},
     expression::Expression,
@@ -43,6 +32,7 @@ use self::{
     pattern::{Found, Scratch},
     session::{Failure, Merged, Sessions},
 };
+pub use self::{error::Error, groups::Groups, ini::Files, options::split};
 use crate::{
     record::{Fields, Record},
     time::Time,
@@ -106,7 +96,11 @@ pub struct Match {
 impl Match {
     /// All users that were tried within this connection.
     pub fn users(&self) -> impl Iterator<Item = &str> {
-        let alone = if self.users.is_empty() { self.user() } else { None };
+        let alone = if self.users.is_empty() {
+            self.user()
+        } else {
+            None
+        };
         self.users.iter().map(String::as_str).chain(alone)
     }
 
@@ -203,7 +197,12 @@ impl Filter {
     ///
     /// # Errors
     /// What is wrong with it: the file, the option and the expression.
-    pub fn load(filter: &str, folders: &[PathBuf], options: &Options, files: &dyn Files) -> Result<Self, Error> {
+    pub fn load(
+        filter: &str,
+        folders: &[PathBuf],
+        options: &Options,
+        files: &dyn Files,
+    ) -> Result<Self, Error> {
         let (name, mut given) = split(filter)?;
         given.extend(options.options.iter().cloned());
         let definition = options::load(&name, folders, &given, options.journal, files)?;
@@ -217,7 +216,9 @@ impl Filter {
 
     /// Its failregexes, with their tags expanded.
     pub fn failregexes(&self) -> impl Iterator<Item = &str> {
-        self.failures.iter().map(|failure| failure.pattern().source())
+        self.failures
+            .iter()
+            .map(|failure| failure.pattern().source())
     }
 
     /// Its ignoreregexes, with their tags expanded.
@@ -265,7 +266,11 @@ impl Filter {
                 self.counters.undated += 1;
                 let time = self.last_time.filter(holds);
                 // Where a date is made up, nothing is left out.
-                let span = if time.is_some() { None } else { found.map(|found| found.span) };
+                let span = if time.is_some() {
+                    None
+                } else {
+                    found.map(|found| found.span)
+                };
                 (span.unwrap_or_default(), time)
             }
         };
@@ -273,7 +278,8 @@ impl Filter {
         self.find(line, span, time, now)
     }
 
-    /// Takes a line whose time is known, as that of a journal's entry is.
+    /// Takes a line whose time is known, as that of a journal's entry is. Such lines are to look as
+    /// fail2ban makes them: `host sshd[123]: message`.
     pub fn observe_at(&mut self, line: &str, time: Time, now: Time) -> Vec<Match> {
         let line = self.take(line);
         self.last_time = Some(time);
@@ -296,7 +302,13 @@ impl Filter {
     }
 
     /// Looks for failures in a line whose date, at `span`, is left out.
-    fn find(&mut self, line: &str, span: (usize, usize), time: Option<Time>, now: Time) -> Vec<Match> {
+    fn find(
+        &mut self,
+        line: &str,
+        span: (usize, usize),
+        time: Option<Time>,
+        now: Time,
+    ) -> Vec<Match> {
         let mut out = Vec::new();
         self.step = Step::NoMatch;
         self.lines.push(line, span, &mut self.text);
@@ -309,7 +321,11 @@ impl Filter {
                 return out;
             }
         }
-        let lines = if self.lines.several() { self.lines.kept() } else { vec![] };
+        let lines = if self.lines.several() {
+            self.lines.kept()
+        } else {
+            vec![]
+        };
         let Some(narrowed) = self.narrow() else {
             return out;
         };
@@ -347,7 +363,11 @@ impl Filter {
                 };
                 if self.ignored(&text) {
                     if self.lines.several() {
-                        let text = if narrowed { &mut self.inner } else { &mut self.text };
+                        let text = if narrowed {
+                            &mut self.inner
+                        } else {
+                            &mut self.text
+                        };
                         self.lines.replace(rest, text);
                     }
                     if self.every {
@@ -357,7 +377,11 @@ impl Filter {
                 }
             }
             if self.lines.several() {
-                let text = if narrowed { &mut self.inner } else { &mut self.text };
+                let text = if narrowed {
+                    &mut self.inner
+                } else {
+                    &mut self.text
+                };
                 self.lines.replace(rest, text);
             }
             let matched = if self.lines.several() {
@@ -392,7 +416,9 @@ impl Filter {
             self.step = Step::NoPrefix;
             return None;
         }
-        let content = self.content.and_then(|group| self.prefix_scratch.group(group));
+        let content = self
+            .content
+            .and_then(|group| self.prefix_scratch.group(group));
         let content = content.and_then(|(from, to)| self.text.get(from..to));
         let Some(content) = content.filter(|content| !content.is_empty()) else {
             return Some(false);
@@ -430,10 +456,20 @@ impl Filter {
 
     /// What an expression that has matched means: a failure of somebody, or what is only to be
     /// remembered.
-    fn failure(&mut self, regex: usize, groups: Groups, matched: Vec<String>, time: Option<Time>, now: Time) -> Option<Match> {
+    fn failure(
+        &mut self,
+        regex: usize,
+        groups: Groups,
+        matched: Vec<String>,
+        time: Option<Time>,
+        now: Time,
+    ) -> Option<Match> {
         let failure = if let Some(id) = groups.value(MLFID) {
             let id = id.to_owned();
-            match self.sessions.merge(&id, groups, matched, now, |groups| whom(groups).is_some()) {
+            match self
+                .sessions
+                .merge(&id, groups, matched, now, |groups| whom(groups).is_some())
+            {
                 Merged::Failure(failure) => failure,
                 Merged::Quiet => {
                     self.step = Step::NoFailure(regex);
@@ -477,7 +513,9 @@ impl Filter {
 
 /// Whom groups tell of.
 fn whom(groups: &Groups) -> Option<&str> {
-    [FID, IP4, IP6, DNS].into_iter().find_map(|name| groups.value(name))
+    [FID, IP4, IP6, DNS]
+        .into_iter()
+        .find_map(|name| groups.value(name))
 }
 
 #[cfg(test)]

@@ -29,7 +29,6 @@ const KNOWN: [&str; 7] = [
 /// The options of a filter, with all references resolved.
 #[derive(Clone, Debug)]
 pub(crate) struct Definition {
-    /// The file that is named by errors.
     pub(super) file: PathBuf,
     values: BTreeMap<String, String>,
 }
@@ -38,6 +37,25 @@ impl Definition {
     /// The value of an option.
     pub(crate) fn get(&self, option: &str) -> Option<&str> {
         self.values.get(option).map(String::as_str)
+    }
+
+    /// That the value of an option is none for it.
+    pub(super) fn value(&self, option: &str, what: String) -> Error {
+        Error::Value {
+            file: self.file.clone(),
+            option: option.to_owned(),
+            what,
+        }
+    }
+
+    /// That an expression is wrong.
+    pub(super) fn regex(&self, option: &str, regex: &str, what: String) -> Error {
+        Error::Regex {
+            file: self.file.clone(),
+            option: option.to_owned(),
+            regex: regex.to_owned(),
+            what,
+        }
     }
 
     /// The lines of an option that are not empty.
@@ -77,7 +95,9 @@ pub fn split(filter: &str) -> Result<(String, Vec<(String, String)>), Error> {
         if option.is_empty() || !option.chars().all(plain) {
             return Err(error(&format!("`{option}` is no name of an option")));
         }
-        let quoted = ['"', '\''].into_iter().find(|&quote| value.starts_with(quote));
+        let quoted = ['"', '\'']
+            .into_iter()
+            .find(|&quote| value.starts_with(quote));
         let value = if let Some(quote) = quoted {
             let inner = value.get(1..).unwrap_or_default();
             let Some((value, after)) = inner.split_once(quote) else {
@@ -92,7 +112,10 @@ pub fn split(filter: &str) -> Result<(String, Vec<(String, String)>), Error> {
         };
         options.push((option.to_owned(), value.trim().to_owned()));
         // `[a=1][b=2]` is as good as `[a=1, b=2]`.
-        let next = rest.strip_prefix(']').map(str::trim_start).and_then(|rest| rest.strip_prefix('['));
+        let next = rest
+            .strip_prefix(']')
+            .map(str::trim_start)
+            .and_then(|rest| rest.strip_prefix('['));
         rest = match next.or_else(|| rest.strip_prefix(',')) {
             Some(after) => after,
             None if rest.is_empty() => rest,
@@ -102,7 +125,13 @@ pub fn split(filter: &str) -> Result<(String, Vec<(String, String)>), Error> {
 }
 
 /// Loads a filter by name, from the first of the folders that has it, or by path.
-pub(crate) fn load(name: &str, folders: &[PathBuf], given: &[(String, String)], journal: bool, files: &dyn Files) -> Result<Definition, Error> {
+pub(crate) fn load(
+    name: &str,
+    folders: &[PathBuf],
+    given: &[(String, String)],
+    journal: bool,
+    files: &dyn Files,
+) -> Result<Definition, Error> {
     let (ini, file) = find(name, folders, files)?;
     let error = |option: &str, what: String| Error::Value {
         file: file.clone(),
@@ -110,22 +139,32 @@ pub(crate) fn load(name: &str, folders: &[PathBuf], given: &[(String, String)], 
         what,
     };
     let mut init: BTreeMap<String, String> = given.iter().cloned().collect();
-    if journal && !init.contains_key("logtype") && !ini.options("Definition").any(|option| option == "logtype") {
+    if journal
+        && !init.contains_key("logtype")
+        && !ini.options("Definition").any(|option| option == "logtype")
+    {
         init.insert("logtype".to_owned(), "journal".to_owned());
     }
-    let vars = init.iter().map(|(name, value)| (name.to_lowercase(), value.clone())).collect();
+    let vars = init
+        .iter()
+        .map(|(name, value)| (name.to_lowercase(), value.clone()))
+        .collect();
     let mut values: BTreeMap<String, String> = BTreeMap::new();
     for option in KNOWN {
         if init.contains_key(option) {
             continue;
         }
-        let value = ini.get("Definition", option, &vars).map_err(|what| error(option, what.0))?;
+        let value = ini
+            .get("Definition", option, &vars)
+            .map_err(|what| error(option, what.0))?;
         if let Some(value) = value {
             values.insert(option.to_owned(), value);
         }
     }
     for option in ini.options("Init") {
-        let value = ini.get("Init", option, &BTreeMap::new()).map_err(|what| error(option, what.0))?;
+        let value = ini
+            .get("Init", option, &BTreeMap::new())
+            .map_err(|what| error(option, what.0))?;
         let Some(value) = value else {
             continue;
         };
@@ -139,14 +178,19 @@ pub(crate) fn load(name: &str, folders: &[PathBuf], given: &[(String, String)], 
         values,
     };
     for option in KNOWN {
-        resolver.substitute(option).map_err(|what| error(option, what))?;
+        resolver
+            .substitute(option)
+            .map_err(|what| error(option, what))?;
     }
     let values = resolver.values;
     Ok(Definition { file, values })
 }
 
 fn find(name: &str, folders: &[PathBuf], files: &dyn Files) -> Result<(Ini, PathBuf), Error> {
-    let is_path = name.contains('/') || Path::new(name).extension().is_some_and(|end| end == "conf" || end == "local");
+    let is_path = name.contains('/')
+        || Path::new(name)
+            .extension()
+            .is_some_and(|end| end == "conf" || end == "local");
     let bases = if is_path {
         vec![PathBuf::from(name)]
     } else {
@@ -159,7 +203,10 @@ fn find(name: &str, folders: &[PathBuf], files: &dyn Files) -> Result<(Ini, Path
             path.push(end);
             PathBuf::from(path)
         };
-        let conf = if base.extension().is_some_and(|end| end == "conf" || end == "local") {
+        let conf = if base
+            .extension()
+            .is_some_and(|end| end == "conf" || end == "local")
+        {
             base.clone()
         } else {
             with(".conf")
@@ -200,7 +247,10 @@ impl Resolver<'_> {
                 let tag = value.get(start + 1..end - 1).unwrap_or_default().to_owned();
                 let replacement = match self.values.get(&tag) {
                     Some(value) => Some(value.clone()),
-                    None => self.ini.tag("Definition", &tag, self.vars).map_err(|error| error.0)?,
+                    None => self
+                        .ini
+                        .tag("Definition", &tag, self.vars)
+                        .map_err(|error| error.0)?,
                 };
                 let Some(replacement) = replacement else {
                     at = end;

@@ -60,7 +60,11 @@ impl Failure {
     }
 
     fn bytes(&self) -> usize {
-        let texts = self.users.iter().chain(&self.lines).chain(&self.quiet_lines);
+        let texts = self
+            .users
+            .iter()
+            .chain(&self.lines)
+            .chain(&self.quiet_lines);
         texts.map(|text| text.len() + 48).sum::<usize>() + self.groups.bytes() + 128
     }
 }
@@ -101,7 +105,14 @@ pub(super) enum Merged {
 impl Sessions {
     /// Puts what a line says of a connection together with what is known of it. `known` says whether
     /// groups tell whose failure it is.
-    pub(super) fn merge(&mut self, id: &str, mut new: Groups, line: Vec<String>, now: Time, known: fn(&Groups) -> bool) -> Merged {
+    pub(super) fn merge(
+        &mut self,
+        id: &str,
+        mut new: Groups,
+        line: Vec<String>,
+        now: Time,
+        known: fn(&Groups) -> bool,
+    ) -> Merged {
         let mut gained = new.has(MLFGAINED);
         if gained && !new.has(NOFAIL) {
             let what = new.value(MLFGAINED).unwrap_or_default().to_owned();
@@ -110,34 +121,34 @@ impl Sessions {
         let mut quiet = new.has(NOFAIL);
         let forget = new.take(MLFFORGET);
         // One that is over is as good as none.
-        let expired = self.map.get(id).is_some_and(|kept| now.since(kept.since) > KEPT);
+        let expired = self
+            .map
+            .peek(id)
+            .is_some_and(|kept| now.since(kept.since) > KEPT);
         if expired {
             self.remove(id);
         }
         let mut fresh = None;
-        let failure = match self.map.get(id) {
-            Some(kept) => {
-                let failure = &mut kept.failure;
+        let failure = if let Some(kept) = self.map.get(id) {
+            let failure = &mut kept.failure;
+            failure.add_user(&new);
+            let was_quiet = failure.groups.take(NOFAIL) | failure.groups.take(MLFGAINED);
+            if gained {
+                failure.pending = false;
+            }
+            // Lines of a failure that was told of before are not told again.
+            if !was_quiet && !failure.pending {
+                failure.lines.clear();
+            }
+            failure.groups.update(&new);
+            failure
+        } else {
+            let failure = fresh.insert(Failure::default());
+            if !forget {
                 failure.add_user(&new);
-                let was_quiet = failure.groups.take(NOFAIL) | failure.groups.take(MLFGAINED);
-                if gained {
-                    failure.pending = false;
-                }
-                // Lines of a failure that was told of before are not told again.
-                if !was_quiet && !failure.pending {
-                    failure.lines.clear();
-                }
-                failure.groups.update(&new);
-                failure
             }
-            None => {
-                let failure = fresh.insert(Failure::default());
-                if !forget {
-                    failure.add_user(&new);
-                }
-                failure.groups = new;
-                failure
-            }
+            failure.groups = new;
+            failure
         };
         if std::mem::take(&mut failure.pending) || failure.users.len() > 1 {
             failure.groups.take(NOFAIL);

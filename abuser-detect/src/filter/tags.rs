@@ -21,7 +21,9 @@ pub(super) fn expand(regex: &str, names: bool) -> Result<String, String> {
         out.push_str(rest.get(..at).unwrap_or_default());
         rest = rest.get(at..).unwrap_or_default();
         let word = |c: char| c.is_alphanumeric() || "_-/".contains(c);
-        let tag = rest.get(1..).and_then(|rest| rest.find(|c| !word(c)).and_then(|end| rest.get(..=end)));
+        let tag = rest
+            .get(1..)
+            .and_then(|rest| rest.find(|c| !word(c)).and_then(|end| rest.get(..=end)));
         let Some(tag) = tag.and_then(|tag| tag.strip_suffix('>')) else {
             out.push('<');
             rest = rest.get(1..).unwrap_or_default();
@@ -48,7 +50,10 @@ pub(super) fn expand(regex: &str, names: bool) -> Result<String, String> {
             out.push_str(&known);
             continue;
         }
-        let custom = |tag: &str| tag.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || "_-".contains(c));
+        let custom = |tag: &str| {
+            tag.chars()
+                .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || "_-".contains(c))
+        };
         if let Some(name) = tag.strip_prefix("/F-").filter(|name| custom(name)) {
             if !opened.contains(&name) {
                 return Err(format!("`</F-{name}>` closes nothing"));
@@ -90,7 +95,9 @@ pub(super) fn unknown(regex: &str) -> Option<&str> {
     let mut rest = regex;
     while let Some(at) = rest.find('<') {
         rest = rest.get(at + 1..).unwrap_or_default();
-        let end = rest.find(|c: char| !(c.is_alphanumeric() || "_-/".contains(c))).unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| !(c.is_alphanumeric() || "_-/".contains(c)))
+            .unwrap_or(rest.len());
         let tag = rest.get(..end).unwrap_or_default();
         let closed = rest.get(end..).is_some_and(|rest| rest.starts_with('>'));
         if closed

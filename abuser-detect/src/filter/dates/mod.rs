@@ -117,7 +117,11 @@ impl Detector {
                 templates.push(template);
             }
         };
-        for pattern in patterns.lines().map(str::trim).filter(|pattern| !pattern.is_empty()) {
+        for pattern in patterns
+            .lines()
+            .map(str::trim)
+            .filter(|pattern| !pattern.is_empty())
+        {
             let error = |what: String| (pattern.to_owned(), what);
             let upper = pattern.to_uppercase();
             if upper == "{DEFAULT}" {
@@ -164,7 +168,12 @@ impl Detector {
     }
 
     /// Finds and reads the date of a line.
-    pub(super) fn find(&mut self, line: &str, clock: &Clock<'_>, scratch: &mut Scratch) -> Option<Dated> {
+    pub(super) fn find(
+        &mut self,
+        line: &str,
+        clock: &Clock<'_>,
+        scratch: &mut Scratch,
+    ) -> Option<Dated> {
         let minute = clock.now.0 / 60_000;
         if let Some(place) = self.same.place
             && self.read.minute == minute
@@ -189,7 +198,8 @@ impl Detector {
                 time: None,
             });
         }
-        let same = self.read.text == text && self.read.template == index && self.read.minute == minute;
+        let same =
+            self.read.text == text && self.read.template == index && self.read.minute == minute;
         if !same {
             let template = &self.templates.get(index)?.template;
             let time = template.read(line, scratch, clock);
@@ -199,8 +209,14 @@ impl Detector {
             self.read.minute = minute;
             self.read.time = time;
         }
-        let anchored = self.templates.get(index).is_some_and(|ranked| ranked.template.anchored);
-        if anchored && self.settled && let Some(start) = line.as_bytes().get(..=reach) {
+        let anchored = self
+            .templates
+            .get(index)
+            .is_some_and(|ranked| ranked.template.anchored);
+        if anchored
+            && self.settled
+            && let Some(start) = line.as_bytes().get(..=reach)
+        {
             self.same.start.clear();
             self.same.start.extend_from_slice(start);
             self.same.place = Some(place);
@@ -212,7 +228,12 @@ impl Detector {
     }
 
     /// The template that finds the date best, and where. The scratch has the parts.
-    fn search(&mut self, line: &str, clock: &Clock<'_>, scratch: &mut Scratch) -> Option<(usize, Place)> {
+    fn search(
+        &mut self,
+        line: &str,
+        clock: &Clock<'_>,
+        scratch: &mut Scratch,
+    ) -> Option<(usize, Place)> {
         self.settled = false;
         let mut ignore = None;
         // The nearest so far of those that match further on than is usual.
@@ -235,7 +256,12 @@ impl Detector {
             if let Some(place) = place {
                 ranked.matched = true;
                 let usual = place.start == start.at && place.end == end.at;
-                if self.templates.len() == 1 || usual || self.templates.get(last).is_some_and(|ranked| ranked.template.anchored)
+                if self.templates.len() == 1
+                    || usual
+                    || self
+                        .templates
+                        .get(last)
+                        .is_some_and(|ranked| ranked.template.anchored)
                 {
                     self.settled = true;
                     return Some((self.won(last, line, place, clock), place));
@@ -258,7 +284,10 @@ impl Detector {
             ranked.matched = true;
             let only = next_used.is_none() || ranked.template.anchored;
             let settled = place.start == 0 && ranked.hits > 0 && next_used == Some(false);
-            if !only && !settled && (place.start > ranked.distance || place.start > self.last_start.at) {
+            if !only
+                && !settled
+                && (place.start > ranked.distance || place.start > self.last_start.at)
+            {
                 if far.is_none_or(|(_, far)| place.start < far.start) {
                     far = Some((at, place));
                 }
@@ -267,14 +296,13 @@ impl Detector {
             winner = Some((at, place));
             break;
         }
-        let (index, place) = match winner {
-            Some(winner) => winner,
-            None => {
-                let (index, _) = far?;
-                // Once more, for the parts.
-                let template = &self.templates.get(index)?.template;
-                (index, template.find(line, scratch)?)
-            }
+        let (index, place) = if let Some(winner) = winner {
+            winner
+        } else {
+            let (index, _) = far?;
+            // Once more, for the parts.
+            let template = &self.templates.get(index)?.template;
+            (index, template.find(line, scratch)?)
         };
         Some((self.won(index, line, place, clock), place))
     }
@@ -284,7 +312,9 @@ impl Detector {
         let bytes = line.as_bytes();
         let edge = |at: usize| Edge {
             at,
-            before: at.checked_sub(1).and_then(|before| bytes.get(before).copied()),
+            before: at
+                .checked_sub(1)
+                .and_then(|before| bytes.get(before).copied()),
             after: bytes.get(at).copied(),
         };
         if let Some(ranked) = self.templates.get_mut(index) {
@@ -334,7 +364,11 @@ impl Detector {
         }
         // What was read is known by where its template stands.
         self.read.text.clear();
-        while self.templates.get(self.first_unused).is_some_and(|ranked| ranked.hits > 0) {
+        while self
+            .templates
+            .get(self.first_unused)
+            .is_some_and(|ranked| ranked.hits > 0)
+        {
             self.first_unused += 1;
         }
         to
@@ -348,7 +382,8 @@ fn same_edges(line: &str, start: Edge, end: Edge) -> bool {
     let before = |at: usize| at.checked_sub(1).and_then(|at| bytes.get(at).copied());
     let after = |at: usize| bytes.get(at).copied();
     let mark = |byte: Option<u8>| byte.is_some_and(|byte| !byte.is_ascii_alphanumeric());
-    let starts = before(start.at) == start.before || (after(start.at) == start.after && mark(start.after));
+    let starts =
+        before(start.at) == start.before || (after(start.at) == start.after && mark(start.after));
     let ends = after(end.at) == end.after || (before(end.at) == end.before && mark(end.before));
     starts && ends
 }

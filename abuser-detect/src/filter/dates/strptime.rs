@@ -24,7 +24,10 @@ const ZONES: [(i32, &str); 38] = [
     (-270, "HLV VET"),
     (-240, "Q AST BOT CLT COST EDT FKT GYT HAE HNA PYT"),
     (-210, "HNT NST NT"),
-    (-180, "P ADT ART BRT CLST FKST GFT HAA PMST PYST SRT UYT WGT"),
+    (
+        -180,
+        "P ADT ART BRT CLST FKST GFT HAA PMST PYST SRT UYT WGT",
+    ),
     (-150, "HAT NDT"),
     (-120, "O BRST FNT PMDT UYST WGST"),
     (-60, "N AZOT CVT EGT"),
@@ -35,20 +38,29 @@ const ZONES: [(i32, &str); 38] = [
     (210, "IRST"),
     (240, "D AMT AZT GET GST KUYT MSD MUT RET SAMT SCT"),
     (270, "AFT IRDT"),
-    (300, "E AMST AQTT AZST HMT MAWT MVT PKT TFT TJT TMT UZT YEKT"),
+    (
+        300,
+        "E AMST AQTT AZST HMT MAWT MVT PKT TFT TJT TMT UZT YEKT",
+    ),
     (330, "SLT"),
     (345, "NPT"),
     (360, "F ALMT BIOT BTT IOT KGT NOVT OMST YEKST"),
     (390, "CCT MMT"),
     (420, "G CXT DAVT HOVT ICT KRAT NOVST OMSST THA WIB"),
-    (480, "H ACT AWST BDT BNT CAST HKT IRKT KRAST MYT PHT SGT ULAT WITA WST"),
+    (
+        480,
+        "H ACT AWST BDT BNT CAST HKT IRKT KRAST MYT PHT SGT ULAT WITA WST",
+    ),
     (540, "I AWDT IRKST JST KST PWT TLT WDT WIT YAKT"),
     (570, "ACST"),
     (600, "K AEST ChST PGT VLAT YAKST YAPT"),
     (630, "ACDT LHST"),
     (660, "L AEDT LHDT MAGT NCT PONT SBT VLAST VUT"),
     (690, "NFT"),
-    (720, "M ANAST ANAT FJT GILT MAGST MHT NZST PETST PETT TVT WFT"),
+    (
+        720,
+        "M ANAST ANAT FJT GILT MAGST MHT NZST PETST PETT TVT WFT",
+    ),
     (780, "FJST NZDT"),
 ];
 
@@ -59,7 +71,9 @@ pub(super) fn offset(zone: &str) -> Option<i32> {
     let base = if name.is_empty() {
         0
     } else {
-        let known = ZONES.iter().find(|(_, names)| names.split(' ').any(|other| other == name));
+        let known = ZONES
+            .iter()
+            .find(|(_, names)| names.split(' ').any(|other| other == name));
         known?.0
     };
     if shift.is_empty() {
@@ -69,7 +83,11 @@ pub(super) fn offset(zone: &str) -> Option<i32> {
     let hours: i32 = shift.get(1..3)?.parse().ok()?;
     let rest = shift.get(3..)?;
     let rest = rest.strip_prefix(':').unwrap_or(rest);
-    let minutes: i32 = if rest.is_empty() { 0 } else { rest.parse().ok()? };
+    let minutes: i32 = if rest.is_empty() {
+        0
+    } else {
+        rest.parse().ok()?
+    };
     if hours > 19 || rest.len() > 2 {
         return None;
     }
@@ -83,15 +101,21 @@ pub(super) struct Fields(Vec<(u8, usize)>);
 impl Fields {
     /// The parts that an expression has: the groups whose name is one letter.
     pub(super) fn of(pattern: &Pattern) -> Self {
-        let parts = pattern.names().filter_map(|(name, group)| match name.as_bytes() {
-            [letter] => Some((*letter, group)),
-            _ => None,
-        });
+        let parts = pattern
+            .names()
+            .filter_map(|(name, group)| match name.as_bytes() {
+                [letter] => Some((*letter, group)),
+                _ => None,
+            });
         Self(parts.collect())
     }
 
     /// The moment that the groups say, in milliseconds; `None` if there is none such.
-    pub(super) fn time<'t>(&self, group: &dyn Fn(usize) -> Option<&'t str>, clock: &Clock<'_>) -> Option<u64> {
+    pub(super) fn time<'t>(
+        &self,
+        group: &dyn Fn(usize) -> Option<&'t str>,
+        clock: &Clock<'_>,
+    ) -> Option<u64> {
         let mut parts = Parts::default();
         for &(letter, number) in &self.0 {
             if let Some(text) = group(number) {
@@ -124,9 +148,14 @@ impl Parts {
     fn set(&mut self, letter: u8, text: &str) -> Option<()> {
         let number = || text.trim_start().parse::<i16>().ok();
         let small = || text.trim_start().parse::<i8>().ok();
+        // The names differ in their first three letters, and each is followed by a bar.
         let in_list = |list: &str| -> Option<i8> {
-            let mut names = list.split('|').zip(0_i8..);
-            names.find(|(name, _)| starts_with_fold(text, name)).map(|(_, at)| at)
+            let start = text.as_bytes().get(..3)?;
+            let same = |name: &[u8]| {
+                name.get(..3)
+                    .is_some_and(|name| name.eq_ignore_ascii_case(start))
+            };
+            i8::try_from(list.as_bytes().chunks(4).position(same)?).ok()
         };
         match letter {
             b'y' => {
@@ -186,9 +215,15 @@ impl Parts {
         }
         if no_year && when > now.checked_add(1.day()).ok()? {
             // With the day as it was written: that of another zone would be a day off.
-            when = Date::new(year - 1, self.month?, self.day?).ok()?.to_datetime(when.time());
+            when = Date::new(year - 1, self.month?, self.day?)
+                .ok()?
+                .to_datetime(when.time());
         }
-        let zone = if offset.is_some() { &TimeZone::UTC } else { clock.zone };
+        let zone = if offset.is_some() {
+            &TimeZone::UTC
+        } else {
+            clock.zone
+        };
         millis(when, zone)
     }
 
@@ -223,5 +258,6 @@ fn millis(when: DateTime, zone: &TimeZone) -> Option<u64> {
 }
 
 fn starts_with_fold(text: &str, name: &str) -> bool {
-    text.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
+    text.get(..name.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(name))
 }

@@ -110,7 +110,9 @@ impl Template {
         }
         match key.as_str() {
             "EPOCH" | "LEPOCH" => return Ok(Self::epoch(long, false)),
-            "{^LN-BEG}EPOCH" | "^EPOCH" | "{^LN-BEG}LEPOCH" | "^LEPOCH" => return Ok(Self::epoch(long, true)),
+            "{^LN-BEG}EPOCH" | "^EPOCH" | "{^LN-BEG}LEPOCH" | "^LEPOCH" => {
+                return Ok(Self::epoch(long, true));
+            }
             "TAI64N" => return Ok(Self::tai64n(false)),
             "{^LN-BEG}TAI64N" | "^TAI64N" => return Ok(Self::tai64n(true)),
             _ => {}
@@ -159,7 +161,13 @@ impl Template {
 
     fn tai64n(line: bool) -> Self {
         let begin = if line { Begin::Line } else { Begin::Anywhere };
-        Self::with("@[0-9a-f]{24}", "TAI64N".to_owned(), begin, true, Kind::Tai64n)
+        Self::with(
+            "@[0-9a-f]{24}",
+            "TAI64N".to_owned(),
+            begin,
+            true,
+            Kind::Tai64n,
+        )
     }
 
     /// Bounds an expression by words or the line, and sees to it that its first group is the date.
@@ -193,10 +201,15 @@ impl Template {
         if bound_end {
             regex.push_str(WORD_END);
         }
-        let group_start = regex.strip_prefix("(?:^").or_else(|| regex.strip_prefix("(^"));
-        anchored |= regex.starts_with('^') || group_start.is_some_and(|rest| !rest.starts_with('|'));
+        let group_start = regex
+            .strip_prefix("(?:^")
+            .or_else(|| regex.strip_prefix("(^"));
+        anchored |=
+            regex.starts_with('^') || group_start.is_some_and(|rest| !rest.starts_with('|'));
         let stop = regex.strip_suffix(')').unwrap_or(&regex);
-        anchored |= stop.strip_suffix('$').is_some_and(|rest| !rest.ends_with(['\\', '|']));
+        anchored |= stop
+            .strip_suffix('$')
+            .is_some_and(|rest| !rest.ends_with(['\\', '|']));
         let regex = format!("{flags}{}", without_stars(&regex));
         Self {
             name,
@@ -228,7 +241,10 @@ impl Template {
         let text = self.source.as_ref().unwrap_or(&self.name);
         let text = text.strip_prefix("{UNB}").unwrap_or(text);
         let text = text.strip_prefix(LINE_BEGIN).unwrap_or(text);
-        let text = text.strip_prefix("(?:^|\\b|\\W)").or_else(|| text.strip_prefix("(^|\\b|\\W)")).unwrap_or(text);
+        let text = text
+            .strip_prefix("(?:^|\\b|\\W)")
+            .or_else(|| text.strip_prefix("(^|\\b|\\W)"))
+            .unwrap_or(text);
         let text = text.strip_suffix(WORD_END).unwrap_or(text);
         let mut out = String::new();
         let mut rest = pattern;
@@ -272,9 +288,15 @@ impl Template {
     }
 
     /// The same, from `start` on.
-    pub(super) fn find_from(&self, text: &str, start: usize, scratch: &mut Scratch) -> Option<Place> {
+    pub(super) fn find_from(
+        &self,
+        text: &str,
+        start: usize,
+        scratch: &mut Scratch,
+    ) -> Option<Place> {
         let compiled = self.compiled()?;
-        if compiled.pattern.search_from(text, start, scratch) != crate::filter::pattern::Found::Yes {
+        if compiled.pattern.search_from(text, start, scratch) != crate::filter::pattern::Found::Yes
+        {
             return None;
         }
         let (start, end) = scratch.group(0)?;
@@ -283,11 +305,23 @@ impl Template {
     }
 
     /// The time of the date that was found last, in milliseconds.
-    pub(super) fn read(&self, text: &str, scratch: &Scratch, clock: &super::Clock<'_>) -> Option<u64> {
-        let group = |group| scratch.group(group).and_then(|(from, to)| text.get(from..to));
+    pub(super) fn read(
+        &self,
+        text: &str,
+        scratch: &Scratch,
+        clock: &super::Clock<'_>,
+    ) -> Option<u64> {
+        let group = |group| {
+            scratch
+                .group(group)
+                .and_then(|(from, to)| text.get(from..to))
+        };
         match self.kind {
             Kind::Fields => self.compiled()?.fields.time(&group, clock),
-            Kind::Epoch { long, group: number } => {
+            Kind::Epoch {
+                long,
+                group: number,
+            } => {
                 let digits = group(number)?;
                 let value: f64 = digits.parse().ok()?;
                 let seconds = if long && digits.len() >= 16 && !digits.contains('.') {
@@ -320,7 +354,9 @@ fn millis(seconds: f64) -> Option<u64> {
 /// All templates that fail2ban has: first those where a line begins.
 pub(super) fn all() -> &'static [Arc<Template>] {
     static ALL: LazyLock<Vec<Arc<Template>>> = LazyLock::new(|| {
-        let begin = plain().iter().filter_map(|template| template.at_line_begin().map(Arc::new));
+        let begin = plain()
+            .iter()
+            .filter_map(|template| template.at_line_begin().map(Arc::new));
         begin.chain(plain().iter().cloned()).collect()
     });
     &ALL
@@ -328,8 +364,13 @@ pub(super) fn all() -> &'static [Arc<Template>] {
 
 /// The templates as they are listed.
 pub(super) fn plain() -> &'static [Arc<Template>] {
-    static PLAIN: LazyLock<Vec<Arc<Template>>> =
-        LazyLock::new(|| DEFAULTS.iter().filter_map(|pattern| Template::new(pattern).ok()).map(Arc::new).collect());
+    static PLAIN: LazyLock<Vec<Arc<Template>>> = LazyLock::new(|| {
+        DEFAULTS
+            .iter()
+            .filter_map(|pattern| Template::new(pattern).ok())
+            .map(Arc::new)
+            .collect()
+    });
     &PLAIN
 }
 
@@ -339,7 +380,11 @@ const DATE: &str = "{DATE}";
 pub(super) fn date_tag(pattern: &str) -> Option<usize> {
     let upper = pattern.to_ascii_uppercase();
     let mut found = upper.match_indices(DATE).map(|(at, _)| at);
-    found.find(|&at| !pattern.get(..at).is_some_and(|before| before.ends_with('\\')))
+    found.find(|&at| {
+        !pattern
+            .get(..at)
+            .is_some_and(|before| before.ends_with('\\'))
+    })
 }
 
 /// Where `{EPOCH}` or `{LEPOCH}` is, and how long it is.
@@ -382,7 +427,7 @@ fn codes(pattern: &str) -> Result<String, String> {
         rest = rest.get(at + 1..).unwrap_or_default();
         let exact = rest.strip_prefix("Ex");
         let code = exact.unwrap_or(rest).chars().next();
-        let Some(code) = code.filter(|c| c.is_ascii()) else {
+        let Some(code) = code.filter(char::is_ascii) else {
             return Err("a `%` at its end; write `%%` for the character".to_owned());
         };
         let regex = code_regex(code, exact.is_some());
@@ -390,7 +435,9 @@ fn codes(pattern: &str) -> Result<String, String> {
             let exact = if exact.is_some() { "Ex" } else { "" };
             format!("`%{exact}{code}` is no code; write `%%` for the character")
         })?);
-        rest = rest.get(if exact.is_some() { 3 } else { 1 }..).unwrap_or_default();
+        rest = rest
+            .get(if exact.is_some() { 3 } else { 1 }..)
+            .unwrap_or_default();
     }
     out.push_str(rest);
     Ok(out)
@@ -455,8 +502,13 @@ fn take_flags(regex: &str) -> (String, String) {
     for (at, _) in regex.match_indices("(?") {
         let (before, rest) = regex.split_at(at);
         let inner = rest.get(2..).unwrap_or_default();
-        let end = inner.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(inner.len());
-        if end > 0 && !before.ends_with('\\') && inner.get(end..).is_some_and(|rest| rest.starts_with(')')) {
+        let end = inner
+            .find(|c: char| !c.is_ascii_lowercase())
+            .unwrap_or(inner.len());
+        if end > 0
+            && !before.ends_with('\\')
+            && inner.get(end..).is_some_and(|rest| rest.starts_with(')'))
+        {
             let (flags, after) = rest.split_at(end + 3);
             return (flags.to_owned(), format!("{before}{after}"));
         }
@@ -481,9 +533,14 @@ fn begins_bound(regex: &str) -> bool {
 
 /// Whether it says itself where it ends.
 fn ends_bound(regex: &str) -> bool {
-    let ends = |end: &str| regex.strip_suffix(end).is_some_and(|rest| !rest.ends_with('\\'));
+    let ends = |end: &str| {
+        regex
+            .strip_suffix(end)
+            .is_some_and(|rest| !rest.ends_with('\\'))
+    };
     let stars = regex.trim_end_matches(')').strip_suffix("**");
-    ["$", "$)", r"\b", r"\s"].into_iter().any(ends) || stars.is_some_and(|rest| !rest.ends_with('\\'))
+    ["$", "$)", r"\b", r"\s"].into_iter().any(ends)
+        || stars.is_some_and(|rest| !rest.ends_with('\\'))
 }
 
 /// Takes away the `**` that say that it is not bound.

@@ -8,6 +8,9 @@ use super::{
 /// No position: the group did not take part.
 pub(super) const UNSET: usize = usize::MAX;
 
+/// How many steps a search may take, however long the text is: some hundredths of a second.
+const MAX_STEPS: usize = 2_000_000;
+
 /// What a match needs to remember, kept from one to the next so that nothing is allocated.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
@@ -41,8 +44,13 @@ pub(super) struct Exhausted;
 
 impl Program {
     /// Searches the text; where groups are is in the slots of `scratch` if it is found.
-    pub(super) fn search(&self, text: &str, from: usize, scratch: &mut Scratch) -> Result<bool, Exhausted> {
-        scratch.steps = 100_000 + 16 * text.len();
+    pub(super) fn search(
+        &self,
+        text: &str,
+        from: usize,
+        scratch: &mut Scratch,
+    ) -> Result<bool, Exhausted> {
+        scratch.steps = (100_000 + 16 * text.len()).min(MAX_STEPS);
         scratch.reach = from;
         let bytes = text.as_bytes();
         let mut start = from;
@@ -68,7 +76,14 @@ impl Program {
 
     /// Runs from `pc` to a `Match`, whose position it returns, and leaves the frames above those
     /// that were there for whoever wants another match.
-    fn run(&self, text: &str, mut pc: usize, mut pos: usize, scratch: &mut Scratch) -> Result<Option<usize>, Exhausted> {
+    #[expect(clippy::too_many_lines, reason = "one arm for each instruction")]
+    fn run(
+        &self,
+        text: &str,
+        mut pc: usize,
+        mut pos: usize,
+        scratch: &mut Scratch,
+    ) -> Result<Option<usize>, Exhausted> {
         let bytes = text.as_bytes();
         let code = self.code.as_slice();
         let floor = scratch.frames.len();
@@ -86,14 +101,16 @@ impl Program {
                 }
                 Inst::Bytes(literal) => {
                     scratch.reach = scratch.reach.max(pos + literal.len());
-                    let on = bytes.get(pos..).is_some_and(|rest| rest.starts_with(literal));
+                    let on = bytes
+                        .get(pos..)
+                        .is_some_and(|rest| rest.starts_with(literal));
                     pos += literal.len();
                     on
                 }
                 Inst::Set(set) => match bytes.get(pos) {
                     Some(&byte) if byte < 128 => {
                         pos += 1;
-                        set.ascii >> byte & 1 == 1
+                        set.has_ascii(byte)
                     }
                     Some(_) => match wide(text, pos) {
                         Some(c) => {
@@ -105,7 +122,7 @@ impl Program {
                     None => false,
                 },
                 Inst::Assert(assert) => holds(*assert, text, pos),
-                Inst::Save(slot) => {
+                Inst::Save(slot) | Inst::Mark(slot) => {
                     scratch.save(*slot, pos);
                     true
                 }
@@ -130,10 +147,6 @@ impl Program {
                     }
                     None => false,
                 },
-                Inst::Mark(slot) => {
-                    scratch.save(*slot, pos);
-                    true
-                }
                 Inst::Round { slot, to } => {
                     if scratch.slots.get(*slot) != Some(&pos) {
                         pc = *to;
@@ -143,12 +156,13 @@ impl Program {
                 Inst::Backreference { group, fold } => {
                     scratch.reach = bytes.len();
                     match back(text, pos, scratch.group(*group), *fold) {
-                    Some(at) => {
-                        pos = at;
-                        true
+                        Some(at) => {
+                            pos = at;
+                            true
+                        }
+                        None => false,
                     }
-                    None => false,
-                }}
+                }
                 Inst::Look {
                     behind,
                     negative,
@@ -199,7 +213,13 @@ impl Program {
     }
 
     /// Runs what is in a look or an atomic group.
-    fn inner(&self, text: &str, pc: usize, pos: usize, scratch: &mut Scratch) -> Result<Option<usize>, Exhausted> {
+    fn inner(
+        &self,
+        text: &str,
+        pc: usize,
+        pos: usize,
+        scratch: &mut Scratch,
+    ) -> Result<Option<usize>, Exhausted> {
         scratch.depth += 1;
         let found = self.run(text, pc, pos, scratch);
         scratch.depth -= 1;
@@ -244,7 +264,11 @@ impl Program {
                         }
                     }
                 }
-                Frame::Lazy { pc, mut pos, mut left } => {
+                Frame::Lazy {
+                    pc,
+                    mut pos,
+                    mut left,
+                } => {
                     let Some(Inst::Run(run)) = self.code.get(pc) else {
                         continue;
                     };
@@ -295,7 +319,14 @@ impl Scratch {
 
     /// Remembers the ways of a choice that come after `way`.
     #[inline]
-    fn later(&mut self, ways: &[(super::program::First, usize)], pc: usize, way: usize, pos: usize, bytes: &[u8]) {
+    fn later(
+        &mut self,
+        ways: &[(super::program::First, usize)],
+        pc: usize,
+        way: usize,
+        pos: usize,
+        bytes: &[u8],
+    ) {
         let Some((way, to)) = choose(ways, way + 1, bytes.get(pos).copied()) else {
             return;
         };
@@ -333,7 +364,11 @@ impl Scratch {
 }
 
 #[inline]
-fn choose(ways: &[(super::program::First, usize)], from: usize, byte: Option<u8>) -> Option<(usize, usize)> {
+fn choose(
+    ways: &[(super::program::First, usize)],
+    from: usize,
+    byte: Option<u8>,
+) -> Option<(usize, usize)> {
     for (at, (first, to)) in ways.iter().enumerate().skip(from) {
         if first.admits(byte) {
             return Some((at, *to));
@@ -347,13 +382,19 @@ fn choose(ways: &[(super::program::First, usize)], from: usize, byte: Option<u8>
 fn one(run: &Run, text: &str, pos: usize) -> Option<usize> {
     let byte = *text.as_bytes().get(pos)?;
     if byte < 128 {
-        return (run.set.ascii >> byte & 1 == 1).then_some(pos + 1);
+        return run.set.has_ascii(byte).then_some(pos + 1);
     }
     let c = wide(text, pos)?;
     run.set.has_wide(c).then_some(pos + c.len_utf8())
 }
 
-fn start_run(run: &Run, text: &str, mut pos: usize, scratch: &mut Scratch, pc: usize) -> Option<usize> {
+fn start_run(
+    run: &Run,
+    text: &str,
+    mut pos: usize,
+    scratch: &mut Scratch,
+    pc: usize,
+) -> Option<usize> {
     let bytes = text.as_bytes();
     let pc = pc - 1;
     for _ in 0..run.min {
@@ -459,7 +500,9 @@ fn holds(assert: Assert, text: &str, pos: usize) -> bool {
         Assert::Start => pos == 0,
         Assert::LineStart => pos == 0 || bytes.get(pos - 1) == Some(&b'\n'),
         Assert::End => pos == bytes.len(),
-        Assert::LastEnd => pos == bytes.len() || (pos + 1 == bytes.len() && bytes.get(pos) == Some(&b'\n')),
+        Assert::LastEnd => {
+            pos == bytes.len() || (pos + 1 == bytes.len() && bytes.get(pos) == Some(&b'\n'))
+        }
         Assert::LineEnd => bytes.get(pos).is_none_or(|&byte| byte == b'\n'),
         Assert::Word => word_before(text, pos) != word_at(text, pos),
         Assert::NotWord => word_before(text, pos) == word_at(text, pos),
@@ -477,7 +520,9 @@ fn word_at(text: &str, pos: usize) -> bool {
 fn word_before(text: &str, pos: usize) -> bool {
     match pos.checked_sub(1).and_then(|at| text.as_bytes().get(at)) {
         Some(&byte) if byte < 128 => byte.is_ascii_alphanumeric() || byte == b'_',
-        Some(_) => back_by(text, pos, 1).and_then(|at| wide(text, at)).is_some_and(is_word),
+        Some(_) => back_by(text, pos, 1)
+            .and_then(|at| wide(text, at))
+            .is_some_and(is_word),
         None => false,
     }
 }

@@ -57,7 +57,10 @@ impl Pattern {
         let program = program::compile(&parsed.node, groups, &keep)?;
         let mut linear = String::new();
         let linear = parsed.node.linear(&mut linear).then_some(linear);
-        let needle = program.needle.as_ref().map(|needle| Finder::new(needle).into_owned());
+        let needle = program
+            .needle
+            .as_ref()
+            .map(|needle| Finder::new(needle).into_owned());
         Ok(Self {
             source: source.to_owned(),
             program,
@@ -81,7 +84,9 @@ impl Pattern {
 
     /// The number of a named group.
     pub(crate) fn group(&self, name: &str) -> Option<usize> {
-        self.names().find(|(other, _)| *other == name).map(|(_, number)| number)
+        self.names()
+            .find(|(other, _)| *other == name)
+            .map(|(_, number)| number)
     }
 
     /// Whether a match can begin with the byte, or at the end; known only if it must begin where
@@ -127,7 +132,9 @@ impl Pattern {
         };
         scratch.slots.clear();
         for group in captures.iter() {
-            let (from, to) = group.map_or((matcher::UNSET, matcher::UNSET), |group| (group.start(), group.end()));
+            let (from, to) = group.map_or((matcher::UNSET, matcher::UNSET), |group| {
+                (group.start(), group.end())
+            });
             scratch.slots.extend([from, to]);
         }
         Found::Yes

@@ -39,7 +39,7 @@ impl First {
     }
 
     fn set(set: &Set) -> Self {
-        let [low, high] = [set.ascii as u64, (set.ascii >> 64) as u64];
+        let [low, high] = set.ascii;
         let wide = if set.can_be_wide() { u64::MAX } else { 0 };
         Self {
             bits: [low, high, wide, wide],
@@ -95,16 +95,27 @@ pub(super) enum Inst {
     /// Remembers where a round of a loop begins.
     Mark(usize),
     /// Ends a round of a loop: on to `to`, unless it has consumed nothing.
-    Round { slot: usize, to: usize },
-    Backreference { group: usize, fold: bool },
+    Round {
+        slot: usize,
+        to: usize,
+    },
+    Backreference {
+        group: usize,
+        fold: bool,
+    },
     /// What follows is looked for, up to a `Match`; then it goes on at `end`.
     Look {
         behind: Option<usize>,
         negative: bool,
         end: usize,
     },
-    Atomic { end: usize },
-    Condition { group: usize, no: usize },
+    Atomic {
+        end: usize,
+    },
+    Condition {
+        group: usize,
+        no: usize,
+    },
     Match,
 }
 
@@ -142,7 +153,11 @@ pub(super) struct Program {
 ///
 /// # Errors
 /// That it is too big.
-pub(super) fn compile(node: &Node, groups: usize, keep: &dyn Fn(usize) -> bool) -> Result<Program, String> {
+pub(super) fn compile(
+    node: &Node,
+    groups: usize,
+    keep: &dyn Fn(usize) -> bool,
+) -> Result<Program, String> {
     let mut compiler = Compiler {
         code: Vec::new(),
         slots: (groups + 1) * 2,
@@ -212,21 +227,27 @@ fn needle(node: &Node) -> Option<Vec<u8>> {
                     flush(run, best);
                 }
             }
-            Node::Set(_) | Node::Alternate(_) | Node::Backreference { .. } | Node::Condition { .. } => {
+            Node::Set(_)
+            | Node::Alternate(_)
+            | Node::Backreference { .. }
+            | Node::Condition { .. } => {
                 flush(run, best);
             }
         }
     }
     let (mut run, mut best) = (String::new(), String::new());
     walk(node, &mut run, &mut best);
-    let longest = if run.len() > best.len() && !run.starts_with('\0') { run } else { best };
+    let longest = if run.len() > best.len() && !run.starts_with('\0') {
+        run
+    } else {
+        best
+    };
     (!longest.is_empty()).then(|| longest.into_bytes())
 }
 
 /// What can come first where `node` and then something that begins with `next` must match.
 fn first(node: &Node, next: First) -> First {
     match node {
-        Node::Empty | Node::Look { .. } => next,
         Node::Literal(c) => {
             let mut bytes = [0; 4];
             First::byte(c.encode_utf8(&mut bytes).bytes().next().unwrap_or_default())
@@ -241,8 +262,11 @@ fn first(node: &Node, next: First) -> First {
             end: next.end,
             ..First::NONE
         },
-        Node::Assert(_) => next,
-        Node::Concat(nodes) => nodes.iter().rev().fold(next, |next, node| first(node, next)),
+        Node::Empty | Node::Look { .. } | Node::Assert(_) => next,
+        Node::Concat(nodes) => nodes
+            .iter()
+            .rev()
+            .fold(next, |next, node| first(node, next)),
         Node::Alternate(nodes) => {
             let ways = nodes.iter().map(|node| first(node, next));
             ways.fold(First::NONE, First::or)
@@ -259,7 +283,11 @@ fn first(node: &Node, next: First) -> First {
             } else {
                 first(node, First::NONE)
             };
-            if *min == 0 || nullable { body.or(next) } else { body }
+            if *min == 0 || nullable {
+                body.or(next)
+            } else {
+                body
+            }
         }
         Node::Group { node, .. } | Node::Atomic(node) => first(node, next),
         Node::Backreference { .. } => First::ALL,
@@ -425,7 +453,14 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    fn repeat(&mut self, node: &Node, min: u32, max: Option<u32>, greed: Greed, next: First) -> Result<(), String> {
+    fn repeat(
+        &mut self,
+        node: &Node,
+        min: u32,
+        max: Option<u32>,
+        greed: Greed,
+        next: First,
+    ) -> Result<(), String> {
         if greed == Greed::Possessive {
             let atomic = self.push(Inst::Match)?;
             self.repeat(node, min, max, Greed::Greedy, First::ALL)?;
@@ -457,7 +492,11 @@ impl Compiler<'_> {
             return Ok(());
         }
         let again = first(node, First::NONE).or(next);
-        let again = if node.nullable() { first(node, again).or(again) } else { again };
+        let again = if node.nullable() {
+            first(node, again).or(again)
+        } else {
+            again
+        };
         for _ in 0..min {
             self.emit(node, again)?;
         }

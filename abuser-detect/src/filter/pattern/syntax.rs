@@ -82,7 +82,7 @@ pub(super) enum Assert {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Set {
     /// Which of the first 128 characters are in it; negation and case are accounted for.
-    pub(super) ascii: u128,
+    pub(super) ascii: [u64; 2],
     items: Vec<Item>,
     negated: bool,
     fold: bool,
@@ -118,7 +118,7 @@ pub(super) fn is_word(c: char) -> bool {
 impl Set {
     fn new(items: Vec<Item>, negated: bool, fold: bool) -> Self {
         let mut set = Self {
-            ascii: 0,
+            ascii: [0; 2],
             items,
             negated,
             fold,
@@ -126,7 +126,7 @@ impl Set {
         };
         for byte in 0..128_u8 {
             if set.ask(char::from(byte)) {
-                set.ascii |= 1 << byte;
+                set.ascii[usize::from(byte >> 6)] |= 1 << (byte & 63);
             }
         }
         let narrow = |item: &Item| matches!(item, Item::Range(_, last) if last.is_ascii());
@@ -158,7 +158,13 @@ impl Set {
 
     /// Whether it is all but the newline.
     pub(super) fn is_dot(&self) -> bool {
-        self.is_all_wide() && self.ascii == !(1 << b'\n')
+        self.is_all_wide() && self.ascii == [!(1 << b'\n'), u64::MAX]
+    }
+
+    /// Whether a character of ASCII is in it.
+    #[inline]
+    pub(super) fn has_ascii(&self, byte: u8) -> bool {
+        self.ascii[usize::from(byte >> 6 & 1)] >> (byte & 63) & 1 == 1
     }
 
     /// Whether every character beyond ASCII is in it.
@@ -175,7 +181,9 @@ impl Set {
         let mut found = self.items.iter().any(|item| item.has(c));
         if self.fold && !found {
             let cases = c.to_lowercase().chain(c.to_uppercase());
-            found = cases.into_iter().any(|c| self.items.iter().any(|item| item.has(c)));
+            found = cases
+                .into_iter()
+                .any(|c| self.items.iter().any(|item| item.has(c)));
         }
         found != self.negated
     }
@@ -330,6 +338,10 @@ pub(super) struct Parsed {
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are Python's flags, each by itself"
+)]
 struct Flags {
     fold: bool,
     lines: bool,
@@ -511,7 +523,9 @@ impl Parser {
                     digits.then(|| text.parse().ok())
                 };
                 let bounds = match inner.split_once(',') {
-                    Some((min, max)) => number(min).zip(number(max)).map(|(min, max)| (min.unwrap_or(0), max)),
+                    Some((min, max)) => number(min)
+                        .zip(number(max))
+                        .map(|(min, max)| (min.unwrap_or(0), max)),
                     None => number(&inner).flatten().map(|count| (count, Some(count))),
                 };
                 let Some(bounds) = bounds else {
@@ -641,7 +655,8 @@ impl Parser {
                 }
                 Err(c) => c,
             };
-            let range = self.peek() == Some('-') && self.chars.get(self.at + 1).is_some_and(|&c| c != ']');
+            let range =
+                self.peek() == Some('-') && self.chars.get(self.at + 1).is_some_and(|&c| c != ']');
             if !range {
                 items.push(Item::Range(low, low));
                 continue;
@@ -787,7 +802,12 @@ impl Parser {
         }
     }
 
-    fn capture(&mut self, name: Option<String>, flags: Flags, depth: usize) -> Result<Node, String> {
+    fn capture(
+        &mut self,
+        name: Option<String>,
+        flags: Flags,
+        depth: usize,
+    ) -> Result<Node, String> {
         self.names.push(name.clone());
         let index = self.names.len();
         if let Some(name) = name {

@@ -4,7 +4,8 @@ use super::*;
 
 /// What each group has found; `None` if the pattern does not match.
 fn groups<'t>(pattern: &str, text: &'t str) -> Option<Vec<Option<&'t str>>> {
-    let pattern = Pattern::new(pattern, false, usize::MAX).unwrap_or_else(|error| panic!("{pattern}: {error}"));
+    let pattern = Pattern::new(pattern, false, usize::MAX)
+        .unwrap_or_else(|error| panic!("{pattern}: {error}"));
     let mut scratch = Scratch::default();
     (pattern.search(text, &mut scratch) == Found::Yes).then(|| {
         let group = |group| scratch.group(group).map(|(from, to)| &text[from..to]);
@@ -74,9 +75,18 @@ fn what_python_matches_is_matched() {
 
 #[test]
 fn a_group_that_took_no_part_has_found_nothing() {
-    assert_eq!(groups("(a)|(b)", "b"), Some(vec![Some("b"), None, Some("b")]));
-    assert_eq!(groups("(?:(a)|b)*", "ab"), Some(vec![Some("ab"), Some("a")]));
-    assert_eq!(groups("(?!(a)b)a(c)", "ac"), Some(vec![Some("ac"), None, Some("c")]));
+    assert_eq!(
+        groups("(a)|(b)", "b"),
+        Some(vec![Some("b"), None, Some("b")])
+    );
+    assert_eq!(
+        groups("(?:(a)|b)*", "ab"),
+        Some(vec![Some("ab"), Some("a")])
+    );
+    assert_eq!(
+        groups("(?!(a)b)a(c)", "ac"),
+        Some(vec![Some("ac"), None, Some("c")])
+    );
     assert_eq!(groups("(?=(a))a", "a"), Some(vec![Some("a"), Some("a")]));
     // What a way had found that led nowhere is forgotten.
     assert_eq!(groups("(?:(a)x|ab)", "ab"), Some(vec![Some("ab"), None]));
@@ -121,7 +131,8 @@ fn an_expression_that_never_ends_is_given_up_or_left_to_linear_time() {
     // Without one there is.
     let bomb = Pattern::new("^(?:(?:a|a)+)+b$", false, 0).expect("a pattern");
     assert_eq!(bomb.search(&line, &mut scratch), Found::No);
-    let bomb = Pattern::new("^(?:(?:a|a)+)+(?P<end>c|d)?(?P<rest>.*)x$", false, 0).expect("a pattern");
+    let bomb =
+        Pattern::new("^(?:(?:a|a)+)+(?P<end>c|d)?(?P<rest>.*)x$", false, 0).expect("a pattern");
     let line = format!("{line}dyx\n");
     assert_eq!(bomb.search(&line, &mut scratch), Found::Yes);
 }
@@ -129,11 +140,14 @@ fn an_expression_that_never_ends_is_given_up_or_left_to_linear_time() {
 #[test]
 fn what_linear_time_finds_is_where_python_finds_it() {
     // Quadratic for the matcher: it gives up, and the other engine says where the groups are.
-    let pattern = Pattern::new("(?:x|x)*(?:x|x)*(?:x|x)*y(?P<n>[0-9]+)$", false, 0).expect("a pattern");
+    let pattern =
+        Pattern::new("(?:x|x)*(?:x|x)*(?:x|x)*y(?P<n>[0-9]+)$", false, 0).expect("a pattern");
     let line = format!("{}z y42\n", "x".repeat(2000));
     let mut scratch = Scratch::default();
     assert_eq!(pattern.search(&line, &mut scratch), Found::Yes);
-    let (from, to) = scratch.group(pattern.group("n").expect("n")).expect("a number");
+    let (from, to) = scratch
+        .group(pattern.group("n").expect("n"))
+        .expect("a number");
     assert_eq!(&line[from..to], "42");
 }
 
@@ -154,7 +168,15 @@ fn expression() -> impl Strategy<Value = String> {
         Just("^".to_owned()),
     ];
     leaf.prop_recursive(4, 24, 3, |inner| {
-        let repeated = prop_oneof![Just("*"), Just("+"), Just("?"), Just("*?"), Just("+?"), Just("??"), Just("{1,2}")];
+        let repeated = prop_oneof![
+            Just("*"),
+            Just("+"),
+            Just("?"),
+            Just("*?"),
+            Just("+?"),
+            Just("??"),
+            Just("{1,2}")
+        ];
         prop_oneof![
             (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("{a}{b}")),
             (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("(?:{a}|{b})")),

@@ -432,7 +432,7 @@ impl Import<'_> {
         let detectors = policies.finish(detectors, &mut imported.tables);
         imported.tables.extend(tables);
         imported.tables.extend(detectors);
-        imported.notes.sort_by(|a, b| a.place.cmp(&b.place));
+        imported.settle();
         imported
     }
 }

@@ -79,7 +79,7 @@ pub fn snort(files: &dyn Files, paths: &[&Path], how: Rules<'_>) -> Result<Impor
         );
         imported.tables.append(&mut detectors);
     }
-    imported.notes.sort_by(|a, b| a.place.cmp(&b.place));
+    imported.settle();
     Ok(imported)
 }
 

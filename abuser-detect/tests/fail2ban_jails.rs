@@ -157,7 +157,8 @@ fn each_jail_is_carried_over_alone() {
     for jail in jails.iter().filter(|jail| *jail != LETS_IN) {
         let mut local = String::new();
         for other in &jails {
-            local.push_str(&format!("[{other}]\nenabled = {}\n", other == jail));
+            local.extend(["[", other, "]\nenabled = "]);
+            local.push_str(if other == jail { "true\n" } else { "false\n" });
         }
         let imported = import(&folder, &local);
         assert_eq!(

@@ -174,7 +174,8 @@ fn what_cannot_be_imported_is_a_failure_that_names_the_place() {
     }
     let said = abuser(&["import", "snort"]).exits(2);
     assert!(said.stderr.contains("<FILE>"), "{said}");
-    abuser(&["import", "nginx", "--action", "drop"]).complains(2, &["ban, throttle, alert"]);
+    let said = abuser(&["import", "nginx", "--action", "drop"]).exits(2);
+    assert!(said.stderr.contains("ban, throttle, alert"), "{said}");
 }
 
 #[test]

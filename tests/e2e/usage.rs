@@ -194,9 +194,15 @@ fn every_command_explains_itself_and_its_options() {
         ),
         (&["check"], &["--config", "--json"]),
         (&["import"], &["fail2ban", "nginx", "snort"]),
-        (&["import", "fail2ban"], &["DIR", "--output", "--force", "--json"]),
+        (
+            &["import", "fail2ban"],
+            &["DIR", "--output", "--force", "--json"],
+        ),
         (&["import", "nginx"], &["FILE", "--action", "--output"]),
-        (&["import", "snort"], &["FILE", "--action", "--log", "--output"]),
+        (
+            &["import", "snort"],
+            &["FILE", "--action", "--log", "--output"],
+        ),
         (&["detach"], &["--interface", "--pin-dir", "--json"]),
     ] {
         for help in ["--help", "-h"] {

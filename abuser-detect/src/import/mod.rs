@@ -76,7 +76,7 @@ impl fmt::Display for Place {
 }
 
 /// Something that could not be carried over, or not exactly.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Note {
     /// Where it stands.
     pub place: Place,
@@ -114,15 +114,18 @@ impl Imported {
     }
 
     fn note(&mut self, place: &Place, what: impl Into<String>, why: impl Into<String>) {
-        let note = Note {
+        self.notes.push(Note {
             place: place.clone(),
             what: what.into(),
             why: why.into(),
-        };
-        // The same file may be included twice.
-        if !self.notes.contains(&note) {
-            self.notes.push(note);
-        }
+        });
+    }
+
+    /// Puts the notes in order, each once: a directive may be in force at many places, and a file
+    /// be included twice.
+    fn settle(&mut self) {
+        self.notes.sort_unstable();
+        self.notes.dedup();
     }
 }
 

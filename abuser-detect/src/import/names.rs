@@ -1,13 +1,17 @@
 //! Names that our configuration takes, each once.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// The longest name of a limit, source, detector or policy, in characters.
 const MAX_LENGTH: usize = 32;
 
 /// The names that are taken.
 #[derive(Debug, Default)]
-pub(super) struct Names(HashSet<String>);
+pub(super) struct Names {
+    taken: HashSet<String>,
+    /// The last number that a name was told apart by.
+    numbers: HashMap<String, usize>,
+}
 
 impl Names {
     /// A name that says `wanted` as nearly as it can, and that nothing else has.
@@ -34,13 +38,14 @@ impl Names {
         if wanted.is_empty() && end.is_empty() {
             "imported".clone_into(&mut wanted);
         }
-        let mut name = cut(&wanted, &end);
-        let mut number = 2_usize;
-        while self.0.contains(&name) {
+        let plain = cut(&wanted, &end);
+        let mut name = plain.clone();
+        while self.taken.contains(&name) {
+            let number = self.numbers.entry(plain.clone()).or_insert(1);
+            *number += 1;
             name = cut(&wanted, &format!("{end}-{number}"));
-            number += 1;
         }
-        self.0.insert(name.clone());
+        self.taken.insert(name.clone());
         name
     }
 }

@@ -3,11 +3,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
-use abuser_detect::parse::{self, Kind, ParserError};
+use abuser_detect::parse::{self, ParserError};
 use ipnet::IpNet;
 
 use super::{
@@ -17,6 +16,9 @@ use super::{
     preset::{self, Preset},
     section::{Item, Section},
     source::Place,
+};
+use crate::sources::{
+    self, Begin, JournalConfig, Kind, Listen, SourceConfig, SourceError, SyslogConfig,
 };
 
 /// The most sources there can be.
@@ -29,41 +31,20 @@ pub(super) const FAIL2BAN: &str = "fail2ban:";
 /// A log that detectors read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogSource {
-    /// The name, by default that of its preset, or of its first file without the ending.
-    pub name: String,
-    /// Where its lines come from.
-    pub origin: Origin,
-    /// Where to begin with a file that was never read.
-    pub from: From,
+    /// Its name, by default that of its preset, or of its first file without the ending; where its
+    /// lines come from, and where to begin.
+    pub reads: SourceConfig,
     /// What makes records of its lines; without one only filters read it.
     pub parser: Option<LineParser>,
     /// Proxies that are believed whom they speak for.
     pub trusted_proxies: Vec<IpNet>,
 }
 
-/// Where the lines of a source come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// Files, by path or pattern.
-    Files(Vec<String>),
-    /// The journal: entries that match, as `journalctl` takes matches; all without one.
-    Journal(Vec<String>),
-    /// A datagram socket that this daemon listens on, as syslog daemons do.
-    SyslogSocket(PathBuf),
-    /// UDP on a loopback address.
-    SyslogUdp(SocketAddr),
-    /// The daemon's standard input.
-    Stdin,
-}
-
-/// Where to begin with a file that was never read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum From {
-    /// Behind its last line.
-    #[default]
-    End,
-    /// At its first line.
-    Start,
+impl LogSource {
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.reads.name
+    }
 }
 
 /// What makes records of lines.
@@ -72,8 +53,8 @@ pub enum LineParser {
     /// One of ours.
     Builtin {
         /// What the log is written by.
-        kind: Kind,
-        /// For [`Kind::Regex`]: the expression.
+        kind: parse::Kind,
+        /// For [`parse::Kind::Regex`]: the expression.
         pattern: Option<String>,
         /// Where fields are, if not where they are looked for anyway.
         fields: BTreeMap<String, String>,
@@ -97,14 +78,17 @@ pub(super) fn read(
     section: &Section<'_>,
     places: &mut HashMap<String, Place>,
 ) -> Result<(LogSource, Option<Preset>), ConfigError> {
-    let origin = origin(section)?;
+    let kind = kind(section)?;
     let preset = section
         .get("preset")
         .map(|item| item.word(&preset::ALL))
         .transpose()?;
     let (name, place) = match section.get("name") {
         Some(item) => (limit::name(&item, "source")?, item.place),
-        None => (free_name(default_name(&origin, preset), places), section.place.clone()),
+        None => (
+            free_name(default_name(&kind, preset), places),
+            section.place.clone(),
+        ),
     };
     if let Some(other) = places.get(&name) {
         return Err(place.error(format!(
@@ -112,19 +96,21 @@ pub(super) fn read(
             other.describe()
         )));
     }
-    let trusted_proxies = match section.get("trusted_proxies") {
-        Some(item) => prefixes(&item)?,
-        None => Vec::new(),
+    let begin = match section.get("from") {
+        Some(item) => item.word(&[("end", Begin::End), ("start", Begin::Start)])?,
+        None => Begin::End,
     };
     let source = LogSource {
-        from: match section.get("from") {
-            Some(item) => item.word(&[("end", From::End), ("start", From::Start)])?,
-            None => From::End,
+        reads: SourceConfig {
+            name: name.clone(),
+            kind,
+            begin,
         },
         parser: parser(section, preset)?,
-        name: name.clone(),
-        origin,
-        trusted_proxies,
+        trusted_proxies: match section.get("trusted_proxies") {
+            Some(item) => prefixes(&item)?,
+            None => Vec::new(),
+        },
     };
     if places.len() >= MAX_SOURCES {
         return Err(place.error(format!(
@@ -135,80 +121,79 @@ pub(super) fn read(
     Ok((source, preset))
 }
 
-fn origin(section: &Section<'_>) -> Result<Origin, ConfigError> {
+fn kind(section: &Section<'_>) -> Result<Kind, ConfigError> {
     const WHERE: &str = "a [[source]] has exactly one of `files`, `journal`, `syslog` and `stdin`";
     let items = ["files", "journal", "syslog", "stdin"].map(|key| section.get(key));
-    let mut named = items.iter().flatten();
-    let (first, second) = (named.next(), named.next());
-    if let Some(second) = second {
-        return Err(second.error(format!("{WHERE}; make two of it, or remove one")));
-    }
-    if first.is_none() {
-        return Err(section.place.error(format!(
-            "{WHERE}; add for example files = [\"/var/log/nginx/access.log\"]"
-        )));
-    }
-    let [files, journal, syslog, stdin] = items;
-    if let Some(item) = files {
-        let files = texts(&item, "a list of paths, for example [\"/var/log/auth.log\"]", |item| {
-            absolute_path(item).map(str::to_owned)
-        })?;
-        return if files.is_empty() {
-            Err(item.error("it names no file; add for example \"/var/log/auth.log\""))
-        } else {
-            Ok(Origin::Files(files))
-        };
-    }
-    if let Some(item) = journal {
+    let named: Vec<_> = items.iter().flatten().collect();
+    let item = match *named {
+        [item] => item.clone(),
+        [] => {
+            return Err(section.place.error(format!(
+                "{WHERE}; add for example files = [\"/var/log/nginx/access.log\"]"
+            )));
+        }
+        [_, second, ..] => {
+            return Err(second.error(format!("{WHERE}; make two of it, or remove one")));
+        }
+    };
+    let [files, journal, syslog, _] = &items;
+    let needs = |key, is_there: bool, other: &str| match section.get(key) {
+        Some(item) if !is_there => Err(item.error(format!("it goes with `{other}` only"))),
+        _ => Ok(()),
+    };
+    needs("journal_directory", journal.is_some(), "journal")?;
+    needs("syslog_group", syslog.is_some(), "syslog")?;
+    let kind = if files.is_some() {
+        const EXPECTED: &str = "a list of paths, for example [\"/var/log/auth.log\"]";
+        Kind::Files(texts(&item, EXPECTED)?)
+    } else if journal.is_some() {
         const EXPECTED: &str = "a list of matches, for example [\"_SYSTEMD_UNIT=ssh.service\"]";
-        return Ok(Origin::Journal(texts(&item, EXPECTED, |item| {
-            let text = item.string("a match in quotes")?;
-            let is_match = text == "+" || text.split_once('=').is_some_and(|(key, _)| is_field(key));
-            if is_match {
-                Ok(text.to_owned())
-            } else {
-                Err(item.error(format!(
-                    "{} is no match; write FIELD=value, as `journalctl` takes it",
-                    quote(text)
-                )))
-            }
-        })?));
-    }
-    if let Some(item) = syslog {
-        return syslog_origin(&item);
-    }
-    let item = stdin.ok_or_else(|| section.place.error(WHERE))?;
-    if item.boolean()? {
-        Ok(Origin::Stdin)
+        let directory = section.get("journal_directory");
+        Kind::Journal(JournalConfig {
+            matches: texts(&item, EXPECTED)?,
+            directory: directory
+                .map(|item| absolute_path(&item).map(PathBuf::from))
+                .transpose()?,
+        })
+    } else if syslog.is_some() {
+        const EXPECTED: &str =
+            "the path of a socket such as \"/run/abuser/log.sock\", or \"127.0.0.1:5514\" for UDP";
+        let listen = Listen::parse(item.string(EXPECTED)?);
+        let group = section.get("syslog_group");
+        Kind::Syslog(SyslogConfig {
+            listen: listen.map_err(|error| item.error(error))?,
+            group: group
+                .map(|item| item.string("the name of a group in quotes").map(str::to_owned))
+                .transpose()?,
+        })
+    } else if item.boolean()? {
+        Kind::Stdin
     } else {
-        Err(item.error("false names no source; remove the [[source]], or write true"))
+        return Err(item.error("false names no source; remove the [[source]], or write true"));
+    };
+    let source = SourceConfig {
+        name: String::new(),
+        kind,
+        begin: Begin::End,
+    };
+    match source.check() {
+        Ok(()) => Ok(source.kind),
+        Err(SourceError::NoFiles(_)) => {
+            Err(item.error("it names no file; add for example \"/var/log/auth.log\""))
+        }
+        Err(error) => Err(item.error(error)),
     }
 }
 
-fn syslog_origin(item: &Item<'_>) -> Result<Origin, ConfigError> {
-    const EXPECTED: &str =
-        "the path of a socket such as \"/run/abuser/log.sock\", or \"127.0.0.1:5514\" for UDP";
-    let text = item.string(EXPECTED)?;
-    if text.starts_with('/') {
-        return Ok(Origin::SyslogSocket(absolute_path(item)?.into()));
-    }
-    let address: SocketAddr = text
-        .parse()
-        .map_err(|_| item.error(format!("{} is not {EXPECTED}", quote(text))))?;
-    if address.ip().is_loopback() {
-        Ok(Origin::SyslogUdp(address))
-    } else {
-        Err(item.error(format!(
-            "{address} is not a loopback address: whoever can send to it could have anybody banned; \
-             have the syslog daemon of this host pass on what others send"
-        )))
-    }
-}
-
-/// Whether it is the name of a journal field (systemd.journal-fields(7)).
-fn is_field(name: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
-    (1..=64).contains(&name.len()) && name.bytes().all(allowed)
+/// Whether what all files name can be read together.
+pub(super) fn check(sources: &[LogSource], places: &HashMap<String, Place>) -> Result<(), ConfigError> {
+    let read: Vec<_> = sources.iter().map(|source| source.reads.clone()).collect();
+    sources::check(&read).map_err(|error| {
+        let last = sources.last().and_then(|source| places.get(source.name()));
+        // There are sources, so there is a last one.
+        let place = last.cloned().unwrap_or_else(|| Place::nowhere());
+        place.error(error.to_string())
+    })
 }
 
 fn parser(
@@ -227,7 +212,7 @@ fn parser(
                 }
                 return Ok(Some(LineParser::Filter(filter.to_owned())));
             }
-            item.word(&Kind::ALL)?
+            item.word(&parse::Kind::ALL)?
         }
         (None, Some(preset)) => preset.parser(),
         (None, None) => {
@@ -272,16 +257,13 @@ fn parser(
     }))
 }
 
-fn texts(
-    item: &Item<'_>,
-    expected: &str,
-    read: impl Fn(&Item<'_>) -> Result<String, ConfigError>,
-) -> Result<Vec<String>, ConfigError> {
+fn texts(item: &Item<'_>, expected: &str) -> Result<Vec<String>, ConfigError> {
     let items = item.list(expected)?;
     if let Some(extra) = items.get(MAX_NAMED) {
         return Err(extra.error(format!("this is one more than the {MAX_NAMED} there can be")));
     }
-    items.iter().map(read).collect()
+    let text = |item: &Item<'_>| item.string("text in quotes").map(str::to_owned);
+    items.iter().map(text).collect()
 }
 
 fn prefixes(item: &Item<'_>) -> Result<Vec<IpNet>, ConfigError> {
@@ -294,7 +276,7 @@ fn prefixes(item: &Item<'_>) -> Result<Vec<IpNet>, ConfigError> {
 }
 
 /// What a source is called that has no name.
-fn default_name(origin: &Origin, preset: Option<Preset>) -> String {
+fn default_name(kind: &Kind, preset: Option<Preset>) -> String {
     if let Some(preset) = preset {
         return preset.name().to_owned();
     }
@@ -302,11 +284,11 @@ fn default_name(origin: &Origin, preset: Option<Preset>) -> String {
         let stem = Path::new(path).file_stem()?.to_str()?;
         limit::is_name(stem).then(|| stem.to_owned())
     };
-    match origin {
-        Origin::Files(files) => files.first().and_then(|path| stem(path)),
-        Origin::Journal(_) => Some("journal".to_owned()),
-        Origin::SyslogSocket(_) | Origin::SyslogUdp(_) => Some("syslog".to_owned()),
-        Origin::Stdin => Some("stdin".to_owned()),
+    match kind {
+        Kind::Files(files) => files.first().and_then(|path| stem(path)),
+        Kind::Journal(_) => Some("journal".to_owned()),
+        Kind::Syslog(_) => Some("syslog".to_owned()),
+        Kind::Stdin => Some("stdin".to_owned()),
     }
     .unwrap_or_else(|| "source".to_owned())
 }

@@ -6,14 +6,17 @@
 
 mod numbers;
 mod places;
+mod rest;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::{collections::BTreeMap, io, path::Path};
 
 use self::{
     numbers::{Numbers, Policies},
     places::Places,
+    words::journal_matches,
 };
 use super::{Files, ImportError, Imported, MAX_FILE_BYTES, Place, Reader, Table, names::Names};
 use crate::filter::{
@@ -410,98 +413,6 @@ impl Import<'_> {
         name
     }
 
-    /// What else a jail says, most of which has no like here.
-    fn rest(&mut self, jail: &Jail<'_>) -> Result<(), String> {
-        let says = |option: &str| -> Result<Option<String>, String> {
-            let value = jail.get(option)?;
-            Ok(value
-                .map(|value| value.trim().to_owned())
-                .filter(|value| !value.is_empty()))
-        };
-        if let Some(ignored) = says("ignoreip")? {
-            self.ignore(&ignored, jail);
-        }
-        if says("ignoreself")?.is_some_and(|value| !is_true(&value)) {
-            self.passed_over(jail, "ignoreself", "false", "a host never bans itself here");
-        }
-        if let Some(command) = says("ignorecommand")? {
-            let why = "no command is run for a line; the detector only alerts until those whom it \
-                       spares are under [allow]";
-            self.passed_over(jail, "ignorecommand", &command, why);
-        }
-        if let Some(dns) = says("usedns")?.filter(|dns| dns != "no") {
-            let why = "names in logs are not looked up: who forges them would choose who is banned";
-            self.passed_over(jail, "usedns", &dns, why);
-        }
-        for option in ["logencoding", "logtimezone"] {
-            let usual = ["auto", "utf-8", "ascii"];
-            let value = says(option)?;
-            if let Some(value) =
-                value.filter(|value| !usual.contains(&value.to_lowercase().as_str()))
-            {
-                let why = "logs are read as UTF-8, and times without a zone as those of this host";
-                self.passed_over(jail, option, &value, why);
-            }
-        }
-        if let Some(port) = says("port")?.filter(|_| jail.places.own(jail.name, "port").is_some()) {
-            self.passed_over(jail, "port", &port, "a ban holds for all ports");
-        }
-        if jail
-            .get("filter")?
-            .is_some_and(|filter| filter.trim().starts_with("recidive"))
-        {
-            let why = "it reads fail2ban's own log, which ends with fail2ban; bans grow for who comes \
-                       back with increment = true under [ban] or in a [[policy]]";
-            self.passed_over(jail, "filter", "recidive", why);
-        }
-        // An action that cannot be read is one that is not taken.
-        let banaction = says("banaction").unwrap_or_default().unwrap_or_default();
-        if !banaction.is_empty() {
-            let why = "bans are made at the network card instead";
-            self.passed_over(jail, "banaction", &banaction, why);
-        }
-        let actions = says("action").unwrap_or_default().unwrap_or_default();
-        let others: Vec<_> = action_names(&actions)
-            .filter(|name| *name != banaction)
-            .collect();
-        if !others.is_empty() {
-            let why = "only bans are made, nothing else is done about an offence";
-            self.passed_over(jail, "action", &others.join(", "), why);
-        }
-        Ok(())
-    }
-
-    fn passed_over(&mut self, jail: &Jail<'_>, option: &str, value: &str, why: &str) {
-        let place = jail.at(option);
-        let is_own = jail.places.own(jail.name, option).is_some();
-        let section = if is_own { jail.name } else { "DEFAULT" };
-        let value = value.lines().next().unwrap_or_default();
-        self.imported
-            .note(place, format!("[{section}] {option} = {value}"), why);
-    }
-
-    /// Adds to the allow list whom a jail ignores.
-    fn ignore(&mut self, ignored: &str, jail: &Jail<'_>) {
-        let words = ignored.split([',', ' ', '\t', '\n']).map(str::trim);
-        for word in words.filter(|word| !word.is_empty()) {
-            let Some(entry) = allowed(word) else {
-                let why = "it is no address, prefix or name; write under [allow] whom it means";
-                self.passed_over(jail, "ignoreip", word, why);
-                continue;
-            };
-            if is_loopback(&entry) {
-                continue;
-            }
-            if jail.places.own(jail.name, "ignoreip").is_some() {
-                let why = "[allow] holds for all detectors and limits, not for this jail alone";
-                self.passed_over(jail, "ignoreip", &entry, why);
-            }
-            if !self.allow.contains(&entry) {
-                self.allow.push(entry);
-            }
-        }
-    }
-
     fn finish(self) -> Imported {
         let Self {
             mut imported,
@@ -521,7 +432,7 @@ impl Import<'_> {
         let detectors = policies.finish(detectors, &mut imported.tables);
         imported.tables.extend(tables);
         imported.tables.extend(detectors);
-        imported.notes.sort_by(|a, b| a.place.cmp(&b.place));
+        imported.settle();
         imported
     }
 }
@@ -541,76 +452,4 @@ fn lets_in(jail: &Jail<'_>) -> bool {
                     .trim_matches('"'),
             )
         })
-}
-
-/// `_SYSTEMD_UNIT=sshd.service + _COMM=sshd`, as `journalctl` takes it; `None` if there is none.
-/// Lines are alternatives.
-fn journal_matches(text: &str) -> Result<Option<Vec<String>>, String> {
-    let mut matches: Vec<String> = Vec::new();
-    for line in text.lines().filter(|line| !line.trim().is_empty()) {
-        if !matches.is_empty() {
-            matches.push("+".to_owned());
-        }
-        let mut word = String::new();
-        let mut quote = None;
-        for c in line.trim().chars().chain([' ']) {
-            match quote {
-                Some(open) if c == open => quote = None,
-                None if matches!(c, '"' | '\'') => quote = Some(c),
-                None if c.is_whitespace() => {
-                    if !word.is_empty() {
-                        matches.push(std::mem::take(&mut word));
-                    }
-                }
-                _ => word.push(c),
-            }
-        }
-        if quote.is_some() {
-            return Err(format!("a quote in the journalmatch {line} is not closed"));
-        }
-    }
-    let strange = matches
-        .iter()
-        .find(|word| *word != "+" && !word.contains('='));
-    match strange {
-        Some(word) => Err(format!("{word:?} in its journalmatch is not FIELD=VALUE")),
-        None => Ok((!matches.is_empty()).then_some(matches)),
-    }
-}
-
-/// The names of actions: `mail[name=x]` on lines of their own, or with commas.
-fn action_names(actions: &str) -> impl Iterator<Item = &str> {
-    let starts_line = |line: &&str| !line.starts_with(char::is_whitespace);
-    actions.lines().filter(starts_line).filter_map(|line| {
-        let name = line.split('[').next().unwrap_or_default().trim();
-        let is_name = |c: char| c.is_alphanumeric() || "_-.".contains(c);
-        (!name.is_empty() && name.chars().all(is_name)).then_some(name)
-    })
-}
-
-/// An entry of [allow]; host bits are cleared, as fail2ban does.
-fn allowed(word: &str) -> Option<String> {
-    if let Ok(address) = word.parse::<std::net::IpAddr>() {
-        return Some(address.to_string());
-    }
-    if let Ok(prefix) = word.parse::<ipnet::IpNet>() {
-        return Some(prefix.trunc().to_string());
-    }
-    let is_name = !word.contains([':', '/'])
-        && word.contains(|c: char| c.is_ascii_alphabetic())
-        && word.split('.').all(|label| {
-            !label.is_empty()
-                && label.len() < 64
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-                && label
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        });
-    (is_name && word.len() < 254).then(|| word.to_owned())
-}
-
-/// What comes from there passes no network card.
-fn is_loopback(entry: &str) -> bool {
-    entry == "localhost" || entry == "::1" || entry == "::1/128" || entry.starts_with("127.")
 }

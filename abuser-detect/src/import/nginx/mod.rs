@@ -54,6 +54,6 @@ pub fn nginx(files: &dyn Files, path: &Path, action: &str) -> Result<Imported, I
     }
     zones.finish(&mut imported);
     logs.finish(action, &mut Names::default(), &mut imported);
-    imported.notes.sort_by(|a, b| a.place.cmp(&b.place));
+    imported.settle();
     Ok(imported)
 }

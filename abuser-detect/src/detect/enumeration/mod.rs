@@ -25,9 +25,9 @@
 //!
 //! Tracked by source, a walk that changes its address with each request is invisible. Tracked by
 //! key, it is that key's, and the finding has the sources of the ids that were walked. Where there is no key, it can be tracked by
-//! path: the ids that all clients take of a template are looked at together, and the order is still found when at least
-//! a third of them are the walk's. Whose ids fit into the order is blamed then, which by chance (one in ten) a
-//! reader may be: better suited to `alert` and `throttle` than to `ban`.
+//! path: the ids that all clients take of a template are looked at together, and the order is found when at least
+//! about a fifth of them are the walk's. Blamed are all whose ids fit into that order, and a reader's may by
+//! chance: better suited to `alert` and `throttle` than to `ban`.
 
 mod walk;
 

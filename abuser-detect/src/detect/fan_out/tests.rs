@@ -157,6 +157,16 @@ fn keys_that_start_the_same_application_or_poll_or_go_their_own_ways_are_not() {
 }
 
 #[test]
+fn keys_that_poll_the_same_thing_are_not() {
+    let mut detector = only(None, None, Some(5));
+    for _ in 0..50 {
+        for key in ["a", "b", "c", "d", "e", "f", "g"] {
+            assert_eq!(detector.observe(&record(1, key, "/jobs/17"), START), None);
+        }
+    }
+}
+
+#[test]
 fn the_order_and_the_method_of_requests_matter() {
     let mut detector = only(None, None, Some(2));
     for nth in 0..8 {

@@ -44,8 +44,10 @@ use super::{
     Detector, Finding, Occupancy,
     lately::Lately,
     sketch::Distinct,
+    subject::Subject,
     table::{Weigh, WeighedTable},
     template::Templates,
+    words,
 };
 use crate::{
     field::Field,
@@ -169,11 +171,11 @@ impl Detector for Baseline {
         let source = Source::new(record.source?, settings.masks);
         let subject = match &settings.track {
             Track::Source => None,
-            Track::Field(field) => Some(field.of(record)?),
+            Track::Field(field) => Some(Subject::of(field, record)?),
         };
         let who = match &subject {
             None => state.hash_one(source),
-            Some(value) => value.with_text(|text| state.hash_one(text)),
+            Some(subject) => subject.hash(state),
         };
         let template = record.path.as_deref().map(|path| templates.read(path).hash);
         let period = at.0 / settings.period_ms();
@@ -186,7 +188,7 @@ impl Detector for Baseline {
                 history.note(template, source, settings)
             },
         )?;
-        let length = settings.period;
+        let period = words::duration(settings.period);
         let Found {
             count,
             usual,
@@ -195,10 +197,10 @@ impl Detector for Baseline {
         } = found;
         Some(Finding {
             sources: sources.nets(settings.masks),
-            subject: subject.map(|value| value.to_string()),
+            subject: subject.as_ref().map(Subject::name),
             at,
             count,
-            reason: format!("{count} {what} within {length:?}, usually {usual:.0}"),
+            reason: format!("{count} {what} within {period}, usually {usual:.0}"),
         })
     }
 

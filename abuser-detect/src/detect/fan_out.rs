@@ -38,8 +38,10 @@ use super::{
     Detector, Finding, Occupancy,
     lately::Lately,
     sketch::Distinct,
+    subject::Subject,
     table::{Weigh, WeighedTable},
     template::Templates,
+    words,
 };
 use crate::{
     field::Field,
@@ -170,8 +172,8 @@ impl FanOut {
 impl Detector for FanOut {
     fn observe(&mut self, record: &Record<'_>, at: Time) -> Option<Finding> {
         let source = Source::new(record.source?, self.settings.masks);
-        let value = self.settings.by.of(record)?;
-        let key = value.with_text(|text| self.state.hash_one(text));
+        let subject = Subject::of(&self.settings.by, record)?;
+        let key = subject.hash(&self.state);
         let Settings { within, masks, .. } = self.settings;
         let mut found = None;
 
@@ -183,10 +185,13 @@ impl Detector for FanOut {
             });
             found = enough.map(|(count, records, sources)| Finding {
                 sources,
-                subject: Some(value.to_string()),
+                subject: Some(subject.name()),
                 at,
                 count: records,
-                reason: format!("one key from {count} sources within {within:?}"),
+                reason: format!(
+                    "one key from {count} sources within {}",
+                    words::duration(within)
+                ),
             });
         }
         if let Some(wanted) = self.settings.keys {
@@ -200,7 +205,10 @@ impl Detector for FanOut {
                 subject: None,
                 at,
                 count: records,
-                reason: format!("{count} keys from one source within {within:?}"),
+                reason: format!(
+                    "{count} keys from one source within {}",
+                    words::duration(within)
+                ),
             });
             found = found.or(enough);
         }
@@ -222,7 +230,10 @@ impl Detector for FanOut {
                 subject: None,
                 at,
                 count: records.saturating_mul(u32::from(length)),
-                reason: format!("{count} keys with the same {length} requests within {within:?}"),
+                reason: format!(
+                    "{count} keys with the same {length} requests within {}",
+                    words::duration(within)
+                ),
             });
             found = found.or(enough);
         }

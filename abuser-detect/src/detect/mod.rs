@@ -16,6 +16,7 @@ pub mod missing_headers;
 pub mod signup;
 pub mod sketch;
 pub mod stuffing;
+mod subject;
 pub mod table;
 pub mod template;
 pub mod threshold;

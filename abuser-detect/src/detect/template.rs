@@ -494,6 +494,7 @@ mod tests {
     fn versions_names_and_words_are_no_ids() {
         for target in [
             "/api/v1/users",
+            "/api/v12/users",
             "/oauth2/token",
             "/s3/mp4",
             "/deadbeefdeadbeef",

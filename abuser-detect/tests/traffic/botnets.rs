@@ -49,7 +49,13 @@ fn found(
     for request in merge(clients, FROM_MS + minutes * 60_000, 1) {
         let at = Time(request.at_ms / resolution_ms * resolution_ms);
         if let Some(finding) = detector.observe(&record(&request), at) {
-            sources.extend(finding.sources);
+            for source in finding.sources {
+                let new = sources.insert(source);
+                assert!(
+                    new || minutes > 10,
+                    "{source} is found twice within ten minutes"
+                );
+            }
         }
     }
     let bots: IpNet = "10.66.0.0/16".parse().expect("a net");

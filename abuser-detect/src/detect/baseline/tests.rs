@@ -72,7 +72,7 @@ fn a_key_that_asks_three_times_as_much_as_ever_is_found_with_the_request_that_ex
     let found = client.hour(1000, 5);
     let (after, finding) = found.first().expect("a finding");
     assert_eq!(*after, 601);
-    assert_eq!(finding.reason, "601 requests within 3600s, usually 200");
+    assert_eq!(finding.reason, "601 requests within 1h, usually 200");
     assert_eq!(finding.subject.as_deref(), Some("key"));
     assert_eq!(finding.sources, ["192.0.2.1/32".parse().expect("a net")]);
     assert_eq!(found.len(), 1, "quiet until as much has come again");
@@ -97,10 +97,7 @@ fn a_key_that_asks_for_other_things_than_ever_is_found() {
     let found = client.hour(200, 50);
     let after: Vec<u32> = found.iter().map(|(after, _)| *after).collect();
     assert_eq!(after, [21, 42]);
-    assert_eq!(
-        found[0].1.reason,
-        "21 different paths within 3600s, usually 5"
-    );
+    assert_eq!(found[0].1.reason, "21 different paths within 1h, usually 5");
 }
 
 #[test]

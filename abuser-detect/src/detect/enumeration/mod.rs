@@ -25,9 +25,9 @@
 //!
 //! Tracked by source, a walk that changes its address with each request is invisible. Tracked by
 //! key, it is that key's, and the finding has the sources of the ids that were walked. Where there is no key, it can be tracked by
-//! path: the ids that all clients take of a template are looked at together, and the order is still found when at least
-//! a third of them are the walk's. Whose ids fit into the order is blamed then, which by chance (one in ten) a
-//! reader may be: better suited to `alert` and `throttle` than to `ban`.
+//! path: the ids that all clients take of a template are looked at together, and the order is found when at least
+//! about a fifth of them are the walk's. Blamed are all whose ids fit into that order, and a reader's may by
+//! chance: better suited to `alert` and `throttle` than to `ban`.
 
 mod walk;
 
@@ -39,8 +39,10 @@ use self::walk::Recent;
 use super::{
     Detector, Finding, Occupancy,
     sketch::Distinct,
+    subject::Subject,
     table::{Weigh, WeighedTable},
     template::{Templates, Value},
+    words,
 };
 use crate::{
     field::Field,
@@ -164,11 +166,11 @@ impl Detector for Enumeration {
         let target = record.path.as_deref()?;
         let subject = match &settings.track {
             Track::Source | Track::Path => None,
-            Track::Field(field) => Some(field.of(record)?),
+            Track::Field(field) => Some(Subject::of(field, record)?),
         };
         let who = match (&settings.track, &subject) {
             (Track::Source, _) => state.hash_one(source),
-            (_, Some(value)) => value.with_text(|text| state.hash_one(text)),
+            (_, Some(subject)) => subject.hash(state),
             (_, None) => 0,
         };
 
@@ -185,15 +187,15 @@ impl Detector for Enumeration {
             // All ids are taken note of, even if one finding is enough.
             found.get_or_insert_with(|| {
                 let place = template.describe(id);
-                let within = settings.within;
+                let within = words::duration(settings.within);
                 let (count, sources, reason) = match kind {
                     Kind::Walked(count, sources) => {
                         let reason =
-                            format!("walked {count} ids of {place} in order within {within:?}");
+                            format!("walked {count} ids of {place} in order within {within}");
                         (count, sources, reason)
                     }
                     Kind::Distinct(count) => {
-                        let reason = format!("{count} distinct ids of {place} within {within:?}");
+                        let reason = format!("{count} distinct ids of {place} within {within}");
                         (count, Vec::new(), reason)
                     }
                 };
@@ -208,7 +210,7 @@ impl Detector for Enumeration {
                     .collect();
                 Finding {
                     sources,
-                    subject: subject.as_ref().map(ToString::to_string),
+                    subject: subject.as_ref().map(Subject::name),
                     at,
                     count,
                     reason,

@@ -48,7 +48,7 @@ fn a_walk_is_found_and_the_finding_says_where() {
     };
     assert_eq!(
         finding.reason,
-        "walked 64 ids of /api/users/{} in order within 600s"
+        "walked 64 ids of /api/users/{} in order within 10m"
     );
     assert_eq!(finding.sources, ["192.0.2.1/32".parse().expect("a net")]);
     assert_eq!((finding.count, finding.subject.as_deref()), (64, None));
@@ -115,7 +115,7 @@ fn different_ids_are_found_in_whatever_order_and_whatever_they_are() {
     let found_of = |paths: Vec<String>| found(settings.clone(), paths);
     let findings = found_of(uuids.clone());
     assert_eq!(findings.len(), 1);
-    assert_eq!(findings[0].reason, "50 distinct ids of /f/{} within 600s");
+    assert_eq!(findings[0].reason, "50 distinct ids of /f/{} within 10m");
     assert_eq!(
         found_of(uuids.iter().take(49).cycle().take(500).cloned().collect()),
         []
@@ -282,7 +282,7 @@ fn many_who_take_many_ids_take_no_more_memory_than_is_said() {
 proptest! {
     #[test]
     fn any_records_are_taken_and_memory_is_bounded(
-        records in prop::collection::vec((0_u8..4, r"(/|[0-9]{1,20}|\?a=|&|x){0,8}", any::<u64>(), 0..3_usize), 0..300),
+        records in prop::collection::vec((0_u8..4, r"(/|[0-9]{1,20}|\?a=|&|x){0,8}", any::<u64>(), 0..3_usize), 0..100),
         count in 0_u32..5, max_stride in any::<u64>(), distinct in prop::option::of(0_u32..5), capacity in 0_usize..4,
         track in prop::sample::select(vec![Track::Source, Track::Field(Field::Key), Track::Path]),
     ) {

@@ -352,6 +352,14 @@ mod tests {
     }
 
     #[test]
+    fn of_ids_in_the_midst_of_a_walk_only_those_that_fit_were_walked() {
+        // Every third is anywhere where the walk has been or will be.
+        let ids = (0..42).flat_map(|nth| [nth * 8, nth * 8 + 4, nth * 37 % 42 * 8 + 1]);
+        let count = walked(ids, 16);
+        assert!((75..110).contains(&count), "{count} of 84 and 42");
+    }
+
+    #[test]
     fn the_bound_is_above_the_chance_and_not_far() {
         for sizes in [
             vec![8],

@@ -39,7 +39,7 @@ fn a_key_from_many_sources_is_found_with_those_that_used_it() {
     };
     assert_eq!(finding.subject.as_deref(), Some("leaked"));
     assert_eq!((finding.sources.len(), finding.count), (20, 39));
-    assert_eq!(finding.reason, "one key from 20 sources within 600s");
+    assert_eq!(finding.reason, "one key from 20 sources within 10m");
     // The nineteen since and one more.
     assert!(
         detector
@@ -66,7 +66,7 @@ fn a_source_with_many_keys_is_found() {
         .expect("twenty keys");
     assert_eq!(finding.sources, ["10.0.0.1/32".parse().expect("a net")]);
     assert_eq!((finding.subject, finding.count), (None, 39));
-    assert_eq!(finding.reason, "20 keys from one source within 600s");
+    assert_eq!(finding.reason, "20 keys from one source within 10m");
 }
 
 #[test]
@@ -124,10 +124,7 @@ fn keys_that_send_the_same_requests_are_found() {
         panic!("{found:?}")
     };
     assert_eq!(finding.sources.len(), 5);
-    assert_eq!(
-        finding.reason,
-        "5 keys with the same 8 requests within 600s"
-    );
+    assert_eq!(finding.reason, "5 keys with the same 8 requests within 10m");
     assert_eq!(finding.count, 40);
 }
 
@@ -155,6 +152,16 @@ fn keys_that_start_the_same_application_or_poll_or_go_their_own_ways_are_not() {
                     None
                 );
             }
+        }
+    }
+}
+
+#[test]
+fn keys_that_poll_the_same_thing_are_not() {
+    let mut detector = only(None, None, Some(5));
+    for _ in 0..50 {
+        for key in ["a", "b", "c", "d", "e", "f", "g"] {
+            assert_eq!(detector.observe(&record(1, key, "/jobs/17"), START), None);
         }
     }
 }

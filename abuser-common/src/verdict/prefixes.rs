@@ -191,9 +191,11 @@ pub(super) fn find_throttling<T: Tables, K: Kernel>(
     let Packet {
         source, settings, ..
     } = packet;
-    if is_empty(tables, List::Throttled, source.family)
-        || is_none(lengths(tables, List::Throttled, source))
-    {
+    if is_empty(tables, List::Throttled, source.family) {
+        return 0;
+    }
+    let lengths = lengths(tables, List::Throttled, source);
+    if is_none(lengths) || is_none(narrow(tables, List::Throttled, source, lengths)) {
         return 0;
     }
     tables.throttling(source, settings.bank(), kernel.tick())

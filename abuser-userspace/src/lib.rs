@@ -10,6 +10,7 @@
 //! | [`host`] | what this host must not lock out |
 //! | [`locks`] | who holds a lock on a file |
 //! | [`policy`] | when to ban and for how long |
+//! | [`replay`] | what a configuration would have done, by captures |
 //! | [`store`] | what outlives the daemon |
 //! | `words` | numbers as people read them |
 //! | [`api`] | how the command line talks to the daemon |
@@ -23,5 +24,6 @@ pub mod exchange;
 pub mod host;
 pub mod locks;
 pub mod policy;
+pub mod replay;
 pub mod store;
 mod words;

@@ -11,6 +11,7 @@
 //! return [`std::io::Error`] with the same text.
 
 mod binary;
+pub mod capture;
 mod command;
 mod config;
 pub mod daemon;
@@ -30,6 +31,7 @@ pub mod traffic;
 mod wire;
 
 pub use binary::abuser_binary;
+pub use capture::Capture;
 pub use command::CommandOutput;
 pub use daemon::Daemon;
 pub use frames::FrameSender;

@@ -12,6 +12,7 @@ mod events;
 mod exchange;
 mod explain;
 mod output;
+mod replay;
 mod run;
 
 use std::{io, process::ExitCode};
@@ -80,6 +81,7 @@ fn dispatch(args: Args) -> Result<(), CliError> {
         match command {
             Command::Run(args) => run::run(args, socket).await,
             Command::Check(args) => check::check(&args),
+            Command::Replay(args) => replay::replay(&args),
             Command::Status(args) => control::status(&socket.path(), &args).await,
             Command::Limits(args) => control::limits(&socket.path(), &args).await,
             Command::Ban(command) => bans::ban(&socket.path(), command).await,

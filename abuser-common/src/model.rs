@@ -1,7 +1,8 @@
 //! The packet path's tables as ordinary collections.
 //!
 //! With these, [`decide`](crate::verdict::decide) runs on the host as it runs in the
-//! kernel: tests use it by itself, and beside the real program to see that both agree.
+//! kernel: `abuser replay` runs captures through it, and tests use it by itself and beside the
+//! real program to see that both agree.
 
 use core::{
     cell::{Cell, RefCell, UnsafeCell},
@@ -169,6 +170,18 @@ impl Model {
         words
             .filter(|word| bucket::ahead(*word, self.scales.get(bucket::slot_of(*word)), now) != 0)
             .count()
+    }
+
+    /// Clears words of full buckets, as the daemon does before the clock comes round to them.
+    pub fn sweep(&self, now: KernelTime) {
+        for set in &self.buckets {
+            // SAFETY: as above.
+            for word in unsafe { &mut (*set.get()).words } {
+                if bucket::ahead(*word, self.scales.get(bucket::slot_of(*word)), now) == 0 {
+                    *word = 0;
+                }
+            }
+        }
     }
 
     fn hint(&mut self, list: List, prefix: &PrefixKey) {

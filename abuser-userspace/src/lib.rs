@@ -12,6 +12,7 @@
 //! | [`locks`] | who holds a lock on a file |
 //! | [`policy`] | when to ban and for how long |
 //! | [`sources`] | lines from where applications write them |
+//! | [`replay`] | what a configuration would have done, by captures |
 //! | [`store`] | what outlives the daemon |
 //! | `words` | numbers as people read them |
 //! | [`api`] | how the command line talks to the daemon |
@@ -27,5 +28,6 @@ pub mod host;
 pub mod locks;
 pub mod policy;
 pub mod sources;
+pub mod replay;
 pub mod store;
 mod words;

@@ -13,6 +13,7 @@
 
 pub mod api_traffic;
 mod binary;
+pub mod capture;
 mod command;
 mod config;
 pub mod daemon;
@@ -33,6 +34,7 @@ pub mod traffic;
 mod wire;
 
 pub use binary::abuser_binary;
+pub use capture::Capture;
 pub use command::CommandOutput;
 pub use daemon::Daemon;
 pub use frames::FrameSender;

@@ -95,6 +95,8 @@ pub(super) enum Command {
     /// Make a configuration of what fail2ban, nginx, Snort or Suricata are told to do
     #[command(subcommand)]
     Import(ImportCommand),
+    /// Tell what a configuration would have done with captured packets; touches nothing
+    Replay(ReplayArgs),
     /// Have the daemon read its configuration again; bans and unchanged limits stay as they are
     Reload(JsonArgs),
     /// Let a daemon go on that was started with --confirm
@@ -475,6 +477,37 @@ pub(super) struct ImportOutput {
     #[arg(long, requires = "path")]
     pub(super) force: bool,
     /// Print the configuration and what could not be carried over as JSON
+/// Tell what a configuration would have done with captured packets; touches nothing
+///
+/// Captures of tcpdump (pcap and pcapng, also gzipped; Ethernet, `-i any`, and bare IP) run through the
+/// function that decides in the kernel and the policies of the daemon, on their own clock. Capture
+/// both ways on a host that does not drop yet: a source counts as verified when the capture shows
+/// that it acknowledged what this host had sent it, or that this host spoke to it on a connection.
+///
+/// Only packets to this host are replayed. Cooked captures (-i any) and pcapng may tell each packet's
+/// way. Else the address that is in most of the first 20 000 packets is taken for this host's (in a
+/// draw the one that was asked for connections), and what goes to its hardware address comes in.
+/// --to says it exactly.
+///
+/// Names of the allow list are not resolved, what the daemon allows by itself is not known, block
+/// lists are not read, and what rndtime would add is left out. A capture that ends in the middle
+/// of a packet is replayed and said so; one that is damaged also ends with status 1.
+#[derive(Debug, clap::Args)]
+pub(super) struct ReplayArgs {
+    /// The configuration; conf.d/*.toml beside it is read, too
+    #[arg(short, long, value_name = "FILE", default_value = super::run::DEFAULT_CONFIG)]
+    pub(super) config: PathBuf,
+    /// Captures: several are one stream in the order of time
+    #[arg(required = true, value_name = "CAPTURE")]
+    pub(super) captures: Vec<PathBuf>,
+    /// Replay what goes to this address or prefix; can be repeated [default: what goes to the host
+    /// that captured]
+    #[arg(long, value_name = "PREFIX", value_parser = prefix)]
+    pub(super) to: Vec<IpNet>,
+    /// How many of the sources that lost most to name
+    #[arg(long, value_name = "COUNT", default_value_t = 10)]
+    pub(super) top: usize,
+    /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
 }

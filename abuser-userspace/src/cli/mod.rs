@@ -14,6 +14,7 @@ mod exchange;
 mod explain;
 mod import;
 mod output;
+mod replay;
 mod run;
 mod throttles;
 mod scan;
@@ -85,6 +86,7 @@ fn dispatch(args: Args) -> Result<(), CliError> {
             Command::Run(args) => run::run(args, socket).await,
             Command::Scan(args) => scan::scan(&args),
             Command::Check(args) => check::check(&args),
+            Command::Replay(args) => replay::replay(&args),
             Command::Status(args) => control::status(&socket.path(), &args).await,
             Command::Limits(args) => control::limits(&socket.path(), &args).await,
             Command::Detectors(args) => detectors::detectors(&socket.path(), &args).await,

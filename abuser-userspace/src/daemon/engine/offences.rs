@@ -138,15 +138,9 @@ impl Engine {
         subject: &PrefixKey,
         now: Duration,
     ) -> bool {
-        // A SYN belongs to no connection: what is known is that its source has spoken.
-        if count == Count::Connections {
-            return event.verified();
-        }
-        if !event.verified() {
-            self.doubts.cast(subject, now);
-            return false;
-        }
-        !self.doubts.contains(subject, now)
+        let of_connections = count == Count::Connections;
+        self.doubts
+            .is_own(event.verified(), of_connections, subject, now)
     }
 
     /// What is remembered of a subject, for the store.

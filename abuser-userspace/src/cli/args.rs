@@ -477,6 +477,10 @@ pub(super) struct ImportOutput {
     #[arg(long, requires = "path")]
     pub(super) force: bool,
     /// Print the configuration and what could not be carried over as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
 /// Tell what a configuration would have done with captured packets; touches nothing
 ///
 /// Captures of tcpdump (pcap and pcapng, also gzipped; Ethernet, `-i any`, and bare IP) run through the

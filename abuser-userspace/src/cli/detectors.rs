@@ -50,9 +50,7 @@ fn source_row(source: SourceStatus) -> Vec<String> {
         grouped(source.files),
         grouped(source.lines),
         grouped(source.unparsed),
-        source
-            .lag_bytes
-            .map_or_else(|| "?".to_owned(), |bytes| format!("{} B", grouped(bytes))),
+        format!("{} B", grouped(source.lag_bytes)),
         source.last.unwrap_or_else(|| "never".to_owned()),
     ]
 }

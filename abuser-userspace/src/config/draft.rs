@@ -15,7 +15,10 @@ use super::{
     source::{Place, Source},
     store,
 };
-use crate::policy::{BanPolicy, DEFAULT_POLICY};
+use crate::{
+    policy::{BanPolicy, DEFAULT_POLICY},
+    sources,
+};
 
 /// The longest name of an interface, in bytes (`IFNAMSIZ - 1` of the kernel).
 const MAX_INTERFACE_LENGTH: usize = 15;
@@ -121,7 +124,7 @@ impl Draft {
             sources: config
                 .sources
                 .iter()
-                .map(|source| (source.name.as_str(), source.parser.is_some()))
+                .map(|source| (source.name(), source.parser.is_some()))
                 .collect(),
             policies: all_policies.iter().collect(),
             throttle_limits: config
@@ -145,10 +148,13 @@ impl Draft {
                 let top = Section::new(&file, &section::TOP, table.get_ref(), Place::new(&file, 0))?;
                 for item in top.get("detector").map_or(Ok(Vec::new()), |item| item.tables(EXPECTED))? {
                     let detector = item.section(&section::DETECTOR, EXPECTED)?;
-                    self.detectors.add(&detector, Some(&source.name))?;
+                    self.detectors.add(&detector, Some(source.name()))?;
                 }
             }
             self.config.sources.push(source);
+            let sources = self.config.sources.iter();
+            let read: Vec<_> = sources.map(|source| source.reads.clone()).collect();
+            sources::config::check(&read).map_err(|error| section.place.error(error.to_string()))?;
         }
         Ok(())
     }

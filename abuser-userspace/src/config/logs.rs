@@ -11,14 +11,14 @@ use ipnet::IpNet;
 
 use super::{
     draft::absolute_path,
-    error::{ConfigError, quote},
+    error::ConfigError,
     limit, parse_prefix,
     preset::{self, Preset},
     section::{Item, Section},
     source::Place,
 };
 use crate::sources::{
-    self, Begin, JournalConfig, Kind, Listen, SourceConfig, SourceError, SyslogConfig,
+    Begin, JournalConfig, Kind, Listen, SourceConfig, SourceError, SyslogConfig,
 };
 
 /// The most sources there can be.
@@ -183,17 +183,6 @@ fn kind(section: &Section<'_>) -> Result<Kind, ConfigError> {
         }
         Err(error) => Err(item.error(error)),
     }
-}
-
-/// Whether what all files name can be read together.
-pub(super) fn check(sources: &[LogSource], places: &HashMap<String, Place>) -> Result<(), ConfigError> {
-    let read: Vec<_> = sources.iter().map(|source| source.reads.clone()).collect();
-    sources::check(&read).map_err(|error| {
-        let last = sources.last().and_then(|source| places.get(source.name()));
-        // There are sources, so there is a last one.
-        let place = last.cloned().unwrap_or_else(|| Place::nowhere());
-        place.error(error.to_string())
-    })
 }
 
 fn parser(

@@ -58,7 +58,7 @@ pub use duration::{DurationError, parse_duration};
 pub use error::ConfigError;
 pub use file::MAX_FILE_BYTES;
 pub use limit::{Action, LimitConfig, MAX_NAME_LENGTH, Protocol, Scope};
-pub use logs::{From, LineParser, LogSource, Origin};
+pub use logs::{LineParser, LogSource};
 pub use prefix::{PrefixError, normalise, parse_prefix};
 pub use rate::{RateError, RateSpec};
 

@@ -1,22 +1,18 @@
-//! The thread that reads logs.
+//! What is made of the lines of logs, on the thread that reads them.
 //!
-//! Parsing a million lines a second must not hold up bans, so it has a thread of its own. What it
-//! finds goes to the engine as a command. While the engine has no time for it the thread waits, and
-//! the logs with it: nothing grows.
+//! Parsing a million lines a second must not hold up bans, so it is done where the lines are read
+//! ([`crate::sources`]). What is found goes to the engine as a command. While the engine has no time
+//! for it that thread waits, and the logs with it: nothing grows.
 
 use std::{
-    collections::{HashMap, HashSet},
-    os::fd::AsFd as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    thread::JoinHandle,
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use abuser_detect::{
-    pipeline::{Clock, Found, Line},
+    pipeline::{self, Clock, FeedCounts, Found, WatchCounts},
     time::Time,
 };
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::mpsc;
 
 use super::{
@@ -27,35 +23,37 @@ use crate::{
     api::types::{self, DetectorStatus, SourceStatus, UnparsedLine},
     config::{Config, DetectorConfig, LineParser, LogSource},
     detection::{Detection, DetectionError, Detector},
-    sources::{Sink, Sources},
-    store::{Change, PositionKey, PositionRow},
+    sources::{self, Handle, Line, Sink},
+    store::{Change, PositionRow},
 };
 
-/// How often it is told how things stand, and how far was read.
-const REPORT: Duration = Duration::from_secs(1);
+/// How old what is told of detectors may be while there is much to read.
+const REPORT: Duration = Duration::from_millis(200);
 
 /// Who reads logs, to be asked and told.
 pub struct DetectionHandle {
+    reader: Mutex<Option<Handle<Judge>>>,
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<Vec<Change>>>>,
 }
 
+/// What is known to both sides.
+#[derive(Default)]
 struct Shared {
-    status: Mutex<types::Detection>,
-    order: Mutex<Option<Order>>,
-    /// Written to when there is an order.
-    wake: EventFd,
+    /// What the pipeline had counted a moment ago.
+    counts: Mutex<Counts>,
+    /// How far was read when there was no engine to keep it any more.
+    last: Mutex<Vec<Change>>,
 }
 
-/// What the thread is to do.
-enum Order {
-    /// Go on with this instead.
-    Replace(Box<Configured>),
-    /// Stop.
-    Stop,
+#[derive(Default)]
+struct Counts {
+    sources: Vec<LogSource>,
+    feeds: Vec<FeedCounts>,
+    detectors: Vec<Detector>,
+    watches: Vec<WatchCounts>,
 }
 
-/// All that the thread works by.
+/// All that lines are judged by.
 struct Configured {
     sources: Vec<LogSource>,
     settings: Vec<DetectorConfig>,
@@ -70,7 +68,44 @@ impl Configured {
             detection: Detection::new(config, Clock::Host)?,
         })
     }
+
+    fn reads(&self) -> Vec<sources::SourceConfig> {
+        let sources = self.sources.iter();
+        sources.map(|source| source.reads.clone()).collect()
+    }
+
+    /// Takes over what `before` knows of sources and detectors that are as they were.
+    fn adopt(&mut self, before: Self) {
+        let feeds = self.sources.iter();
+        let feeds: Vec<_> = feeds
+            .map(|source| before.sources.iter().position(|old| old == source))
+            .collect();
+        let names = |configured: &Self| -> Vec<Vec<String>> {
+            let detectors = configured.detection.detectors.iter();
+            detectors.map(|detector| detector.sources.clone()).collect()
+        };
+        let (names_before, names_now) = (names(&before), names(self));
+        let is_kept = |name: &String| {
+            let place = self.sources.iter().position(|source| source.name() == name);
+            place.is_some_and(|place| feeds.get(place).is_some_and(Option::is_some))
+        };
+        let watches: Vec<_> = self
+            .settings
+            .iter()
+            .zip(&names_now)
+            .map(|(settings, names)| {
+                let old = before.settings.iter().position(|old| old == settings)?;
+                let as_before = names_before.get(old) == Some(names) && names.iter().all(is_kept);
+                as_before.then_some(old)
+            })
+            .collect();
+        let pipeline = &mut self.detection.pipeline;
+        pipeline.adopt(before.detection.pipeline, &feeds, &watches);
+    }
 }
+
+/// Another configuration, ready to be judged by.
+pub(super) struct Prepared(Box<Configured>);
 
 impl DetectionHandle {
     /// Starts reading what the configuration names, from where it was left.
@@ -83,25 +118,51 @@ impl DetectionHandle {
         commands: &mpsc::Sender<Command>,
     ) -> anyhow::Result<Self> {
         let configured = Configured::new(config)?;
-        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        let shared = Arc::new(Shared {
-            status: Mutex::default(),
-            order: Mutex::default(),
-            wake,
-        });
-        let worker = Worker::new(configured, positions, Arc::clone(&shared), commands.clone());
-        let thread = std::thread::Builder::new()
-            .name("detection".to_owned())
-            .spawn(move || worker.run())?;
+        let shared = Arc::<Shared>::default();
+        let reads = configured.reads();
+        let mut judge = Judge {
+            configured,
+            found: Vec::new(),
+            commands: commands.clone(),
+            shared: Arc::clone(&shared),
+            next_report: Instant::now(),
+        };
+        judge.report();
+        let (commands, for_keeping) = (commands.clone(), Arc::clone(&shared));
+        let keep = move |changes| {
+            let command = Command::Positions(changes);
+            // The engine is gone: whoever stops it keeps the rest.
+            if let Err(mpsc::error::SendError(Command::Positions(changes))) =
+                commands.blocking_send(command)
+            {
+                lock(&for_keeping.last).extend(changes);
+            }
+        };
+        let reader = Handle::start(reads, positions, judge, Box::new(keep))?;
         Ok(Self {
+            reader: Mutex::new(Some(reader)),
             shared,
-            thread: Mutex::new(Some(thread)),
         })
     }
 
     /// How it stands, a second ago at most.
     pub fn status(&self) -> types::Detection {
-        lock(&self.shared.status).clone()
+        let reader = lock(&self.reader);
+        let read = reader.as_ref().map(Handle::status).unwrap_or_default();
+        let counts = lock(&self.shared.counts);
+        let sources = counts.sources.iter().zip(&counts.feeds);
+        let detectors = counts.detectors.iter().zip(&counts.watches);
+        types::Detection {
+            sources: sources
+                .map(|(source, counts)| {
+                    let read = read.iter().find(|read| read.name == source.name());
+                    source_status(source, counts, read.cloned().unwrap_or_default())
+                })
+                .collect(),
+            detectors: detectors
+                .map(|(detector, counts)| detector_status(detector, counts))
+                .collect(),
+        }
     }
 
     /// Prepares for another configuration.
@@ -114,42 +175,21 @@ impl DetectionHandle {
 
     /// Goes on with what was prepared. Sources and detectors that are as they were go on where they
     /// are.
-    pub(super) fn replace(&self, prepared: Prepared) {
-        self.order(Order::Replace(prepared.0));
+    pub(super) fn replace(&self, Prepared(after): Prepared) {
+        if let Some(reader) = &*lock(&self.reader) {
+            reader.replace(after.reads(), move |judge| judge.replace(*after));
+        }
     }
 
-    /// Stops reading; how far was read.
+    /// Stops reading; how far was read since the engine was told last.
     pub(super) fn stop(&self) -> Vec<Change> {
-        self.order(Order::Stop);
-        let thread = lock(&self.thread).take();
-        thread
-            .and_then(|thread| thread.join().ok())
-            .unwrap_or_default()
-    }
-
-    fn order(&self, order: Order) {
-        *lock(&self.shared.order) = Some(order);
-        // It is only full if the thread was woken before.
-        let _full = self.shared.wake.write(1);
+        drop(lock(&self.reader).take());
+        std::mem::take(&mut *lock(&self.shared.last))
     }
 }
-
-/// Another configuration, ready to be worked by.
-pub(super) struct Prepared(Box<Configured>);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The thread's own.
-struct Worker {
-    reader: Sources,
-    judge: Judge,
-    shared: Arc<Shared>,
-    commands: mpsc::Sender<Command>,
-    next_report: Instant,
-    /// What was kept last.
-    kept: HashMap<PositionKey, PositionRow>,
 }
 
 /// Takes lines, and tells the engine what they give away.
@@ -157,17 +197,38 @@ struct Judge {
     configured: Configured,
     found: Vec<Found>,
     commands: mpsc::Sender<Command>,
-    /// Whether the engine is gone.
-    is_over: bool,
+    shared: Arc<Shared>,
+    next_report: Instant,
 }
 
 impl Sink for Judge {
     fn line(&mut self, source: usize, line: Line<'_>) {
+        let Line {
+            bytes,
+            arrived,
+            stated,
+            program: _,
+        } = line;
+        let line = pipeline::Line {
+            bytes,
+            arrived,
+            stated,
+        };
         let pipeline = &mut self.configured.detection.pipeline;
         pipeline.read(source, line, &mut self.found);
     }
 
-    fn round(&mut self) {
+    fn idle(&mut self) {
+        self.hand_over();
+        if Instant::now() >= self.next_report {
+            self.report();
+        }
+    }
+}
+
+impl Judge {
+    /// Tells the engine what was found.
+    fn hand_over(&mut self) {
         if self.found.is_empty() {
             return;
         }
@@ -177,196 +238,83 @@ impl Sink for Judge {
             Some(Detected { rule, found })
         });
         let command = Command::Detected(detected.collect());
-        self.is_over |= self.commands.blocking_send(command).is_err();
-    }
-}
-
-impl Worker {
-    fn new(
-        configured: Configured,
-        positions: Vec<PositionRow>,
-        shared: Arc<Shared>,
-        commands: mpsc::Sender<Command>,
-    ) -> Self {
-        Self {
-            reader: Sources::new(&configured.sources, &positions),
-            judge: Judge {
-                configured,
-                found: Vec::new(),
-                commands: commands.clone(),
-                is_over: false,
-            },
-            shared,
-            commands,
-            next_report: Instant::now(),
-            kept: by_key(positions),
-        }
+        // An engine that is gone bans nobody any more.
+        let _gone = self.commands.blocking_send(command);
     }
 
-    /// Works until it is told to stop, or nobody is there to tell; how far was read.
-    fn run(mut self) -> Vec<Change> {
-        loop {
-            let order = lock(&self.shared.order).take();
-            match order {
-                Some(Order::Stop) => return self.last(),
-                Some(Order::Replace(configured)) => self.replace(*configured),
-                None => {}
-            }
-            let more = self.reader.round(&mut self.judge);
-            if self.judge.is_over {
-                return self.last();
-            }
-            let now = Instant::now();
-            if now >= self.next_report {
-                self.next_report = now + REPORT;
-                self.report();
-            }
-            if more {
-                continue;
-            }
-            let until_report = self.next_report.saturating_duration_since(now);
-            let wake = &self.shared.wake;
-            if let Err(error) = self.reader.wait(wake.as_fd(), until_report) {
-                tracing::error!(%error, "cannot wait for logs to be written");
-                std::thread::sleep(REPORT);
-            }
-            let _nothing = wake.read();
-        }
+    fn replace(&mut self, after: Configured) {
+        self.hand_over();
+        let before = std::mem::replace(&mut self.configured, after);
+        self.configured.adopt(before);
+        self.report();
     }
 
-    /// How far was read when it ends.
-    fn last(&self) -> Vec<Change> {
-        changes(&self.kept, &self.reader.positions())
-    }
-
-    fn replace(&mut self, configured: Configured) {
-        let before = std::mem::replace(&mut self.judge.configured, configured);
-        let after = &mut self.judge.configured;
-        self.reader.reconfigure(&after.sources);
-        let same = |sources: &[LogSource], name: &str| {
-            sources.iter().position(|source| source.name == name)
-        };
-        let feeds: Vec<_> = after
-            .sources
-            .iter()
-            .map(|source| before.sources.iter().position(|old| old == source))
-            .collect();
-        let watches: Vec<_> = after
-            .settings
-            .iter()
-            .map(|detector| {
-                let old = before.settings.iter().position(|old| old == detector)?;
-                let read = &before.detection.detectors.get(old)?.sources;
-                let new = &after.detection.detectors.iter().find(|new| new.rule == detector.rule)?;
-                let as_before = *read == new.sources && read.iter().all(|name| {
-                    let (old, new) = (same(&before.sources, name), same(&after.sources, name));
-                    old.is_some() && new.is_some_and(|new| feeds.get(new) == Some(&old))
-                });
-                as_before.then_some(old)
-            })
-            .collect();
-        let pipeline = &mut after.detection.pipeline;
-        pipeline.adopt(before.detection.pipeline, &feeds, &watches);
-        self.next_report = Instant::now();
-    }
-
-    /// Tells how things stand, and has kept how far was read.
+    /// Tells how things stand.
     fn report(&mut self) {
-        *lock(&self.shared.status) = self.status();
-        let positions = self.reader.positions();
-        let changes = changes(&self.kept, &positions);
-        if changes.is_empty() {
-            return;
-        }
-        // If the engine has no time, it is told of the next ones.
-        if self.commands.try_send(Command::Positions(changes)).is_ok() {
-            self.kept = by_key(positions);
-        }
-    }
-
-    fn status(&self) -> types::Detection {
+        self.next_report = Instant::now() + REPORT;
         let Configured {
             sources,
             settings: _,
             detection,
-        } = &self.judge.configured;
-        let progress = self.reader.progress().into_iter();
-        let counts = detection.pipeline.feed_counts();
-        let sources = sources.iter().zip(progress).zip(counts);
-        let watches = detection.pipeline.watch_counts();
-        types::Detection {
-            sources: sources
-                .map(|((source, progress), counts)| SourceStatus {
-                    name: source.name.clone(),
-                    parser: source.parser.as_ref().map(LineParser::to_string),
-                    files: progress.files,
-                    lines: counts.lines,
-                    bytes: progress.bytes,
-                    lag_bytes: progress.lag,
-                    lost: progress.lost,
-                    cut: progress.cut,
-                    unparsed: counts.unparsed,
-                    unparsed_sample: counts.unparsed_sample.as_ref().map(|(line, error)| {
-                        UnparsedLine {
-                            line: line.clone(),
-                            error: error.to_string(),
-                        }
-                    }),
-                    stale: counts.stale,
-                    ahead: counts.ahead,
-                    last: counts.last.map(shown),
-                    error: progress.error,
-                })
-                .collect(),
-            detectors: detection
-                .detectors
-                .iter()
-                .zip(watches)
-                .map(|(detector, counts)| {
-                    let Detector {
-                        rule,
-                        kind,
-                        sources,
-                    } = detector;
-                    DetectorStatus {
-                        name: rule.name.clone(),
-                        kind: (*kind).to_owned(),
-                        action: rule.action.name().to_owned(),
-                        sources: sources.clone(),
-                        matched: counts.matched,
-                        found: counts.found,
-                        tracked: counts.occupancy.tracked as u64,
-                        capacity: counts.occupancy.capacity as u64,
-                        evicted: counts.occupancy.evicted,
-                    }
-                })
-                .collect(),
-        }
+        } = &self.configured;
+        *lock(&self.shared.counts) = Counts {
+            sources: sources.clone(),
+            feeds: detection.pipeline.feed_counts().cloned().collect(),
+            detectors: detection.detectors.clone(),
+            watches: detection.pipeline.watch_counts().collect(),
+        };
     }
 }
 
-fn by_key(rows: Vec<PositionRow>) -> HashMap<PositionKey, PositionRow> {
-    rows.into_iter().map(|row| (row.key.clone(), row)).collect()
+fn source_status(
+    source: &LogSource,
+    counts: &FeedCounts,
+    read: sources::SourceStatus,
+) -> SourceStatus {
+    SourceStatus {
+        name: source.name().to_owned(),
+        parser: source.parser.as_ref().map(LineParser::to_string),
+        files: read.files.len() as u64,
+        lines: counts.lines,
+        bytes: read.bytes,
+        lag_bytes: read.lag,
+        lost: read.lost,
+        cut: read.cut,
+        unparsed: counts.unparsed,
+        unparsed_sample: counts
+            .unparsed_sample
+            .as_ref()
+            .map(|(line, error)| UnparsedLine {
+                line: line.clone(),
+                error: error.to_string(),
+            }),
+        stale: counts.stale,
+        ahead: counts.ahead,
+        last: counts.last.map(shown),
+        error: read.error,
+    }
 }
 
-/// What has changed since rows were kept.
-fn changes(kept: &HashMap<PositionKey, PositionRow>, rows: &[PositionRow]) -> Vec<Change> {
-    let is_news = |row: &&PositionRow| {
-        kept.get(&row.key).is_none_or(|kept| {
-            let place = |row: &PositionRow| (row.offset, row.cursor.clone(), row.path.clone());
-            place(kept) != place(row)
-        })
-    };
-    let there: HashSet<_> = rows.iter().map(|row| &row.key).collect();
-    let gone = kept.keys().filter(|key| !there.contains(key));
-    let news = rows.iter().filter(is_news).cloned().map(Change::Position);
-    gone.cloned().map(Change::PositionGone).chain(news).collect()
+fn detector_status(detector: &Detector, counts: &WatchCounts) -> DetectorStatus {
+    let Detector {
+        rule,
+        kind,
+        sources,
+    } = detector;
+    DetectorStatus {
+        name: rule.name.clone(),
+        kind: (*kind).to_owned(),
+        action: rule.action.name().to_owned(),
+        sources: sources.clone(),
+        matched: counts.matched,
+        found: counts.found,
+        tracked: counts.occupancy.tracked as u64,
+        capacity: counts.occupancy.capacity as u64,
+        evicted: counts.occupancy.evicted,
+    }
 }
 
 fn shown(time: Time) -> String {
-    clock::format(
-        UNIX_EPOCH
-            .checked_add(Duration::from_millis(time.0))
-            .unwrap_or(UNIX_EPOCH),
-    )
+    let since = Duration::from_millis(time.0);
+    clock::format(UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH))
 }

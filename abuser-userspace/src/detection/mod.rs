@@ -11,7 +11,10 @@ use abuser_detect::{
 };
 use jiff::tz::TimeZone;
 
-use crate::config::{Config, DetectorConfig, DetectorRule, LineParser, LogSource, Origin};
+use crate::{
+    config::{Config, DetectorConfig, DetectorRule, LineParser, LogSource},
+    sources::Kind,
+};
 
 /// Why a configuration makes no pipeline.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +74,7 @@ impl Detection {
             detectors.push(Detector {
                 rule: Arc::clone(&detector.rule),
                 kind: detector.kind.name(),
-                sources: read.iter().map(|(_, source)| source.name.clone()).collect(),
+                sources: read.iter().map(|(_, source)| source.name().to_owned()).collect(),
             });
             watches.push(watch(config, detector, &read)?);
         }
@@ -89,7 +92,7 @@ fn read_by<'s>(
 ) -> Vec<(usize, &'s LogSource)> {
     let sources = sources.iter().enumerate();
     let fits = |source: &LogSource| match &detector.sources {
-        Some(names) => names.contains(&source.name),
+        Some(names) => names.iter().any(|name| name == source.name()),
         None => detector.filter.is_some() || source.parser.is_some(),
     };
     sources.filter(|(_, source)| fits(source)).collect()
@@ -99,7 +102,7 @@ fn feed(config: &Config, source: &LogSource) -> Result<Feed, DetectionError> {
     let reader = match &source.parser {
         None => None,
         Some(LineParser::Filter(name)) => {
-            let filter = load(config, name, source, "[[source]]", &source.name)?;
+            let filter = load(config, name, source, "[[source]]", source.name())?;
             Some(Reader::Filter(Box::new(filter)))
         }
         Some(LineParser::Builtin {
@@ -115,7 +118,7 @@ fn feed(config: &Config, source: &LogSource) -> Result<Feed, DetectionError> {
                 zone: TimeZone::system(),
             });
             let parser = parser.map_err(|error| DetectionError::Setting {
-                name: source.name.clone(),
+                name: source.name().to_owned(),
                 error: error.to_string(),
             })?;
             Some(Reader::Parser(Box::new(parser)))
@@ -164,7 +167,7 @@ fn load(
     name: &str,
 ) -> Result<Filter, DetectionError> {
     let options = filter::Options {
-        journal: matches!(source.origin, Origin::Journal(_)),
+        journal: matches!(source.reads.kind, Kind::Journal(_) | Kind::Syslog(_)),
         zone: TimeZone::system(),
         ..filter::Options::default()
     };

@@ -25,8 +25,8 @@ pub struct SourceStatus {
     pub lines: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Bytes that are written and not read yet, where that can be known.
-    pub lag_bytes: Option<u64>,
+    /// Bytes that are written to files and not read yet.
+    pub lag_bytes: u64,
     /// Lines that are known to be lost because they came faster than they were read.
     pub lost: u64,
     /// Lines of which only the first 64 KiB were read.

@@ -1,6 +1,6 @@
 //! Counting the records of a log by a field: what `awk | sort | uniq -c | sort -rn` does.
 //!
-//! Memory is that of the distinct values of the field: some 100 bytes each. Where only the last hour of a log
+//! Memory is that of the distinct values of the field: some 150 bytes each. Where only the last hour of a log
 //! counts and its end is not known before it is reached, each value also has a number for each
 //! moment of its own last hour: 16 bytes for each second that has one or many of its records.
 
@@ -74,10 +74,12 @@ pub struct Row {
 /// What was counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
-    /// Each value: the most frequent first, and of those that are as frequent as each other the first
+    /// Each value that is frequent enough: the most frequent first, and of those that are as frequent as each other the first
     /// in the order of the alphabet.
     pub rows: Vec<Row>,
-    /// Records that were counted, which is the sum of all rows.
+    /// How many values there are, frequent or not.
+    pub values: usize,
+    /// Records that were counted.
     pub matched: u64,
     /// When the first and the last of them happened.
     pub span: Option<(Time, Time)>,
@@ -89,8 +91,14 @@ pub struct Counted {
 struct Tally {
     count: u64,
     span: Option<(Time, Time)>,
-    /// For [`Window::Last`]: how many records each moment has.
-    moments: Vec<(Time, u64)>,
+    /// For [`Window::Last`]: the moments of its records.
+    moments: Option<Box<Moments>>,
+}
+
+#[derive(Debug, Default)]
+struct Moments {
+    /// How many records each has.
+    counts: Vec<(Time, u64)>,
     /// How many moments there were when the old ones were last forgotten.
     kept: usize,
 }
@@ -105,14 +113,15 @@ impl Tally {
 
     /// Adds to a moment, and forgets those before `start` now and then.
     fn add_moment(&mut self, time: Time, start: Time) {
-        match self.moments.last_mut() {
+        let Moments { counts, kept } = &mut **self.moments.get_or_insert_default();
+        match counts.last_mut() {
             Some((last, count)) if *last == time => *count += 1,
             _ => {
-                if self.moments.len() > self.kept * 2 + 16 {
-                    self.moments.retain(|(moment, _)| *moment >= start);
-                    self.kept = self.moments.len();
+                if counts.len() > *kept * 2 + 16 {
+                    counts.retain(|(moment, _)| *moment >= start);
+                    *kept = counts.len();
                 }
-                self.moments.push((time, 1));
+                counts.push((time, 1));
             }
         }
     }
@@ -122,12 +131,16 @@ impl Tally {
         if let Some(span) = other.span {
             self.span = Some(joined(self.span, span));
         }
-        self.moments.extend(other.moments);
+        if let Some(moments) = other.moments {
+            let own = self.moments.get_or_insert_default();
+            own.counts.extend(moments.counts);
+        }
     }
 
     /// Counts the moments that are in the window, now that its start is known.
     fn settle(&mut self, start: Time) {
-        for (time, count) in std::mem::take(&mut self.moments) {
+        let moments = self.moments.take().into_iter();
+        for (time, count) in moments.flat_map(|moments| moments.counts) {
             if time >= start {
                 self.count += count;
                 self.span = Some(joined(self.span, (time, time)));
@@ -219,8 +232,8 @@ impl Scan {
         }
     }
 
-    /// What was counted.
-    pub fn finish(self) -> Counted {
+    /// What was counted; rows are of values that there is more than `over` of.
+    pub fn finish(self, over: u64) -> Counted {
         let Self {
             settings,
             addresses,
@@ -228,12 +241,13 @@ impl Scan {
             newest,
             totals,
         } = self;
+        // Of a million values few are shown: only those are made text.
         let addresses = addresses
             .into_iter()
-            .map(|(address, count)| (address.to_string(), count));
+            .map(|(address, count)| (Value::Address(address), count));
         let texts = texts
             .into_iter()
-            .map(|(text, count)| (text.into_string(), count));
+            .map(|(text, count)| (Value::Text(text.into_string().into()), count));
         let start = match (settings.window, newest) {
             (Window::Last(within), Some(newest)) => newest - within,
             _ => Time(0),
@@ -247,12 +261,16 @@ impl Scan {
             if count.count == 0 {
                 continue;
             }
+            counted.values += 1;
             counted.matched += count.count;
             if let Some(span) = count.span {
                 counted.span = Some(joined(counted.span, span));
             }
+            if count.count <= over {
+                continue;
+            }
             counted.rows.push(Row {
-                value,
+                value: value.to_string(),
                 count: count.count,
                 first: count.span.map(|(first, _)| first),
                 last: count.span.map(|(_, last)| last),
@@ -290,7 +308,7 @@ mod tests {
     }
 
     fn counts(scan: Scan) -> Vec<(String, u64)> {
-        let rows = scan.finish().rows.into_iter();
+        let rows = scan.finish(0).rows.into_iter();
         rows.map(|row| (row.value, row.count)).collect()
     }
 
@@ -312,10 +330,11 @@ mod tests {
         });
         let Counted {
             rows,
+            values,
             matched,
             span,
             totals,
-        } = scan.finish();
+        } = scan.finish(0);
         let rows: Vec<_> = rows
             .iter()
             .map(|row| (row.value.as_str(), row.count, row.first, row.last))
@@ -329,7 +348,7 @@ mod tests {
                 ("192.0.2.1", 1, at(5), at(5)),
             ]
         );
-        assert_eq!(matched, 4);
+        assert_eq!((values, matched), (3, 4));
         assert_eq!(span, Some((Time(5000), Time(9000))));
         assert_eq!(
             totals,
@@ -371,7 +390,7 @@ mod tests {
             time: None,
             ..record(0, 1, 401)
         });
-        let counted = scan.finish();
+        let counted = scan.finish(0);
         assert_eq!(counted.matched, 3);
         assert_eq!(
             counted.rows.first().and_then(|row| row.first),
@@ -394,10 +413,15 @@ mod tests {
         let moments: usize = scan
             .addresses
             .values()
-            .map(|count| count.moments.len())
+            .map(|count| {
+                count
+                    .moments
+                    .as_ref()
+                    .map_or(0, |moments| moments.counts.len())
+            })
             .sum();
         assert!(moments < 200, "{moments}");
-        assert_eq!(scan.finish().matched, 61 * 2);
+        assert_eq!(scan.finish(0).matched, 61 * 2);
     }
 
     proptest! {

@@ -85,7 +85,7 @@ pub(super) fn scan(args: &ScanArgs) -> Result<(), CliError> {
         unparsed,
         sample,
     } = outcome?;
-    let found = scan.finish();
+    let found = scan.finish(args.over);
     if let Some(sample) = sample {
         complain(found.totals, unparsed, &sample)?;
     }
@@ -190,16 +190,13 @@ fn complain(totals: Totals, unparsed: u64, sample: &Sample) -> Result<(), CliErr
 fn report(found: Counted, unparsed: u64, args: &ScanArgs) -> Result<(), CliError> {
     let Counted {
         rows,
+        values,
         matched,
         span,
         totals,
     } = found;
     let shown = args.top.unwrap_or(usize::MAX);
-    let values = rows.len();
-    let rows = rows
-        .into_iter()
-        .take_while(|row| row.count > args.over)
-        .take(shown);
+    let rows = rows.into_iter().take(shown);
     if args.json {
         let report = Report {
             by: args.by.to_string(),

@@ -102,6 +102,8 @@ impl Pattern {
 
     /// Searches the text for a match that begins at `start` or after it.
     pub(crate) fn search_from(&self, text: &str, start: usize, scratch: &mut Scratch) -> Found {
+        // The needle is looked for everywhere.
+        scratch.reach = text.len();
         if !self.program.starts(text.as_bytes(), start) {
             return Found::No;
         }

@@ -197,6 +197,23 @@ proptest! {
     }
 
     #[test]
+    fn what_is_beyond_the_reach_of_a_match_does_not_count(
+        pattern in expression(),
+        text in "[abxy é]{0,10}",
+        rest in "[abxy é]{1,6}",
+    ) {
+        let pattern = Pattern::new(&format!("^(?:{pattern})"), false, 9).expect("a pattern");
+        let mut scratch = Scratch::default();
+        let found = pattern.search(&text, &mut scratch);
+        let (groups, reach) = (scratch.slots.clone(), scratch.reach());
+        if let Some(start) = text.get(..=reach) {
+            let other = format!("{start}{rest}");
+            prop_assert_eq!(pattern.search(&other, &mut scratch), found);
+            prop_assert!(found != Found::Yes || scratch.slots == groups);
+        }
+    }
+
+    #[test]
     fn no_text_is_an_expression_that_panics(pattern in r"[ab(){}\[\]|*+?.^$\\<>=!:P1-]{0,20}", text in "[ab<>]{0,8}") {
         if let Ok(pattern) = Pattern::new(&pattern, false, 9) {
             let _ = pattern.search(&text, &mut Scratch::default());

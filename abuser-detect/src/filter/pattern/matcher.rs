@@ -256,7 +256,7 @@ impl Program {
                             pos -= 1;
                         }
                         scratch.steps = scratch.steps.saturating_sub(1);
-                        if run.next.admits(bytes.get(pos).copied()) {
+                        if run.may_end(bytes, pos) {
                             if pos > min {
                                 scratch.frames.push(Frame::Greedy { pc, pos, min });
                             }
@@ -273,14 +273,14 @@ impl Program {
                         continue;
                     };
                     while left > 0 {
-                        scratch.reach = scratch.reach.max(pos + 1);
+                        scratch.reach = scratch.reach.max(pos + 5);
                         let Some(at) = one(run, text, pos) else {
                             break;
                         };
                         scratch.steps = scratch.steps.saturating_sub(1);
                         pos = at;
                         left -= 1;
-                        if run.next.admits(bytes.get(pos).copied()) {
+                        if run.may_end(bytes, pos) {
                             if left > 0 {
                                 scratch.frames.push(Frame::Lazy { pc, pos, left });
                             }
@@ -403,19 +403,19 @@ fn start_run(
     }
     let mut left = run.max.saturating_sub(run.min);
     if run.lazy {
-        while !run.next.admits(bytes.get(pos).copied()) {
+        while !run.may_end(bytes, pos) {
             if run.max == u32::MAX && bytes.get(pos).is_some_and(|&byte| run.bytes.has(byte)) {
                 pos += 1;
                 continue;
             }
-            scratch.reach = scratch.reach.max(pos);
+            scratch.reach = scratch.reach.max(pos + 1);
             if left == 0 {
                 return None;
             }
             pos = one(run, text, pos)?;
             left -= 1;
         }
-        scratch.reach = scratch.reach.max(pos);
+        scratch.reach = scratch.reach.max(pos + 1);
         if left > 0 {
             scratch.frames.push(Frame::Lazy { pc, pos, left });
         }
@@ -445,9 +445,9 @@ fn start_run(
         left -= 1;
     }
     scratch.steps = scratch.steps.saturating_sub((pos - min) / 8);
-    scratch.reach = scratch.reach.max(pos);
+    scratch.reach = scratch.reach.max(pos + 1);
     // Back to the last place where what follows can begin.
-    while !run.next.admits(bytes.get(pos).copied()) {
+    while !run.may_end(bytes, pos) {
         if pos <= min {
             return None;
         }

@@ -8,6 +8,7 @@
 
 mod matcher;
 mod program;
+mod split;
 mod syntax;
 
 use std::sync::OnceLock;
@@ -54,13 +55,11 @@ impl Pattern {
             let named = parsed.names.get(group - 1).is_some_and(Option::is_some);
             group <= unnamed || named || parsed.asked.contains(&group)
         };
-        let program = program::compile(&parsed.node, groups, &keep)?;
+        let needle = program::needle(&parsed.node);
+        let program = program::compile(&split::split(&parsed.node), groups, &keep)?;
         let mut linear = String::new();
         let linear = parsed.node.linear(&mut linear).then_some(linear);
-        let needle = program
-            .needle
-            .as_ref()
-            .map(|needle| Finder::new(needle).into_owned());
+        let needle = needle.map(|needle| Finder::new(&needle).into_owned());
         Ok(Self {
             source: source.to_owned(),
             program,
@@ -102,6 +101,8 @@ impl Pattern {
 
     /// Searches the text for a match that begins at `start` or after it.
     pub(crate) fn search_from(&self, text: &str, start: usize, scratch: &mut Scratch) -> Found {
+        // The needle is looked for everywhere.
+        scratch.reach = text.len();
         if !self.program.starts(text.as_bytes(), start) {
             return Found::No;
         }

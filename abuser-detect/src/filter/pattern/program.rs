@@ -133,6 +133,26 @@ pub(super) struct Run {
     pub(super) lazy: bool,
     /// What can follow.
     pub(super) next: First,
+    /// What can come after that, if what follows is one character.
+    pub(super) after: Option<First>,
+}
+
+impl Run {
+    /// Whether what is at `pos` can follow.
+    #[inline]
+    pub(super) fn may_end(&self, text: &[u8], pos: usize) -> bool {
+        let byte = text.get(pos).copied();
+        if !self.next.admits(byte) {
+            return false;
+        }
+        match &self.after {
+            // A character beyond ASCII is more than a byte.
+            Some(after) if byte.is_some_and(|byte| byte < 128) => {
+                after.admits(text.get(pos + 1).copied())
+            }
+            _ => true,
+        }
+    }
 }
 
 /// An expression, ready to be matched.
@@ -145,8 +165,6 @@ pub(super) struct Program {
     pub(super) anchored: bool,
     /// What a match can begin with.
     pub(super) first: First,
-    /// Text that is in all that it matches, and not where an anchored one begins: that is soon seen.
-    pub(super) needle: Option<Vec<u8>>,
 }
 
 /// Compiles an expression; `keep` says which groups are of interest.
@@ -168,7 +186,6 @@ pub(super) fn compile(
     Ok(Program {
         anchored: anchored(node),
         first: first(node, First::ALL),
-        needle: needle(node),
         slots: compiler.slots,
         code: compiler.code,
     })
@@ -201,8 +218,9 @@ fn anchored(node: &Node) -> bool {
     }
 }
 
-/// The longest text that is in all that an expression matches.
-fn needle(node: &Node) -> Option<Vec<u8>> {
+/// The longest text that is in all that an expression matches, and not where an anchored one begins:
+/// that is soon seen.
+pub(super) fn needle(node: &Node) -> Option<Vec<u8>> {
     fn walk(node: &Node, run: &mut String, best: &mut String) {
         let flush = |run: &mut String, best: &mut String| {
             if run.starts_with('\0') {
@@ -436,7 +454,8 @@ impl Compiler<'_> {
             after = first(node, after);
         }
         let mut text = String::new();
-        for (node, next) in nodes.iter().zip(nexts) {
+        let following = nodes.iter().zip(&nexts).skip(1).map(Some).chain([None]);
+        for ((node, &next), following) in nodes.iter().zip(&nexts).zip(following) {
             if let Node::Literal(c) = node {
                 text.push(*c);
                 continue;
@@ -446,6 +465,14 @@ impl Compiler<'_> {
                 text.clear();
             }
             self.emit(node, next)?;
+            if let Node::Repeat { node, greed, .. } = node
+                && matches!(**node, Node::Set(_) | Node::Literal(_))
+                && *greed != Greed::Possessive
+                && let Some((Node::Set(_) | Node::Literal(_), after)) = following
+                && let Some(Inst::Run(run)) = self.code.last_mut()
+            {
+                run.after = Some(*after);
+            }
         }
         if !text.is_empty() {
             self.literal(text.as_bytes())?;
@@ -488,6 +515,7 @@ impl Compiler<'_> {
                 max: max.unwrap_or(u32::MAX),
                 lazy,
                 next,
+                after: None,
             })))?;
             return Ok(());
         }

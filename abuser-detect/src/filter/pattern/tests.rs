@@ -93,6 +93,31 @@ fn a_group_that_took_no_part_has_found_nothing() {
 }
 
 #[test]
+fn a_condition_that_each_way_answers_is_written_once_for_each() {
+    let pattern = "^(?P<a>x)?(?P<n>(?P<b>\\w)|(?(a)-|[+.]))=(?P<v>.*?)(?(b):|;(?(a)!|\\?))$";
+    let parsed = syntax::parse(pattern, false).expect("a pattern");
+    let text = format!("{:?}", split::split(&parsed.node));
+    assert!(!text.contains("Condition"), "{text}");
+    let cases = [
+        ("xy=1:", Some([Some("x"), Some("y"), Some("y"), Some("1")])),
+        ("y=1:", Some([None, Some("y"), Some("y"), Some("1")])),
+        ("x=1:", Some([None, Some("x"), Some("x"), Some("1")])),
+        ("x-=1;!", Some([Some("x"), Some("-"), None, Some("1")])),
+        ("+=1;?", Some([None, Some("+"), None, Some("1")])),
+        ("x+=1;!", None),
+        ("+=1;!", None),
+        ("xy=1;!", None),
+    ];
+    for (text, expected) in cases {
+        let found = groups(pattern, text).map(|groups| groups[1..].to_vec());
+        assert_eq!(found, expected.map(|groups| groups.to_vec()), "{text}");
+    }
+    // In a loop it is not known.
+    assert_eq!(found("^(?:(a)|b(?(1)c|d))+$", "abc"), Some("abc"));
+    assert_eq!(found("^(?:(a)|b(?(1)c|d))+$", "bdabc"), Some("bdabc"));
+}
+
+#[test]
 fn what_is_no_expression_is_refused_with_the_place() {
     let cases = [
         ("a(b", "not closed"),
@@ -194,6 +219,23 @@ proptest! {
         let regex = Regex::new(&pattern).expect("a pattern");
         let theirs = regex.captures(&text).map(|captures| captures.get(0).map(|group| group.as_str()));
         prop_assert_eq!(found(&pattern, &text), theirs.flatten());
+    }
+
+    #[test]
+    fn what_is_beyond_the_reach_of_a_match_does_not_count(
+        pattern in expression(),
+        text in "[abxy é]{0,10}",
+        rest in "[abxy é]{1,6}",
+    ) {
+        let pattern = Pattern::new(&format!("^(?:{pattern})"), false, 9).expect("a pattern");
+        let mut scratch = Scratch::default();
+        let found = pattern.search(&text, &mut scratch);
+        let (groups, reach) = (scratch.slots.clone(), scratch.reach());
+        if let Some(start) = text.get(..=reach) {
+            let other = format!("{start}{rest}");
+            prop_assert_eq!(pattern.search(&other, &mut scratch), found);
+            prop_assert!(found != Found::Yes || scratch.slots == groups);
+        }
     }
 
     #[test]

@@ -167,7 +167,8 @@ impl Window {
         if newest > tick.saturating_add(span.ticks) {
             return self.start(at);
         }
-        let oldest = tick.max(newest).saturating_sub(span.ticks);
+        // After a late hit there is nothing to forget: the newest has seen to it.
+        let oldest = tick.saturating_sub(span.ticks);
         if oldest > u64::from(first) {
             self.hits.forget_before(oldest);
         }

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Version of everything in this module, and of the folder that maps are pinned in.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// The program's name in the kernel.
 pub const PROGRAM: &str = "abuser";
@@ -44,6 +44,8 @@ pub mod maps {
     pub const BANS: &str = "BANS";
     /// HASH of [`PrefixKey`](crate::prefix::PrefixKey) to an [`AllowOrigin`](super::AllowOrigin).
     pub const ALLOWED: &str = "ALLOWED";
+    /// HASH of [`PrefixKey`](crate::prefix::PrefixKey) to [`Throttle`](super::Throttle).
+    pub const THROTTLED: &str = "THROTTLED";
     /// ARRAY, mapped into memory, of [`Lengths`](crate::prefix::Lengths), by
     /// [`List`](crate::prefix::List).
     pub const LENGTHS: &str = "LENGTHS";
@@ -72,7 +74,7 @@ pub mod maps {
     pub const EVENTS: &str = "EVENTS";
 
     /// All of them: what is pinned.
-    pub const ALL: [&str; 21] = [
+    pub const ALL: [&str; 22] = [
         SETTINGS,
         HOST,
         PROTOCOLS,
@@ -83,6 +85,7 @@ pub mod maps {
         VERIFIED,
         BANS,
         ALLOWED,
+        THROTTLED,
         LENGTHS,
         HINTS_IPV4,
         HINTS_IPV6,
@@ -103,6 +106,10 @@ pub const MAX_LIMITS: u32 = 64;
 pub const MAX_BANS: u32 = 1 << 20;
 /// Allow entries at most.
 pub const MAX_ALLOWED: u32 = 1 << 14;
+/// Throttled sources at most, hosts and networks together. Memory is taken as they come.
+pub const MAX_THROTTLED: u32 = 1 << 16;
+/// Limits at most that one source can be throttled by.
+pub const MAX_TERMS: usize = 4;
 /// Size of the event ring buffer in bytes.
 pub const EVENTS_BYTES: u32 = 1 << 19;
 
@@ -186,6 +193,8 @@ pub struct ProtocolLimits {
     pub connections: u64,
     /// The part of `all` that needs an exact clock; see [`Rate::can_tick`].
     pub exact: u64,
+    /// The part of `all` that applies to throttled sources only.
+    pub throttled: u64,
 }
 
 /// The scale of each limit by its slot, that words of other limits in a set can be read.
@@ -274,16 +283,22 @@ pub enum BanCause {
     Blocklist = 3,
     /// Too many hosts in it are banned.
     Rollup = 4,
+    /// A detector found it in what applications log.
+    Detector = 5,
+    /// An application told of its offences.
+    Application = 6,
 }
 
 impl BanCause {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Manual,
         Self::Limit,
         Self::Import,
         Self::Blocklist,
         Self::Rollup,
+        Self::Detector,
+        Self::Application,
     ];
 
     /// The name used in JSON, in tables and in the store.
@@ -294,6 +309,8 @@ impl BanCause {
             Self::Import => "import",
             Self::Blocklist => "blocklist",
             Self::Rollup => "rollup",
+            Self::Detector => "detector",
+            Self::Application => "application",
         }
     }
 
@@ -384,6 +401,50 @@ impl<'a> Shared<'a, Ban> {
                 &raw mut (*self.as_ptr()).hits,
             ))
         }
+    }
+}
+
+/// One limit that a source is throttled by, and until when.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Term {
+    /// When it ends, in nanoseconds of kernel time; 0: never.
+    pub expires_ns: u64,
+    /// The limit's bit, by the bank: its number may be another one in each. No bit: no limit.
+    pub limits: [u64; BANKS as usize],
+}
+
+/// One throttled source.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Throttle {
+    /// The limits; those that are not used have no bits.
+    pub terms: [Term; MAX_TERMS],
+}
+
+const _: () = assert!(size_of::<Throttle>() == 96);
+
+impl Throttle {
+    /// The limits in `bank` (0 or 1) that the source is throttled by at `now_ns` of kernel time.
+    #[inline(always)]
+    pub const fn limits(&self, bank: u32, now_ns: u64) -> u64 {
+        // Unrolled by hand: a loop would be one for the verifier, too.
+        let [first, second, third, fourth] = &self.terms;
+        first.in_force(bank, now_ns)
+            | second.in_force(bank, now_ns)
+            | third.in_force(bank, now_ns)
+            | fourth.in_force(bank, now_ns)
+    }
+}
+
+impl Term {
+    #[inline(always)]
+    const fn in_force(&self, bank: u32, now_ns: u64) -> u64 {
+        if Ban::expired(self.expires_ns, now_ns) {
+            return 0;
+        }
+        let [zero, one] = self.limits;
+        if bank == 0 { zero } else { one }
     }
 }
 
@@ -509,6 +570,8 @@ mod pod {
     unsafe impl aya::Pod for super::Host {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Ban {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Throttle {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Traffic {}
     // SAFETY: as above.

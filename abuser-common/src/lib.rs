@@ -2,8 +2,8 @@
 //!
 //! The packet path is one pure function, [`verdict::decide`], generic over where bytes
 //! come from ([`packet::Bytes`]) and where state lives ([`verdict::Tables`]). The XDP
-//! program runs it over packet memory and BPF maps; tests run the same code over slices
-//! and ordinary collections. What is tested is what runs in the kernel.
+//! program runs it over packet memory and BPF maps; tests and replays run the same code over
+//! slices and ordinary collections. What is tested is what runs in the kernel.
 //!
 //! | module | what it holds |
 //! | --- | --- |
@@ -16,7 +16,7 @@
 //! | [`verdict`] | the order of the packet path |
 //! | [`event`] | the ring-buffer record |
 //! | [`layout`] | map names, keys, values, sizes |
-//! | `model` | the tables as ordinary collections, for tests (feature `model`) |
+//! | `model` | the tables as ordinary collections, for replays and tests (feature `model`) |
 //! | [`bits`] | walking the set bits of a word |
 //! | [`atomic`] | words that several CPUs write at once |
 

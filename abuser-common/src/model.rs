@@ -1,7 +1,8 @@
 //! The packet path's tables as ordinary collections.
 //!
 //! With these, [`decide`](crate::verdict::decide) runs on the host as it runs in the
-//! kernel: tests use it by itself, and beside the real program to see that both agree.
+//! kernel: `abuser replay` runs captures through it, and tests use it by itself and beside the
+//! real program to see that both agree.
 
 use core::{
     cell::{Cell, RefCell, UnsafeCell},
@@ -20,7 +21,7 @@ use crate::{
     event::Event,
     gate::{EVENT_SLOTS, EventOutcome, EventStats, SourceStats, TALLY_SLOTS, Tally},
     gcra::KernelTime,
-    layout::{Ban, Limit, LimitCounters, LimitOutcome, ProtocolLimits, Scales, Settings},
+    layout::{Ban, Limit, LimitCounters, LimitOutcome, ProtocolLimits, Scales, Settings, Throttle},
     packet::{self, Bytes, TcpTuple, Transport},
     prefix::{self, Family, LengthMask, Lengths, List, PrefixKey, Source},
     verdict::{
@@ -86,10 +87,11 @@ pub struct Model {
     /// How many events the ring buffer has room for; `None`: any number.
     pub ring_room: Cell<Option<usize>>,
     limits: HashMap<u32, Limit>,
-    lengths: [Lengths; 2],
+    lengths: [Lengths; List::ALL.len()],
     hints: HashMap<(List, u8, u32), LengthMask>,
     filter: HashSet<u32>,
     allowed: HashSet<PrefixKey>,
+    throttled: HashMap<PrefixKey, Throttle>,
     bans: HashMap<PrefixKey, Box<UnsafeCell<Ban>>>,
     buckets: Vec<UnsafeCell<Set>>,
     verified: Vec<UnsafeCell<Set>>,
@@ -116,6 +118,7 @@ impl Default for Model {
             hints: HashMap::new(),
             filter: HashSet::new(),
             allowed: HashSet::new(),
+            throttled: HashMap::new(),
             bans: HashMap::new(),
             buckets: sets(bucket::SET_BITS),
             verified: sets(verified::SET_BITS),
@@ -146,6 +149,12 @@ impl Model {
         self.allowed.insert(prefix);
     }
 
+    /// Throttles a prefix.
+    pub fn add_throttle(&mut self, prefix: PrefixKey, throttle: Throttle) {
+        self.hint(List::Throttled, &prefix);
+        self.throttled.insert(prefix, throttle);
+    }
+
     /// The ban of exactly this prefix as it stands.
     pub fn ban_of(&self, prefix: &PrefixKey) -> Option<Ban> {
         // SAFETY: nobody else reads or writes at this moment: the model is not `Sync`.
@@ -163,6 +172,18 @@ impl Model {
             .count()
     }
 
+    /// Clears words of full buckets, as the daemon does before the clock comes round to them.
+    pub fn sweep(&self, now: KernelTime) {
+        for set in &self.buckets {
+            // SAFETY: as above.
+            for word in unsafe { &mut (*set.get()).words } {
+                if bucket::ahead(*word, self.scales.get(bucket::slot_of(*word)), now) == 0 {
+                    *word = 0;
+                }
+            }
+        }
+    }
+
     fn hint(&mut self, list: List, prefix: &PrefixKey) {
         let (Some(source), Ok(length)) = (prefix.source(), u8::try_from(prefix.length)) else {
             return;
@@ -172,10 +193,11 @@ impl Model {
         if length >= prefix::shortest_near(source.family) {
             self.filter.insert(prefix::neighbourhood_bit(list, &source));
         }
-        let [bans, allowed] = &mut self.lengths;
+        let [bans, allowed, throttled] = &mut self.lengths;
         let lengths = match list {
             List::Bans => bans,
             List::Allowed => allowed,
+            List::Throttled => throttled,
         };
         let word = match source.family {
             Family::V4 => &mut lengths.ipv4,
@@ -209,10 +231,11 @@ impl Tables for Model {
     }
 
     fn lengths(&self, list: List) -> Lengths {
-        let [bans, allowed] = self.lengths;
+        let [bans, allowed, throttled] = self.lengths;
         match list {
             List::Bans => bans,
             List::Allowed => allowed,
+            List::Throttled => throttled,
         }
     }
 
@@ -233,6 +256,10 @@ impl Tables for Model {
 
     fn is_listed(&self, prefix: &PrefixKey) -> bool {
         self.allowed.contains(prefix)
+    }
+
+    fn throttle(&self, prefix: &PrefixKey) -> Option<&Throttle> {
+        self.throttled.get(prefix)
     }
 
     fn protocol(&self, index: u32) -> ProtocolLimits {
@@ -335,6 +362,25 @@ impl Tables for Model {
 
     fn allows(&self, source: &Source, length: u8) -> bool {
         prefixes::allows(self, source, length)
+    }
+
+    fn throttling(&self, source: &Source, bank: u32, now: KernelTime) -> u64 {
+        prefixes::throttling(self, source, bank, now)
+    }
+
+    fn throttling_from(
+        &self,
+        source: &Source,
+        base: u8,
+        lengths: u64,
+        bank: u32,
+        now: KernelTime,
+    ) -> u64 {
+        prefixes::throttling_from(self, source, base, lengths, bank, now)
+    }
+
+    fn throttling_of(&self, source: &Source, length: u8, bank: u32, now: KernelTime) -> u64 {
+        prefixes::throttling_of(self, source, length, bank, now)
     }
 
     fn charge(&self, request: &ChargeRequest) -> Charged {

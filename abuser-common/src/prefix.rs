@@ -1,7 +1,7 @@
 //! Sources, prefixes, and the longest-first look-up.
 //!
-//! Bans and the allow list are hash tables keyed by (family, length, masked address). A
-//! look-up in such a table is dear, so two hints come before it:
+//! Bans, the allow list and throttles are hash tables keyed by (family, length, masked
+//! address). A look-up in such a table is dear, so two hints come before it:
 //!
 //! - *lengths*: a bit mask of the prefix lengths that occur, for each IPv4 /16 and for a
 //!   hash of the first 32 bits of IPv6; the few prefixes that are shorter are in a mask for
@@ -193,7 +193,7 @@ impl PrefixKey {
     }
 }
 
-/// Which of the two prefix tables.
+/// Which of the prefix tables.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum List {
@@ -201,6 +201,13 @@ pub enum List {
     Bans = 0,
     /// Sources that are never dropped.
     Allowed = 1,
+    /// Sources that have limits of their own.
+    Throttled = 2,
+}
+
+impl List {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Bans, Self::Allowed, Self::Throttled];
 }
 
 /// A set of prefix lengths: bit `n` stands for `n` bits, 64 lengths to a word. IPv4 fills
@@ -399,15 +406,13 @@ mod tests {
         let v6 = source("::");
         let bits: HashSet<_> = (0..=32)
             .flat_map(|length| {
-                [List::Bans, List::Allowed]
-                    .into_iter()
-                    .flat_map(move |list| {
-                        [filter_bit(list, &v4, length), filter_bit(list, &v6, length)]
-                    })
+                List::ALL.into_iter().flat_map(move |list| {
+                    [filter_bit(list, &v4, length), filter_bit(list, &v6, length)]
+                })
             })
             .collect();
         // Bits within a line may coincide, and few do.
-        assert!(bits.len() > 33 * 4 - 12, "{}", bits.len());
+        assert!(bits.len() > 33 * 6 - 18, "{}", bits.len());
     }
 
     proptest! {

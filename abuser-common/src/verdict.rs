@@ -6,6 +6,7 @@
 //!       -> banned (unexpired)?                  about to drop, reason `ban`
 //!       -> transport hidden?                    about to drop
 //!       -> each limit for (protocol, port):
+//!            for throttled sources, and this is none?   left out
 //!            over it?                           about to drop, reason `limit`
 //!       -> otherwise                            pass
 //! about to drop -> in the allow list?           pass, counted as allowed
@@ -18,7 +19,7 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | [`prefixes`] | bans and the allow list |
+//! | [`prefixes`] | bans, the allow list, and who is throttled |
 //! | [`limits`] | which limits apply, and charging them |
 //! | [`report`] | events |
 
@@ -28,7 +29,7 @@ use crate::{
     event::{Event, Reason, Verdict},
     gate::{EventOutcome, Tally},
     gcra::KernelTime,
-    layout::{Ban, Limit, LimitOutcome, Outcome, ProtocolLimits, Scales, Settings},
+    layout::{Ban, Limit, LimitOutcome, Outcome, ProtocolLimits, Scales, Settings, Throttle},
     packet::{self, Bytes, Transport, Unreadable},
     prefix::{LengthMask, Lengths, List, PrefixKey, Source},
 };
@@ -73,10 +74,10 @@ pub trait Kernel: Sized {
         &self,
         at: &At<'_, B>,
         tables: &T,
-        transport: Transport,
+        limits: u64,
         now: KernelTime,
     ) -> Applied {
-        limits::apply_several(at, tables, transport, now)
+        limits::apply_several(at, tables, limits, now)
     }
 
     /// Calls [`limits::note_connection`].
@@ -166,6 +167,8 @@ pub trait Tables {
     fn ban(&self, prefix: &PrefixKey) -> Option<Shared<'_, Ban>>;
     /// Whether the allow list has exactly this prefix.
     fn is_listed(&self, prefix: &PrefixKey) -> bool;
+    /// By what exactly this prefix is throttled, expired or not.
+    fn throttle(&self, prefix: &PrefixKey) -> Option<&Throttle>;
 
     /// The limits for a protocol; `index` is `bank * 256 + protocol`.
     fn protocol(&self, index: u32) -> ProtocolLimits;
@@ -215,6 +218,19 @@ pub trait Tables {
     fn is_allowed(&self, source: &Source) -> bool;
     /// Calls [`prefixes::allows`].
     fn allows(&self, source: &Source, length: u8) -> bool;
+    /// Calls [`prefixes::throttling`].
+    fn throttling(&self, source: &Source, bank: u32, now: KernelTime) -> u64;
+    /// Calls [`prefixes::throttling_from`].
+    fn throttling_from(
+        &self,
+        source: &Source,
+        base: u8,
+        lengths: u64,
+        bank: u32,
+        now: KernelTime,
+    ) -> u64;
+    /// Calls [`prefixes::throttling_of`].
+    fn throttling_of(&self, source: &Source, length: u8, bank: u32, now: KernelTime) -> u64;
     /// Calls [`limits::charge`].
     fn charge(&self, request: &ChargeRequest) -> Charged;
     /// Calls [`limits::check`].

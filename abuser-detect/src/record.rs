@@ -5,7 +5,10 @@
 
 use std::{borrow::Cow, net::IpAddr};
 
-use crate::time::Time;
+use crate::{
+    field::{Field, Value},
+    time::Time,
+};
 
 /// One line of a log, or what several belong together to, as detectors see it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,6 +37,14 @@ pub struct Record<'l> {
     pub fields: Fields<'l>,
     /// The whole line, without its end.
     pub raw: &'l str,
+}
+
+impl Record<'_> {
+    /// What the record has by that name, as [`Field`] lists them. Whoever asks for the same name
+    /// again and again parses it once.
+    pub fn field(&self, name: &str) -> Option<Value<'_>> {
+        name.parse::<Field>().ok()?.of(self)
+    }
 }
 
 /// What is known of a request's headers. Names are compared without case.

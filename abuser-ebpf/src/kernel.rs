@@ -72,10 +72,10 @@ impl Kernel for Machine<'_> {
         &self,
         at: &At<'_, B>,
         _tables: &T,
-        transport: Transport,
+        limits: u64,
         now: KernelTime,
     ) -> Applied {
-        subprograms::call_apply_several(self.ctx, self.token(at), transport, now)
+        subprograms::call_apply_several(self.ctx, self.token(at), limits, now)
     }
 
     #[inline(always)]

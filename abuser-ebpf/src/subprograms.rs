@@ -91,6 +91,67 @@ extern "C" fn is_allowed(is_ipv6: u64, high: u64, low: u64) -> u64 {
     u64::from(prefixes::is_allowed(&Maps, &source(is_ipv6, high, low)))
 }
 
+/// A length in bits, then the bank and, in the lowest bit, whether it is IPv6.
+#[inline(always)]
+fn pack_length(source: &Source, length: u8, bank: u32) -> u64 {
+    u64::from(length) << 2 | u64::from(bank & 1) << 1 | is_ipv6(source)
+}
+
+#[inline(always)]
+const fn unpack_length(packed: u64) -> (u8, u32) {
+    ((packed >> 2) as u8, (packed >> 1) as u32 & 1)
+}
+
+#[inline(always)]
+pub(crate) fn call_throttling(source: &Source, bank: u32, now: KernelTime) -> u64 {
+    throttling(pack_length(source, 0, bank), source.high, source.low, now.0)
+}
+
+/// `bank` as `pack_length` makes it, with no length.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn throttling(bank: u64, high: u64, low: u64, now_ns: u64) -> u64 {
+    let source = source(bank, high, low);
+    let (_, bank) = unpack_length(bank);
+    prefixes::throttling(&Maps, &source, bank, KernelTime(now_ns))
+}
+
+#[inline(always)]
+pub(crate) fn call_throttling_from(
+    source: &Source,
+    base: u8,
+    lengths: u64,
+    bank: u32,
+    now: KernelTime,
+) -> u64 {
+    let base = pack_length(source, base, bank);
+    throttling_from(base, lengths, source.high, source.low, now.0)
+}
+
+/// `base` as `pack_length` makes it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn throttling_from(base: u64, lengths: u64, high: u64, low: u64, now_ns: u64) -> u64 {
+    let source = source(base, high, low);
+    let (base, bank) = unpack_length(base);
+    prefixes::throttling_from(&Maps, &source, base, lengths, bank, KernelTime(now_ns))
+}
+
+#[inline(always)]
+pub(crate) fn call_throttling_of(source: &Source, length: u8, bank: u32, now: KernelTime) -> u64 {
+    let prefix = pack_length(source, length, bank);
+    throttling_of(prefix, source.high, source.low, now.0)
+}
+
+/// `prefix` as `pack_length` makes it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn throttling_of(prefix: u64, high: u64, low: u64, now_ns: u64) -> u64 {
+    let source = source(prefix, high, low);
+    let (length, bank) = unpack_length(prefix);
+    prefixes::throttling_of(&Maps, &source, length, bank, KernelTime(now_ns))
+}
+
 /// The bits of a frame's length that are passed on; longer frames do not exist.
 const LENGTH: u32 = 0x1f_ffff;
 
@@ -273,18 +334,18 @@ extern "C" fn connection(ctx: *mut xdp_md, token: u64, transport: u64) -> u64 {
 pub(crate) fn call_apply_several(
     ctx: &XdpContext,
     token: Token,
-    transport: Transport,
+    limits: u64,
     now: KernelTime,
 ) -> Applied {
     let (ctx, now) = (ctx.as_ptr().cast(), now.0);
-    Applied(apply_several(ctx, token.0, transport.0, now))
+    Applied(apply_several(ctx, token.0, limits, now))
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn apply_several(ctx: *mut xdp_md, token: u64, transport: u64, now_ns: u64) -> u64 {
+extern "C" fn apply_several(ctx: *mut xdp_md, token: u64, limits: u64, now_ns: u64) -> u64 {
     resume(ctx, Token(token), now_ns, |at, _| {
-        limits::apply_several(at, &Maps, Transport(transport), KernelTime(now_ns)).0
+        limits::apply_several(at, &Maps, limits, KernelTime(now_ns)).0
     })
 }
 

@@ -10,8 +10,8 @@ use abuser_common::{
     gcra::KernelTime,
     layout::{
         BANKS, Ban, EVENTS_BYTES, Host, Limit, LimitCounters, LimitOutcome, MAX_ALLOWED, MAX_BANS,
-        MAX_LIMITS, Outcome, PORTS_PER_BANK, PROTOCOLS_PER_BANK, ProtocolLimits, Scales, Settings,
-        Traffic,
+        MAX_LIMITS, MAX_THROTTLED, Outcome, PORTS_PER_BANK, PROTOCOLS_PER_BANK, ProtocolLimits,
+        Scales, Settings, Throttle, Traffic,
     },
     prefix::{
         FILTER_BITS, Family, HINTS, LengthMask, Lengths, List, PrefixKey, Source, hint_index,
@@ -57,11 +57,14 @@ static BANS: HashMap<PrefixKey, Ban, { MAX_BANS as usize }, ON_DEMAND> = HashMap
 #[btf_map]
 static ALLOWED: HashMap<PrefixKey, u64, { MAX_ALLOWED as usize }, ON_DEMAND> = HashMap::new();
 #[btf_map]
-static LENGTHS: Array<Lengths, 2, MAPPED> = Array::new();
+static THROTTLED: HashMap<PrefixKey, Throttle, { MAX_THROTTLED as usize }, ON_DEMAND> =
+    HashMap::new();
 #[btf_map]
-static HINTS_IPV4: Array<u64, { (2 * HINTS) as usize }, MAPPED> = Array::new();
+static LENGTHS: Array<Lengths, { List::ALL.len() }, MAPPED> = Array::new();
 #[btf_map]
-static HINTS_IPV6: Array<LengthMask, { (2 * HINTS) as usize }, MAPPED> = Array::new();
+static HINTS_IPV4: Array<u64, { List::ALL.len() * HINTS as usize }, MAPPED> = Array::new();
+#[btf_map]
+static HINTS_IPV6: Array<LengthMask, { List::ALL.len() * HINTS as usize }, MAPPED> = Array::new();
 #[btf_map]
 static FILTER: Array<u64, { 1 << (FILTER_BITS - u64::BITS.ilog2()) }, MAPPED> = Array::new();
 #[btf_map]
@@ -162,6 +165,14 @@ impl Tables for Maps {
     #[inline(always)]
     fn is_listed(&self, prefix: &PrefixKey) -> bool {
         ALLOWED.get_ptr(prefix).is_some()
+    }
+
+    #[inline(always)]
+    fn throttle(&self, prefix: &PrefixKey) -> Option<&Throttle> {
+        let throttle = THROTTLED.get_ptr(prefix)?;
+        // SAFETY: the kernel frees an entry only after the program is done with it; the daemon
+        // changes one only as a whole, through the map.
+        Some(unsafe { &*throttle })
     }
 
     #[inline(always)]
@@ -287,6 +298,28 @@ impl Tables for Maps {
     #[inline(always)]
     fn allows(&self, source: &Source, length: u8) -> bool {
         subprograms::call_allows(source, length)
+    }
+
+    #[inline(always)]
+    fn throttling(&self, source: &Source, bank: u32, now: KernelTime) -> u64 {
+        subprograms::call_throttling(source, bank, now)
+    }
+
+    #[inline(always)]
+    fn throttling_from(
+        &self,
+        source: &Source,
+        base: u8,
+        lengths: u64,
+        bank: u32,
+        now: KernelTime,
+    ) -> u64 {
+        subprograms::call_throttling_from(source, base, lengths, bank, now)
+    }
+
+    #[inline(always)]
+    fn throttling_of(&self, source: &Source, length: u8, bank: u32, now: KernelTime) -> u64 {
+        subprograms::call_throttling_of(source, length, bank, now)
     }
 
     #[inline(always)]

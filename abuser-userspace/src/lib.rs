@@ -6,10 +6,13 @@
 //! | [`config`] | the configuration file |
 //! | [`daemon`] | `abuser run`: the engine that owns bans |
 //! | [`dataplane`] | the kernel half: program, maps, interfaces |
+//! | [`detection`] | from the configuration to parsers and detectors |
 //! | [`exchange`] | block lists in the formats of other programs |
 //! | [`host`] | what this host must not lock out |
 //! | [`locks`] | who holds a lock on a file |
 //! | [`policy`] | when to ban and for how long |
+//! | [`sources`] | lines from where applications write them |
+//! | [`replay`] | what a configuration would have done, by captures |
 //! | [`store`] | what outlives the daemon |
 //! | `words` | numbers as people read them |
 //! | [`api`] | how the command line talks to the daemon |
@@ -19,9 +22,12 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod dataplane;
+pub mod detection;
 pub mod exchange;
 pub mod host;
 pub mod locks;
 pub mod policy;
+pub mod sources;
+pub mod replay;
 pub mod store;
 mod words;

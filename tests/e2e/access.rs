@@ -73,6 +73,7 @@ fn if_everyone_may_read_others_do_and_change_nothing() {
         &["limits"],
         &["ban", "list"],
         &["allow", "list"],
+        &["throttle", "list"],
         &["explain", "203.0.113.7"],
     ] {
         open.as_user(NOBODY, &[NOBODY], command).success();
@@ -82,6 +83,8 @@ fn if_everyone_may_read_others_do_and_change_nothing() {
         &["ban", "remove", "--all"],
         &["allow", "add", "203.0.113.7"],
         &["allow", "remove", "203.0.113.7"],
+        &["throttle", "add", "203.0.113.7", "--limit", "slow"],
+        &["throttle", "remove", "203.0.113.7"],
         &["reload"],
         &["confirm"],
         &["detach"],

@@ -56,12 +56,20 @@ fn a_stranger_passes_and_has_all_of_every_limit() {
     assert_keys(
         &explained,
         &[
-            "address", "verdict", "observe", "allow", "bans", "limits", "offences", "history",
+            "address",
+            "verdict",
+            "observe",
+            "allow",
+            "bans",
+            "throttles",
+            "limits",
+            "offences",
+            "history",
         ],
     );
     assert_eq!(explained["verdict"], "passes");
     assert_eq!(explained["limits"][0]["source"], "2001:db8::/64");
-    for empty in ["allow", "bans", "offences", "history"] {
+    for empty in ["allow", "bans", "throttles", "offences", "history"] {
         assert_eq!(explained[empty], json!([]), "{empty}");
     }
 }

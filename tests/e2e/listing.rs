@@ -46,6 +46,7 @@ fn status_has_every_documented_key() {
             "limits",
             "bans",
             "allow",
+            "throttles",
         ],
     );
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
@@ -69,7 +70,10 @@ fn status_has_every_documented_key() {
         &status["reconciler"],
         &["passes", "kernel_repairs", "store_repairs"],
     );
-    assert_keys(&status["capacity"], &["limits", "bans", "allow"]);
+    assert_keys(
+        &status["capacity"],
+        &["limits", "bans", "allow", "throttles"],
+    );
     assert_eq!(status["capacity"]["bans"], 1 << 20);
     let interfaces = status["interfaces"].as_array().expect("a list");
     assert_eq!(interfaces.len(), 1);
@@ -142,6 +146,7 @@ fn limits_are_told_as_they_were_configured() {
             "action",
             "ipv4_prefix",
             "ipv6_prefix",
+            "only",
             "passed",
             "dropped",
             "observed",
@@ -236,6 +241,7 @@ fn json_in_a_pipe_is_one_line() {
         &["limits"],
         &["ban", "list"],
         &["allow", "list"],
+        &["throttle", "list"],
     ] {
         let said = daemon.abuser(&[command, &["--json"]].concat()).success();
         assert_eq!(said.stdout.lines().count(), 1, "{said}");

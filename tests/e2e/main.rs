@@ -9,6 +9,7 @@
 //! | `start` | starts that are refused, and change nothing |
 //! | `bans`, `allow` | lists that are changed by hand |
 //! | `import` | lists from and for other programs |
+//! | `imports` | configurations of other programs |
 //! | `peers` | those lists, and the real programs |
 //! | `blocklists` | files that are followed |
 //! | `listing` | `status`, `limits` and tables, for people and for programs |
@@ -21,6 +22,9 @@
 //! | `api` | hostile requests, straight to the socket |
 //! | `access` | who may do what, over the socket and over TCP |
 //! | `bounds` | how long, and how many at once |
+//! | `detection` | logs, detectors and what follows |
+//! | `offences` | what applications tell of |
+//! | `scan` | counting the lines of logs |
 //! | `guide` | what the documentation shows |
 
 mod access;
@@ -31,17 +35,22 @@ mod blocklists;
 mod bounds;
 mod check;
 mod detach;
+mod detection;
 mod events;
 mod explain;
 mod faults;
 mod guide;
 mod http;
 mod import;
+mod imports;
 mod listing;
 mod no_daemon;
+mod offences;
 mod peers;
 mod reconcile;
+mod scan;
 mod start;
 mod store;
 mod support;
+mod throttle;
 mod usage;

@@ -7,7 +7,7 @@ use testkit::require_root;
 use crate::support::{Complains as _, Site, abuser, command, finish};
 
 /// Every command that needs a daemon.
-const COMMANDS: [&[&str]; 10] = [
+const COMMANDS: [&[&str]; 13] = [
     &["status"],
     &["limits"],
     &["ban", "add", "203.0.113.7"],
@@ -17,6 +17,9 @@ const COMMANDS: [&[&str]; 10] = [
     &["allow", "add", "203.0.113.7"],
     &["allow", "remove", "203.0.113.7"],
     &["allow", "list"],
+    &["throttle", "add", "203.0.113.7", "--limit", "slow"],
+    &["throttle", "remove", "203.0.113.7"],
+    &["throttle", "list"],
     &["events"],
 ];
 

@@ -85,6 +85,18 @@ fn what_makes_no_sense_together_is_refused() {
         &["ban", "remove"],
         &["ban", "add"],
         &["allow", "add"],
+        &["throttle", "add", "203.0.113.7"],
+        &["throttle", "add", "--limit", "slow"],
+        &[
+            "throttle",
+            "add",
+            "203.0.113.7",
+            "--limit",
+            "slow",
+            "--for",
+            "0s",
+        ],
+        &["throttle", "remove"],
         &["run", "--json"],
         &["run", "--mode", "native"],
         &["run", "--log-level", "loud"],
@@ -132,8 +144,8 @@ fn every_command_explains_itself_and_its_options() {
         (
             &[][..],
             &[
-                "run", "status", "limits", "ban", "allow", "explain", "events", "check", "reload",
-                "confirm", "detach",
+                "run", "status", "limits", "ban", "allow", "throttle", "explain", "events",
+                "check", "reload", "confirm", "detach",
             ][..],
         ),
         (
@@ -169,11 +181,28 @@ fn every_command_explains_itself_and_its_options() {
         (&["allow", "add"], &["--reason", "--json"]),
         (&["allow", "remove"], &["--json"]),
         (&["allow", "list"], &["--json"]),
+        (&["throttle"], &["add", "remove", "list"]),
+        (
+            &["throttle", "add"],
+            &["--limit", "--for", "--reason", "--force", "--json"],
+        ),
+        (&["throttle", "remove"], &["--limit", "--json"]),
+        (&["throttle", "list"], &["--json"]),
         (
             &["events"],
             &["--json", "--source", "--kind", "--limit", "--count"],
         ),
         (&["check"], &["--config", "--json"]),
+        (&["import"], &["fail2ban", "nginx", "snort"]),
+        (
+            &["import", "fail2ban"],
+            &["DIR", "--output", "--force", "--json"],
+        ),
+        (&["import", "nginx"], &["FILE", "--action", "--output"]),
+        (
+            &["import", "snort"],
+            &["FILE", "--action", "--log", "--output"],
+        ),
         (&["detach"], &["--interface", "--pin-dir", "--json"]),
     ] {
         for help in ["--help", "-h"] {

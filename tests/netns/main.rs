@@ -22,5 +22,6 @@ mod restart;
 mod safety;
 mod several;
 mod support;
+mod throttle;
 mod vanish;
 mod verified;

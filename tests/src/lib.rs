@@ -2,15 +2,18 @@
 //!
 //! [`netns`] makes networks that vanish with the process, [`packet`] writes frames that read
 //! like packets, [`daemon`] runs the real `abuser` and talks to it, [`traffic`] serves and
-//! sends, [`mounts`] makes file systems for one test, [`markdown`] finds what in a text is
-//! code, [`peers`] finds other people's programs and [`Service`] runs those that serve.
+//! sends, [`api_traffic`] makes up requests for detectors, [`mounts`] makes file systems for one
+//! test, [`markdown`] finds what in a text is code, [`peers`] finds other people's programs,
+//! [`Service`] runs those that serve, and [`nginx`] is one of them.
 //! Nothing here touches the machine's own interfaces, and nothing is left behind: neither
 //! after a panic nor after `kill -9`.
 //!
 //! The helpers for tests panic with what was tried; those that the demo shares with them
 //! return [`std::io::Error`] with the same text.
 
+pub mod api_traffic;
 mod binary;
+pub mod capture;
 mod command;
 mod config;
 pub mod daemon;
@@ -21,6 +24,7 @@ pub mod markdown;
 pub mod mounts;
 mod netlink;
 pub mod netns;
+pub mod nginx;
 pub mod packet;
 pub mod peers;
 pub mod privilege;
@@ -30,6 +34,7 @@ pub mod traffic;
 mod wire;
 
 pub use binary::abuser_binary;
+pub use capture::Capture;
 pub use command::CommandOutput;
 pub use daemon::Daemon;
 pub use frames::FrameSender;
@@ -37,6 +42,7 @@ pub use janitor::Janitor;
 pub use link::{Interface, XdpAttachment, bridge, veth};
 pub use mounts::Mounts;
 pub use netns::Namespace;
+pub use nginx::Nginx;
 pub use packet::Packet;
 pub use service::Service;
 pub use stream::LineStream;

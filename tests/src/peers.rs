@@ -75,6 +75,18 @@ pub const PEERS: &[Peer] = &[
         way: Way::Unpacked,
     },
     Peer {
+        program: "fail2ban-regex",
+        package: "fail2ban",
+        purpose: "compare and measure filters",
+        way: Way::Unpacked,
+    },
+    Peer {
+        program: "nginx",
+        package: "nginx",
+        purpose: "write the logs that detectors read",
+        way: Way::Unpacked,
+    },
+    Peer {
         program: "crowdsec",
         package: "crowdsec",
         purpose: "test lists from and for CrowdSec",

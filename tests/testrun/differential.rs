@@ -100,6 +100,7 @@ struct Pair {
     traffic: [Traffic; Outcome::ALL.len()],
     events: usize,
     bans: Vec<PrefixKey>,
+    throttles: usize,
     _connection: (TcpListener, TcpStream),
 }
 
@@ -124,10 +125,14 @@ impl Pair {
             traffic: <[Traffic; Outcome::ALL.len()]>::default(),
             events: 0,
             bans: Vec::new(),
+            throttles: 0,
             _connection: connection,
         };
         for _ in 0..pair.scenario.bans_at_start() {
             pair.ban();
+        }
+        for _ in 0..pair.scenario.throttles_at_start() {
+            pair.throttle();
         }
         pair
     }
@@ -136,6 +141,9 @@ impl Pair {
         for number in 1..=PACKETS {
             if self.scenario.is_time_to_ban() {
                 self.ban();
+            }
+            if self.scenario.is_time_to_throttle() {
+                self.throttle();
             }
             self.packet(number);
             if number % BATCH == 0 {
@@ -153,6 +161,13 @@ impl Pair {
         self.bans.push(prefix);
         let id = self.bans.len() as u64;
         self.kernel.ban_key(prefix, id, expires_ns);
+    }
+
+    /// Throttles a source, or one that is throttled by other limits.
+    fn throttle(&mut self) {
+        let (prefix, throttling) = self.scenario.throttle();
+        self.kernel.throttle_key(prefix, &throttling);
+        self.throttles += 1;
     }
 
     fn packet(&mut self, number: u32) {
@@ -237,9 +252,12 @@ impl Pair {
             .collect();
         let sources = self.kernel.model.source_stats.get();
         format!(
-            "{} limits, {} bans: {}, {} events, {} evictions, {} connected",
+            "{} limits ({} for throttled sources), {} bans, {} throttles: {}, {} events, {} \
+             evictions, {} connected",
             self.scenario.limit_count,
+            self.scenario.limits.matches("throttled").count(),
             self.bans.len(),
+            self.throttles,
             outcomes.join(", "),
             self.events,
             sources.evictions,

@@ -8,7 +8,12 @@ use std::{
 
 use abuser::{
     config::{self, Config},
-    dataplane::{Dataplane, limits::Compiled, program},
+    dataplane::{
+        Dataplane,
+        limits::Compiled,
+        program,
+        throttles::{self, Throttled, Throttling},
+    },
 };
 use abuser_common::{
     bucket::{Key, Place},
@@ -100,7 +105,7 @@ impl Kernel {
         let dataplane = {
             let _entered = runtime.enter();
             Dataplane::load_object(object, &config.xdp.pin_dir, 0).and_then(|mut dataplane| {
-                dataplane.set_limits(&config.limits, observe)?;
+                dataplane.set_limits(&config.limits, observe, &Throttled::new())?;
                 Ok(dataplane)
             })
         };
@@ -156,6 +161,23 @@ impl Kernel {
             .insert(hints, &[(key, AllowOrigin::Command as u64)])
             .expect("an allow entry");
         self.model.add_allow(key);
+    }
+
+    /// Throttles a prefix, in the kernel and on the host: by which limits, and until when.
+    pub(crate) fn throttle(&mut self, prefix: &str, limits: &[(&str, u64)]) {
+        let limits = limits.iter().map(|(limit, expires_ns)| Throttling {
+            limit: (*limit).into(),
+            expires_ns: *expires_ns,
+        });
+        self.throttle_key(key(prefix), &limits.collect::<Vec<_>>());
+    }
+
+    /// As [`Kernel::throttle`].
+    pub(crate) fn throttle_key(&mut self, key: PrefixKey, throttling: &[Throttling]) {
+        let (table, hints, limits) = self.dataplane().throttled();
+        let entry = throttles::entry(throttling, limits.configs(), limits.bank());
+        table.insert(hints, &[(key, entry)]).expect("a throttle");
+        self.model.add_throttle(key, entry);
     }
 
     /// The loaded program.

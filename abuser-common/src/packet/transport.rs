@@ -79,7 +79,7 @@ impl Transport {
 
     /// Offset of the transport header in bytes; 0 if there is no port.
     #[inline(always)]
-    pub(super) const fn offset(self) -> usize {
+    pub const fn offset(self) -> usize {
         (self.0 >> Self::OFFSET_SHIFT) as usize & MAX_OFFSET
     }
 

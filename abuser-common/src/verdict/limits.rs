@@ -4,6 +4,9 @@
 //! charged: whoever is held back by one limit does not use up what another grants to its
 //! neighbours too (nginx does the same with several `limit_req`). A limit that only
 //! observes holds nothing back, and so does not keep the others from being charged.
+//!
+//! A limit may apply to throttled sources only. Whether a source is one is asked where such a
+//! limit would apply to the packet, so others pay nothing for it.
 
 use crate::{
     bits,
@@ -20,7 +23,7 @@ use crate::{
     verified::Note,
 };
 
-use super::{At, Connection, Kernel, Packet, Tables, Verdict, outcome, verdict};
+use super::{At, Connection, Kernel, Packet, Tables, Verdict, outcome, prefixes, verdict};
 
 /// The limits that a packet is over; bit `n` stands for limit `n`.
 #[derive(Clone, Copy, Default)]
@@ -63,6 +66,12 @@ pub(super) fn apply<B: Bytes + ?Sized, T: Tables, K: Kernel>(
     if applying == 0 {
         return Outcome::Passed;
     }
+    let applying = if applying & limits.throttled == 0 {
+        applying
+    } else {
+        let throttling = prefixes::find_throttling(tables, kernel, &at.packet);
+        applying & (!limits.throttled | throttling)
+    };
     if applying & limits.connections != 0 && transport.claims_connection() {
         kernel.note_connection(at, tables, transport, kernel.tick());
     }
@@ -78,7 +87,7 @@ pub(super) fn apply<B: Bytes + ?Sized, T: Tables, K: Kernel>(
     let applied = if charging.is_power_of_two() {
         apply_one(at, tables, bits::lowest(charging), now)
     } else {
-        kernel.apply_several(at, tables, transport, now)
+        kernel.apply_several(at, tables, charging, now)
     };
     let Some(verdict) = applied.verdict() else {
         return Outcome::Passed;
@@ -158,16 +167,16 @@ fn apply_one<B: Bytes + ?Sized, T: Tables>(
     Applied::over(number, verdict, tell(tables, charged.who(), now))
 }
 
-/// Applies several limits to a packet at `now`; what [`Kernel::apply_several`] does.
+/// Applies several limits, those in `mask`, to a packet at `now`; what [`Kernel::apply_several`]
+/// does.
 #[inline(always)]
 pub fn apply_several<B: Bytes + ?Sized, T: Tables>(
     at: &At<'_, B>,
     tables: &T,
-    transport: Transport,
+    mask: u64,
     now: KernelTime,
 ) -> Applied {
-    let (applying, limits) = applying(tables, at.packet.settings, transport);
-    let over = charge_several(at, tables, charging(applying, &limits, transport), now);
+    let over = charge_several(at, tables, mask, now);
     if over.limits == 0 {
         return Applied::default();
     }

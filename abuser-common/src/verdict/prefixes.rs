@@ -1,13 +1,13 @@
-//! Bans and the allow list: the longest prefix that covers a source.
+//! Bans and the allow list: the longest prefix that covers a source. Throttles: all that do.
 
 use crate::{
-    gate,
+    bits, gate,
     gcra::KernelTime,
     layout::Ban,
     prefix::{self, Family, LengthMask, Lengths, List, Source},
 };
 
-use super::{Kernel, Tables};
+use super::{Kernel, Packet, Tables};
 
 /// Whether a source is banned, as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -176,4 +176,90 @@ pub fn is_allowed<T: Tables>(tables: &T, source: &Source) -> bool {
 #[inline(always)]
 pub fn allows<T: Tables>(tables: &T, source: &Source, length: u8) -> bool {
     is_hinted(tables, List::Allowed, source, length) && tables.is_listed(&source.prefix(length))
+}
+
+/// The limits that the source of a packet is throttled by.
+///
+/// Most sources are not, as the hints say; only for the others is the function called that looks
+/// for all lengths.
+#[inline(always)]
+pub(super) fn find_throttling<T: Tables, K: Kernel>(
+    tables: &T,
+    kernel: &K,
+    packet: &Packet,
+) -> u64 {
+    let Packet {
+        source, settings, ..
+    } = packet;
+    if is_empty(tables, List::Throttled, source.family) {
+        return 0;
+    }
+    let lengths = lengths(tables, List::Throttled, source);
+    if is_none(lengths) || is_none(narrow(tables, List::Throttled, source, lengths)) {
+        return 0;
+    }
+    tables.throttling(source, settings.bank(), kernel.tick())
+}
+
+/// The limits in `bank` that some unexpired throttle of a prefix that covers `source` names; what
+/// [`Tables::throttling`] does.
+#[inline(always)]
+pub fn throttling<T: Tables>(tables: &T, source: &Source, bank: u32, now: KernelTime) -> u64 {
+    let lengths = lengths(tables, List::Throttled, source);
+    let [low, middle, high] = narrow(tables, List::Throttled, source, lengths);
+    let mut limits = 0;
+    if low != 0 {
+        limits |= tables.throttling_from(source, 0, low, bank, now);
+    }
+    if middle != 0 {
+        limits |= tables.throttling_from(source, 64, middle, bank, now);
+    }
+    if high != 0 {
+        limits |= tables.throttling_of(source, Family::V6.bits(), bank, now);
+    }
+    limits
+}
+
+/// As [`throttling`], for prefixes whose lengths are `base` and the numbers of the bits of
+/// `lengths`; what [`Tables::throttling_from`] does.
+#[inline(always)]
+pub fn throttling_from<T: Tables>(
+    tables: &T,
+    source: &Source,
+    base: u8,
+    mut lengths: u64,
+    bank: u32,
+    now: KernelTime,
+) -> u64 {
+    let mut limits = 0;
+    // Counted, not `while`: the verifier cannot see that it shrinks. All are asked, so in any order:
+    // the lowest bit is the cheapest to find.
+    for _ in 0..u64::BITS {
+        if lengths == 0 {
+            break;
+        }
+        let length = base + bits::lowest(lengths);
+        lengths &= lengths - 1;
+        limits |= tables.throttling_of(source, length, bank, now);
+    }
+    limits
+}
+
+/// The limits that the unexpired throttle of exactly the first `length` bits of `source` names;
+/// what [`Tables::throttling_of`] does.
+#[inline(always)]
+pub fn throttling_of<T: Tables>(
+    tables: &T,
+    source: &Source,
+    length: u8,
+    bank: u32,
+    now: KernelTime,
+) -> u64 {
+    if !is_hinted(tables, List::Throttled, source, length) {
+        return 0;
+    }
+    match tables.throttle(&source.prefix(length)) {
+        Some(throttle) => throttle.limits(bank, now.0),
+        None => 0,
+    }
 }

@@ -5,7 +5,7 @@ use crate::{
     bucket::Place,
     gate::INTERVAL_NS,
     gcra::Rate,
-    layout::{Count, LimitCounters},
+    layout::{Count, LimitCounters, MAX_TERMS, Term},
     model::{Machine, Model},
     packet::{TCP, TCP_ACK, TCP_SYN, TcpTuple, UDP},
 };
@@ -79,6 +79,7 @@ fn host_with(limits: &[Limit]) -> Host {
             portless: mask,
             connections,
             exact: 0,
+            throttled: 0,
         };
         model.protocols.insert(u32::from(protocol), masks);
     }
@@ -365,4 +366,85 @@ fn no_frame_of_any_length_panics() {
             "{length} bytes: {outcome:?}"
         );
     }
+}
+
+/// Makes the limits in `mask` apply to throttled sources only.
+fn only_throttled(host: &mut Host, mask: u64) {
+    for limits in host.model.protocols.values_mut() {
+        limits.throttled = mask;
+    }
+}
+
+/// Throttles a prefix by the limits in `mask` until then.
+fn throttle(host: &mut Host, address: [u8; 4], length: u8, mask: u64, expires_ns: u64) {
+    let mut throttle = Throttle::default();
+    throttle.terms[0] = Term {
+        expires_ns,
+        limits: [mask, 0],
+    };
+    let prefix = Source::v4(address).prefix(length);
+    host.model.add_throttle(prefix, throttle);
+}
+
+#[test]
+fn a_limit_for_throttled_sources_charges_and_counts_nobody_else() {
+    let mut host = host(&[(1, 0, 0)]);
+    only_throttled(&mut host, 1);
+    let (client, other) = ([203, 0, 113, 7], [203, 0, 113, 8]);
+    assert_eq!(host.decide_many(&udp(client), 3), [Outcome::Passed; 3]);
+    throttle(&mut host, client, 32, 1, 0);
+    assert_eq!(host.decide_many(&udp(other), 3), [Outcome::Passed; 3]);
+    assert_eq!(host.counters(0), LimitCounters::default());
+    let outcomes = host.decide_many(&udp(client), 2);
+    assert_eq!(outcomes, [Outcome::Passed, Outcome::DroppedLimit]);
+    assert_eq!((host.counters(0).passed, host.counters(0).dropped), (1, 1));
+    assert_eq!(host.model.events.borrow()[0].cause, 100);
+}
+
+#[test]
+fn a_throttle_ends_to_the_nanosecond() {
+    let mut host = host(&[(1, 0, 0)]);
+    only_throttled(&mut host, 1);
+    let client = [203, 0, 113, 7];
+    throttle(&mut host, client, 24, 1, START.0 + 10);
+    host.machine.now.set(KernelTime(START.0 + 9));
+    let outcomes = host.decide_many(&udp(client), 2);
+    assert_eq!(outcomes, [Outcome::Passed, Outcome::DroppedLimit]);
+    host.machine.now.set(KernelTime(START.0 + 10));
+    assert_eq!(host.decide_many(&udp(client), 3), [Outcome::Passed; 3]);
+}
+
+#[test]
+fn a_throttle_names_limits_of_the_bank_that_is_in_use() {
+    let mut host = host(&[(1, 0, 0)]);
+    only_throttled(&mut host, 1);
+    let client = [203, 0, 113, 7];
+    let mut throttle = Throttle::default();
+    throttle.terms[MAX_TERMS - 1].limits = [0, 1];
+    let prefix = Source::v4(client).prefix(32);
+    host.model.add_throttle(prefix, throttle);
+    assert_eq!(host.decide_many(&udp(client), 3), [Outcome::Passed; 3]);
+    throttle.terms[0].limits = [1, 0];
+    host.model.add_throttle(prefix, throttle);
+    let outcomes = host.decide_many(&udp(client), 2);
+    assert_eq!(outcomes, [Outcome::Passed, Outcome::DroppedLimit]);
+}
+
+#[test]
+fn connections_are_looked_up_for_a_limit_only_if_it_applies_to_their_source() {
+    let connections = Limit {
+        count: Count::Connections as u8,
+        ..limit(0, 1, 0, 0)
+    };
+    let mut host = host_with(&[connections]);
+    only_throttled(&mut host, 1);
+    let client = [203, 0, 113, 7];
+    connect(&host, client);
+    host.decide(&tcp(client, TCP_ACK));
+    assert_eq!(host.model.source_stats.get().lookups, 0);
+    throttle(&mut host, client, 32, 1, 0);
+    host.decide(&tcp(client, TCP_ACK));
+    assert_eq!(host.model.source_stats.get().lookups, 1);
+    host.decide_many(&tcp(client, TCP_SYN), 2);
+    assert!(host.model.events.borrow()[0].verified());
 }

@@ -7,10 +7,18 @@
 //! Times come from logs: they may be equal, and go back a little where several processes write.
 //! A detector must take that, and a gap of years, as it comes.
 
+pub mod baseline;
+pub mod distributed;
+pub mod enumeration;
+pub mod fan_out;
+pub mod lately;
 pub mod missing_headers;
 pub mod signup;
+pub mod sketch;
 pub mod stuffing;
+mod subject;
 pub mod table;
+pub mod template;
 pub mod threshold;
 pub mod window;
 mod words;

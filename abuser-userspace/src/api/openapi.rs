@@ -82,7 +82,10 @@ const FAILURES: [(&str, &str, &str); 10] = [
     tags(
         (name = "daemon", description = "The daemon and its limits."),
         (name = "bans", description = "Who is banned."),
+        (name = "detection", description = "Logs and detectors."),
+        (name = "offences", description = "What applications tell of."),
         (name = "allow", description = "Who is never dropped."),
+        (name = "throttles", description = "To whom stricter limits apply for a while."),
         (name = "events", description = "What happens, as it does."),
     ),
     servers((url = "/", description = "The daemon that this document comes from.")),

@@ -11,14 +11,20 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 mod bulk;
+mod detection;
 mod explanation;
+mod offences;
 mod text;
+mod throttles;
 
 pub use bulk::{
     BlocklistStatus, ExportQuery, ImportEntry, ImportRequest, Imported, MAX_IMPORT, RefusedEntry,
 };
+pub use detection::{Detection, DetectorStatus, SourceStatus, UnparsedLine};
 pub use explanation::{Evidence, ExplainedBan, Explanation, LimitLevel, OffenceRecord, PastBan};
+pub use offences::{MAX_OFFENCES, OffenceReport, OffencesRequest, OffencesTaken, RefusedOffence};
 pub(super) use text::{Address, Null, Prefix};
+pub use throttles::{ThrottleInfo, ThrottleRequest, UnthrottleRequest};
 
 /// The daemon at a glance.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -64,6 +70,8 @@ pub struct Status {
     pub bans: usize,
     /// Entries of the allow list.
     pub allow: usize,
+    /// Throttled sources.
+    pub throttles: usize,
 }
 
 /// One interface that is to be protected.
@@ -181,6 +189,8 @@ pub struct Capacity {
     pub bans: u32,
     /// Entries of the allow list.
     pub allow: u32,
+    /// Throttled sources.
+    pub throttles: u32,
 }
 
 /// One limit and what was counted under it, in packets.
@@ -204,6 +214,8 @@ pub struct LimitStatus {
     pub ipv4_prefix: u8,
     /// Bits of an IPv6 source that tell sources apart.
     pub ipv6_prefix: u8,
+    /// `throttled` if it applies to throttled sources only.
+    pub only: Option<String>,
     /// Packets within this limit and all others, and charged to it.
     pub passed: u64,
     /// Packets over it that were dropped.
@@ -234,15 +246,18 @@ pub struct BanInfo {
     pub expires: Option<String>,
     /// Seconds until then.
     pub remaining_seconds: Option<u64>,
-    /// `manual`, `limit`, `import`, `blocklist`, or `rollup` (too many hosts in it are banned).
+    /// `manual`, `limit`, `import`, `blocklist`, `rollup` (too many hosts in it are banned),
+    /// `detector`, or `application` (one told of its offences).
     pub cause: String,
     /// The limit that was exceeded, if that is the cause.
     pub limit: Option<String>,
     /// The block list that names it, if that is the cause.
     pub blocklist: Option<String>,
+    /// The detector that found it, if that is the cause.
+    pub detector: Option<String>,
     /// The policy that said for how long, if one did.
     pub policy: Option<String>,
-    /// How many offences led to it, if a limit is the cause.
+    /// How many offences, or lines of a log, led to it; `null` if none did.
     pub offences: Option<u32>,
     /// What whoever made it said.
     pub reason: Option<String>,
@@ -273,7 +288,7 @@ pub struct BanRequest {
     pub force: bool,
 }
 
-/// How long a ban lasts.
+/// How long a ban or a throttle lasts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BanDuration {
@@ -393,7 +408,8 @@ impl std::fmt::Display for Reloaded {
 
 /// What an event is about: packets that were dropped (`drop`), or would have been if they were not
 /// only observed (`observe`) or their source on the allow list (`allow`); a `ban` and its end
-/// (`unban`); events that this reader was too slow for (`missed`).
+/// (`unban`); a source that is throttled (`throttle`) and the end of that (`unthrottle`);
+/// what a detector found (`detect`); events that this reader was too slow for (`missed`).
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema, clap::ValueEnum,
 )]
@@ -409,6 +425,12 @@ pub enum EventKind {
     Ban,
     /// A ban ended.
     Unban,
+    /// A detector found a source.
+    Detect,
+    /// A source is throttled by a limit.
+    Throttle,
+    /// It is not any more.
+    Unthrottle,
     /// The reader was too slow: `drops` events are missing here.
     Missed,
 }
@@ -422,6 +444,9 @@ impl EventKind {
             Self::Allow => "allow",
             Self::Ban => "ban",
             Self::Unban => "unban",
+            Self::Detect => "detect",
+            Self::Throttle => "throttle",
+            Self::Unthrottle => "unthrottle",
             Self::Missed => "missed",
         }
     }
@@ -437,13 +462,13 @@ pub struct EventRecord {
     pub kind: EventKind,
     /// The interface that the packet came in on.
     pub interface: Option<String>,
-    /// The packet's source address; for `ban` and `unban`, the prefix.
+    /// The packet's source address; for bans, throttles and their ends, and for `detect`, the prefix.
     pub source: Option<String>,
     /// `tcp`, `udp`, `icmp`, `icmpv6`, or the number.
     pub protocol: Option<String>,
     /// The destination port.
     pub port: Option<u16>,
-    /// The limit that was exceeded.
+    /// The limit that was exceeded, or that the source is throttled by.
     pub limit: Option<String>,
     /// The number of the ban.
     pub ban: Option<u64>,
@@ -453,11 +478,15 @@ pub struct EventRecord {
     pub verified: Option<bool>,
     /// The frame's length in bytes.
     pub bytes: Option<u32>,
-    /// For `ban`: when it ends; `null`: never.
+    /// For `ban` and `throttle`: when it ends; `null`: never.
     #[schema(format = DateTime)]
     pub expires: Option<String>,
-    /// For `ban` and `unban`: why.
+    /// For bans, throttles and their ends, and for `detect`: why.
     pub reason: Option<String>,
+    /// For `detect`: the detector's name.
+    pub detector: Option<String>,
+    /// For `detect`: what follows from it, in words: `alert`, `throttle`, `ban`, or why nothing does.
+    pub action: Option<String>,
 }
 
 /// Which events a reader wants; all that are given must match.
@@ -528,6 +557,8 @@ mod tests {
             bytes: None,
             expires: None,
             reason: None,
+            detector: None,
+            action: None,
         }
     }
 

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use abuser_detect::{condition::Condition, field::Field, parse::Kind};
 use clap::{Parser, Subcommand};
 use ipnet::IpNet;
 
@@ -72,18 +73,30 @@ pub(super) enum Command {
     Status(JsonArgs),
     /// Show the limits and what was counted under each
     Limits(JsonArgs),
+    /// Show the logs that are read, the detectors, and what they found
+    Detectors(JsonArgs),
     /// Ban sources, lift bans, show who is banned
     #[command(subcommand)]
     Ban(BanCommand),
     /// Allow sources: they are never dropped, whatever limits and bans say
     #[command(subcommand)]
     Allow(AllowCommand),
+    /// Throttle sources: a stricter limit applies to them for a while
+    #[command(subcommand)]
+    Throttle(ThrottleCommand),
     /// Tell what a packet from an address would meet now, and why
     Explain(ExplainArgs),
-    /// Follow drops, bans and unbans as they happen, a line each
+    /// Follow drops, bans and findings as they happen, a line each
     Events(EventsArgs),
+    /// Count the lines of logs: who, how often, since when
+    Scan(ScanArgs),
     /// Check a configuration without touching the system
     Check(CheckArgs),
+    /// Make a configuration of what fail2ban, nginx, Snort or Suricata are told to do
+    #[command(subcommand)]
+    Import(ImportCommand),
+    /// Tell what a configuration would have done with captured packets; touches nothing
+    Replay(ReplayArgs),
     /// Have the daemon read its configuration again; bans and unchanged limits stay as they are
     Reload(JsonArgs),
     /// Let a daemon go on that was started with --confirm
@@ -281,6 +294,52 @@ pub(super) struct AllowRemoveArgs {
     pub(super) json: bool,
 }
 
+#[derive(Debug, Subcommand)]
+pub(super) enum ThrottleCommand {
+    /// Throttle addresses and prefixes by a limit that has only = "throttled"
+    Add(ThrottleAddArgs),
+    /// End throttles
+    Remove(ThrottleRemoveArgs),
+    /// List who is throttled
+    List(JsonArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ThrottleAddArgs {
+    /// Addresses (203.0.113.7) and prefixes (203.0.113.0/24, 2001:db8::/48)
+    #[arg(required = true, value_name = "ADDR|PREFIX", value_parser = prefix)]
+    pub(super) sources: Vec<IpNet>,
+    /// The limit that is to apply to them
+    #[arg(long, value_name = "NAME")]
+    pub(super) limit: String,
+    /// For how long: 90s, 10m, "1d 12h", or a number of seconds; never for less than what is left
+    /// of an earlier time [default: [ban] bantime]
+    #[arg(long = "for", value_name = "TIME", allow_negative_numbers = true, value_parser = throttle_time)]
+    pub(super) time: Option<BanTime>,
+    /// Why; `throttle list` tells
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
+    /// Throttle also prefixes wider than IPv4 /16 and IPv6 /32
+    #[arg(long)]
+    pub(super) force: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ThrottleRemoveArgs {
+    /// What was throttled, as `throttle list` shows it
+    #[arg(required = true, value_name = "ADDR|PREFIX", value_parser = prefix)]
+    pub(super) sources: Vec<IpNet>,
+    /// Only by this limit [default: by all]
+    #[arg(long, value_name = "NAME")]
+    pub(super) limit: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
 #[derive(Debug, clap::Args)]
 pub(super) struct EventsArgs {
     /// Print a JSON object a line
@@ -301,10 +360,157 @@ pub(super) struct EventsArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub(super) struct ScanArgs {
+    /// Logs, also compressed ones (.gz); `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+    /// What the logs are written by: nginx-combined, nginx-error, apache-combined, caddy-json,
+    /// traefik-json, haproxy-http, envoy-json, json, regex [default: what they look like]
+    #[arg(long, value_name = "NAME", value_parser = Kind::from_str)]
+    pub(super) parser: Option<Kind>,
+    /// For the parser regex: an expression with named groups, such as "(?<source>\S+) (?<path>\S+)"
+    #[arg(long, value_name = "REGEX", requires = "parser")]
+    pub(super) pattern: Option<String>,
+    /// Count only lines for which this holds, such as 'status == 401 and path ~ "^/api/"'
+    #[arg(long = "where", value_name = "CONDITION", value_parser = Condition::from_str)]
+    pub(super) condition: Option<Condition>,
+    /// By what to count: source, user, key, path, uri, status, header.NAME and so on
+    #[arg(long, value_name = "FIELD", default_value = "source", value_parser = Field::from_str)]
+    pub(super) by: Field,
+    /// Show only what there is more than so often
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    pub(super) over: u64,
+    /// Count only the last part of the logs: 1h, 10m, "1d 12h" before their newest line
+    #[arg(long, value_name = "TIME", value_parser = within_time)]
+    pub(super) within: Option<Duration>,
+    /// With --within: before now, instead of before the newest line
+    #[arg(long, requires = "within")]
+    pub(super) now: bool,
+    /// Show only the first so many
+    #[arg(long, value_name = "COUNT")]
+    pub(super) top: Option<usize>,
+    /// A proxy whose X-Forwarded-For counts; can be repeated
+    #[arg(long = "trusted-proxy", value_name = "PREFIX", value_parser = prefix)]
+    pub(super) trusted_proxies: Vec<IpNet>,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
 pub(super) struct CheckArgs {
     /// The configuration; conf.d/*.toml beside it is read, too
     #[arg(short, long, value_name = "FILE", default_value = super::run::DEFAULT_CONFIG)]
     pub(super) config: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ImportCommand {
+    /// Jails that are enabled, as sources, detectors and policies
+    ///
+    /// Reads jail.conf, jail.d/*.conf, jail.local and jail.d/*.local as fail2ban does. Filters are not
+    /// copied: detectors read them where they are.
+    Fail2ban(ImportFail2banArgs),
+    /// limit_req as limits in the kernel, and the logs that tell whom nginx refused
+    Nginx(ImportNginxArgs),
+    /// Rules of Snort 2, Snort 3 and Suricata as detectors
+    ///
+    /// A rule that looks at what no access log has is left out and named.
+    Snort(ImportSnortArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ImportFail2banArgs {
+    /// fail2ban's folder
+    #[arg(value_name = "DIR", default_value = "/etc/fail2ban")]
+    pub(super) folder: PathBuf,
+    #[command(flatten)]
+    pub(super) output: ImportOutput,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ImportNginxArgs {
+    /// nginx's configuration, or a part of one; what it includes is read, too
+    #[arg(value_name = "FILE", default_value = "/etc/nginx/nginx.conf")]
+    pub(super) file: PathBuf,
+    /// What to do about whom nginx refuses again and again
+    #[arg(long, value_name = "ACTION", default_value = "ban", value_parser = IMPORT_ACTIONS)]
+    pub(super) action: String,
+    #[command(flatten)]
+    pub(super) output: ImportOutput,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ImportSnortArgs {
+    /// Files of rules, and of event_filter and suppress
+    #[arg(required = true, value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+    /// What to do about whom a rule finds [default: ban for rules that drop, block or reject, alert
+    /// for others]
+    #[arg(long, value_name = "ACTION", value_parser = IMPORT_ACTIONS)]
+    pub(super) action: Option<String>,
+    /// The access log that tells of the requests that the rules look at
+    #[arg(long, value_name = "FILE", default_value = "/var/log/nginx/access.log")]
+    pub(super) log: String,
+    #[command(flatten)]
+    pub(super) output: ImportOutput,
+}
+
+/// What a detector can do.
+const IMPORT_ACTIONS: [&str; 3] = ["ban", "throttle", "alert"];
+
+/// Where an import goes.
+#[derive(Debug, clap::Args)]
+pub(super) struct ImportOutput {
+    /// Write the configuration to this file, such as /etc/abuser/conf.d/fail2ban.toml [default: standard output]
+    #[arg(short = 'o', long = "output", value_name = "FILE")]
+    pub(super) path: Option<PathBuf>,
+    /// With --output: replace a file that is there
+    #[arg(long, requires = "path")]
+    pub(super) force: bool,
+    /// Print the configuration and what could not be carried over as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Tell what a configuration would have done with captured packets; touches nothing
+///
+/// Captures of tcpdump (pcap and pcapng, also gzipped; Ethernet, `-i any`, and bare IP) run through the
+/// function that decides in the kernel and the policies of the daemon, on their own clock. Capture
+/// both ways on a host that does not drop yet: a source counts as verified when the capture shows
+/// that it acknowledged what this host had sent it, or that this host spoke to it on a connection.
+///
+/// Only packets to this host are replayed. Cooked captures (-i any) and pcapng may tell each packet's
+/// way. Else the address that is in most of the first 20 000 packets is taken for this host's (in a
+/// draw the one that was asked for connections), and what goes to its hardware address comes in.
+/// --to says it exactly.
+///
+/// Names of the allow list are not resolved, what the daemon allows by itself is not known, block
+/// lists are not read, and what rndtime would add is left out. A capture that ends in the middle
+/// of a packet is replayed and said so; one that is damaged also ends with status 1.
+#[derive(Debug, clap::Args)]
+pub(super) struct ReplayArgs {
+    /// The configuration; conf.d/*.toml beside it is read, too
+    #[arg(short, long, value_name = "FILE", default_value = super::run::DEFAULT_CONFIG)]
+    pub(super) config: PathBuf,
+    /// Captures: several are one stream in the order of time
+    #[arg(required = true, value_name = "CAPTURE")]
+    pub(super) captures: Vec<PathBuf>,
+    /// Replay what goes to this address or prefix; can be repeated [default: what goes to the host
+    /// that captured]
+    #[arg(long, value_name = "PREFIX", value_parser = prefix)]
+    pub(super) to: Vec<IpNet>,
+    /// How many of the sources that lost most to name
+    #[arg(long, value_name = "COUNT", default_value_t = 10)]
+    pub(super) top: usize,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -328,17 +534,34 @@ fn prefix(text: &str) -> Result<IpNet, String> {
 }
 
 fn confirm_time(text: &str) -> Result<Duration, String> {
+    seconds(text, "write how long to wait, such as \"60s\"")
+}
+
+fn within_time(text: &str) -> Result<Duration, String> {
+    seconds(text, "write how far back to look, such as \"1h\"")
+}
+
+/// A time of at least a second; `hint` is for what is none.
+fn seconds(text: &str, hint: &str) -> Result<Duration, String> {
     match parse_duration(text).map_err(|error| error.to_string())? {
         BanTime::For(time) if time.as_secs() > 0 => Ok(time),
-        _ => Err("write how long to wait, such as \"60s\"".to_owned()),
+        _ => Err(hint.to_owned()),
     }
 }
 
 fn ban_time(text: &str) -> Result<BanTime, String> {
+    time_of("ban", text)
+}
+
+fn throttle_time(text: &str) -> Result<BanTime, String> {
+    time_of("throttle", text)
+}
+
+fn time_of(what: &str, text: &str) -> Result<BanTime, String> {
     match parse_duration(text) {
-        Ok(BanTime::For(time)) if time.as_secs() == 0 => {
-            Err("a ban lasts at least a second; write for example \"10m\"".to_owned())
-        }
+        Ok(BanTime::For(time)) if time.as_secs() == 0 => Err(format!(
+            "a {what} lasts at least a second; write for example \"10m\""
+        )),
         time => time.map_err(|error| error.to_string()),
     }
 }

@@ -117,13 +117,22 @@ fn request(args: BanAddArgs) -> BanRequest {
     } = args;
     BanRequest {
         sources,
-        duration: match (time, permanent) {
-            (_, true) | (Some(BanTime::Permanent), _) => BanDuration::Permanent,
-            (Some(BanTime::For(time)), _) => BanDuration::Seconds(time.as_secs()),
-            (None, false) => BanDuration::Policy,
-        },
+        duration: duration(if permanent {
+            Some(BanTime::Permanent)
+        } else {
+            time
+        }),
         reason,
         force,
+    }
+}
+
+/// What the daemon is asked for by a time that may have been given.
+pub(super) const fn duration(time: Option<BanTime>) -> BanDuration {
+    match time {
+        Some(BanTime::Permanent) => BanDuration::Permanent,
+        Some(BanTime::For(time)) => BanDuration::Seconds(time.as_secs()),
+        None => BanDuration::Policy,
     }
 }
 
@@ -157,7 +166,7 @@ async fn note_allowed(client: &mut Client, bans: &[BanInfo]) -> Result<(), CliEr
 }
 
 /// Prints an array as it comes: to a terminal indented, else as it is.
-async fn array(mut elements: Lines) -> Result<(), CliError> {
+pub(super) async fn array(mut elements: Lines) -> Result<(), CliError> {
     if !std::io::stdout().is_terminal() {
         return exchange::copy(elements).await;
     }

@@ -37,10 +37,15 @@ pub(super) async fn status(socket: &Path, args: &JsonArgs) -> Result<(), CliErro
         output::line(&protection(interface))?;
     }
     output::line(&format!(
-        "{}, {}, {}",
+        "{}, {}, {}, {}",
         counted(status.limits as u64, "limit", "limits"),
         counted(status.bans as u64, "ban", "bans"),
-        counted(status.allow as u64, "allow entry", "allow entries")
+        counted(status.allow as u64, "allow entry", "allow entries"),
+        counted(
+            status.throttles as u64,
+            "throttled source",
+            "throttled sources"
+        )
     ))?;
     output::line(&format!(
         "buckets: {} of {} in use, {} evicted",
@@ -174,7 +179,10 @@ pub(super) async fn limits(socket: &Path, args: &JsonArgs) -> Result<(), CliErro
                 ports,
                 format!("{} {}", limit.rate, limit.count),
                 limit.burst.to_string(),
-                limit.action,
+                match limit.only {
+                    Some(only) => format!("{} {only}", limit.action),
+                    None => limit.action,
+                },
                 grouped(limit.passed),
                 grouped(limit.dropped),
                 grouped(limit.observed),

@@ -70,6 +70,8 @@ pub(super) fn text(event: &EventRecord) -> String {
         bytes: _,
         expires,
         reason,
+        detector,
+        action,
     } = event;
     let mut line = format!("{time}  {:<7}", kind.name());
     let source = source.as_deref().unwrap_or_default();
@@ -119,6 +121,29 @@ pub(super) fn text(event: &EventRecord) -> String {
             ban.unwrap_or_default(),
             reason.as_deref().unwrap_or_default(),
             output::counted(drops.unwrap_or_default(), "packet", "packets"),
+        ),
+        EventKind::Detect => write!(
+            line,
+            "  {source}  {}  {}  {}",
+            detector.as_deref().unwrap_or("?"),
+            action.as_deref().unwrap_or_default(),
+            reason.as_deref().unwrap_or_default(),
+        ),
+        EventKind::Throttle => write!(
+            line,
+            "  {source}  {}  limit {}  {}",
+            expires.as_ref().map_or_else(
+                || "for good".to_owned(),
+                |expires| format!("until {expires}")
+            ),
+            limit.as_deref().unwrap_or_default(),
+            reason.as_deref().unwrap_or_default(),
+        ),
+        EventKind::Unthrottle => write!(
+            line,
+            "  {source}  limit {}  {}",
+            limit.as_deref().unwrap_or_default(),
+            reason.as_deref().unwrap_or_default(),
         ),
         EventKind::Missed => write!(line, "  {} events", drops.unwrap_or_default()),
     };

@@ -9,7 +9,10 @@ use super::{
 };
 use crate::api::{
     client::Client,
-    types::{AllowInfo, Evidence, ExplainedBan, Explanation, LimitLevel, OffenceRecord, PastBan},
+    types::{
+        AllowInfo, Evidence, ExplainedBan, Explanation, LimitLevel, OffenceRecord, PastBan,
+        ThrottleInfo,
+    },
 };
 
 pub(super) async fn explain(socket: &Path, args: &ExplainArgs) -> Result<(), CliError> {
@@ -32,6 +35,7 @@ fn lines(explanation: &Explanation) -> Vec<String> {
         observe,
         allow,
         bans,
+        throttles,
         limits,
         offences,
         history,
@@ -42,6 +46,7 @@ fn lines(explanation: &Explanation) -> Vec<String> {
         lines.push(banned(explained));
         lines.extend(explained.evidence.iter().map(evidence));
     }
+    lines.extend(throttles.iter().map(throttled));
     lines.extend(limits.iter().map(level));
     for record in offences {
         lines.push(remembered(record));
@@ -98,6 +103,26 @@ fn banned(ExplainedBan { ban, .. }: &ExplainedBan) -> String {
             ""
         },
         counted(ban.hits, "packet", "packets")
+    )
+}
+
+fn throttled(throttle: &ThrottleInfo) -> String {
+    let ThrottleInfo {
+        source,
+        limit,
+        created,
+        expires,
+        reason,
+        by,
+        ..
+    } = throttle;
+    let details = [(": ", reason), (", by ", by)];
+    let until = [(", until ", expires)];
+    format!(
+        "throttled: {source} by limit {limit}{}, since {created}{}{}",
+        known(&details),
+        known(&until),
+        if expires.is_none() { ", for good" } else { "" }
     )
 }
 

@@ -8,11 +8,16 @@ mod bans;
 mod check;
 mod control;
 mod detach;
+mod detectors;
 mod events;
 mod exchange;
 mod explain;
+mod import;
 mod output;
+mod replay;
 mod run;
+mod throttles;
+mod scan;
 
 use std::{io, process::ExitCode};
 
@@ -79,13 +84,18 @@ fn dispatch(args: Args) -> Result<(), CliError> {
     runtime.block_on(async {
         match command {
             Command::Run(args) => run::run(args, socket).await,
+            Command::Scan(args) => scan::scan(&args),
             Command::Check(args) => check::check(&args),
+            Command::Replay(args) => replay::replay(&args),
             Command::Status(args) => control::status(&socket.path(), &args).await,
             Command::Limits(args) => control::limits(&socket.path(), &args).await,
+            Command::Detectors(args) => detectors::detectors(&socket.path(), &args).await,
             Command::Ban(command) => bans::ban(&socket.path(), command).await,
             Command::Allow(command) => control::allow(&socket.path(), command).await,
+            Command::Throttle(command) => throttles::throttle(&socket.path(), command).await,
             Command::Explain(args) => explain::explain(&socket.path(), &args).await,
             Command::Events(args) => events::events(&socket.path(), &args).await,
+            Command::Import(command) => import::import(&command),
             Command::Reload(args) => control::reload(&socket.path(), &args).await,
             Command::Confirm => control::confirm(&socket.path()).await,
             Command::Detach(args) => detach::detach(&socket.path(), &args).await,

@@ -17,6 +17,12 @@ pub(super) fn error(error: &dyn Display) {
     let _closed = writeln!(io::stderr(), "abuser: {error}");
 }
 
+/// A message that may have words of others in it, in one line.
+pub(super) fn message(text: &str) {
+    // If standard error is closed there is nobody left to tell.
+    let _closed = writeln!(io::stderr(), "{}", plain(text));
+}
+
 /// `text`, which somebody else wrote, so that it cannot end a line or a column, nor command
 /// the terminal.
 pub(super) fn plain(text: &str) -> Cow<'_, str> {

@@ -154,6 +154,13 @@ fn time(item: &Item<'_>) -> Result<BanTime, ConfigError> {
     result.map_err(|error| item.error(error))
 }
 
+/// A time of at least a second and not without end.
+pub(super) fn finite(item: &Item<'_>, hint: &str) -> Result<Duration, ConfigError> {
+    let time = limited(item, hint)?;
+    at_least_a_second(item, time)?;
+    Ok(time)
+}
+
 fn limited(item: &Item<'_>, hint: &str) -> Result<Duration, ConfigError> {
     match time(item)? {
         BanTime::For(time) => Ok(time),

@@ -3,17 +3,22 @@
 use std::{collections::HashMap, sync::Arc};
 
 use abuser_common::layout::MAX_LIMITS;
-use toml::de::DeTable;
+use toml::{Spanned, de::DeTable};
 
 use super::{
-    Config, Mode, allow, api, ban, blocklist,
+    Config, Mode, allow, api, ban, blocklist, detector,
     error::{ConfigError, quote},
-    limit,
+    limit::{self, Scope},
+    logs,
+    preset::Preset,
     section::{self, Item, Section},
     source::{Place, Source},
     store,
 };
-use crate::policy::{BanPolicy, DEFAULT_POLICY};
+use crate::{
+    policy::{BanPolicy, DEFAULT_POLICY},
+    sources,
+};
 
 /// The longest name of an interface, in bytes (`IFNAMSIZ - 1` of the kernel).
 const MAX_INTERFACE_LENGTH: usize = 15;
@@ -31,6 +36,8 @@ pub(super) struct Draft {
     ban: ban::PolicyDraft,
     policies: Vec<(String, Place, ban::PolicyDraft)>,
     blocklist_names: HashMap<String, Place>,
+    source_names: HashMap<String, Place>,
+    detectors: detector::Drafts,
     /// Where `[api]` says to listen for TCP, if it does.
     listens: Option<Place>,
 }
@@ -38,16 +45,7 @@ pub(super) struct Draft {
 impl Draft {
     /// Adds a file: its scalars replace earlier ones, its lists are appended.
     pub(super) fn add(&mut self, source: &Arc<Source>) -> Result<(), ConfigError> {
-        let table = DeTable::parse(source.text()).map_err(|error| {
-            let offset = error.span().map_or(0, |span| span.start);
-            let message = error.message().replace('\n', "; ");
-            let hint = if message.contains("duplicate") {
-                "remove one of the two"
-            } else {
-                "texts such as \"60/m\" need quotes, lists need [ ]"
-            };
-            Place::new(source, offset).error(format!("not TOML: {message}; {hint}"))
-        })?;
+        let table = table(source)?;
         let top = Section::new(
             source,
             &section::TOP,
@@ -79,6 +77,12 @@ impl Draft {
         if let Some(item) = top.get("blocklist") {
             self.blocklists(&item)?;
         }
+        if let Some(item) = top.get("source") {
+            self.sources(&item)?;
+        }
+        if let Some(item) = top.get("detector") {
+            self.detectors(&item)?;
+        }
         if let Some(item) = top.get("store") {
             let section = item.section(&section::STORE, "a table: [store]")?;
             store::read(&section, &mut self.config.store)?;
@@ -94,6 +98,7 @@ impl Draft {
             ban,
             policies,
             listens,
+            detectors,
             ..
         } = self;
         api::finish(&config.api, listens.as_ref())?;
@@ -114,7 +119,53 @@ impl Draft {
                 quote(name)
             )));
         }
+        let all_policies = config.all_policies();
+        config.detectors = detectors.finish(&detector::Known {
+            sources: config
+                .sources
+                .iter()
+                .map(|source| (source.name(), source.parser.is_some()))
+                .collect(),
+            policies: all_policies.iter().collect(),
+            throttle_limits: config
+                .limits
+                .iter()
+                .filter(|limit| limit.only == Scope::Throttled)
+                .map(|limit| limit.name.as_str())
+                .collect(),
+        })?;
         Ok(config)
+    }
+
+    fn sources(&mut self, item: &Item<'_>) -> Result<(), ConfigError> {
+        const EXPECTED: &str = "tables with double brackets: [[source]]";
+        for item in item.tables(EXPECTED)? {
+            let section = item.section(&section::SOURCE, EXPECTED)?;
+            let (source, preset) = logs::read(&section, &mut self.source_names)?;
+            for file in preset.into_iter().flat_map(Preset::detectors) {
+                // A test sees to it that those are fine.
+                let table = table(&file)?;
+                let top = Section::new(&file, &section::TOP, table.get_ref(), Place::new(&file, 0))?;
+                for item in top.get("detector").map_or(Ok(Vec::new()), |item| item.tables(EXPECTED))? {
+                    let detector = item.section(&section::DETECTOR, EXPECTED)?;
+                    self.detectors.add(&detector, Some(source.name()))?;
+                }
+            }
+            self.config.sources.push(source);
+            let sources = self.config.sources.iter();
+            let read: Vec<_> = sources.map(|source| source.reads.clone()).collect();
+            sources::config::check(&read).map_err(|error| section.place.error(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    fn detectors(&mut self, item: &Item<'_>) -> Result<(), ConfigError> {
+        const EXPECTED: &str = "tables with double brackets: [[detector]]";
+        for item in item.tables(EXPECTED)? {
+            let section = item.section(&section::DETECTOR, EXPECTED)?;
+            self.detectors.add(&section, None)?;
+        }
+        Ok(())
     }
 
     fn blocklists(&mut self, item: &Item<'_>) -> Result<(), ConfigError> {
@@ -218,6 +269,20 @@ impl Draft {
         }
         Ok(())
     }
+}
+
+/// A file's tables.
+fn table(source: &Arc<Source>) -> Result<Spanned<DeTable<'_>>, ConfigError> {
+    DeTable::parse(source.text()).map_err(|error| {
+        let offset = error.span().map_or(0, |span| span.start);
+        let message = error.message().replace('\n', "; ");
+        let hint = if message.contains("duplicate") {
+            "remove one of the two"
+        } else {
+            "texts such as \"60/m\" need quotes, lists need [ ]"
+        };
+        Place::new(source, offset).error(format!("not TOML: {message}; {hint}"))
+    })
 }
 
 /// The value as a path from the root.

@@ -66,6 +66,15 @@ impl fmt::Display for Action {
     }
 }
 
+/// Whom a limit applies to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// All sources.
+    All,
+    /// Those that are throttled by it.
+    Throttled,
+}
+
 /// One limit. Each source (see `ipv4_prefix`, `ipv6_prefix`) has the rate to itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitConfig {
@@ -87,6 +96,8 @@ pub struct LimitConfig {
     pub ipv4_prefix: u8,
     /// Bits of an IPv6 address that tell sources apart: 1 to 128.
     pub ipv6_prefix: u8,
+    /// Whom it applies to.
+    pub only: Scope,
     /// The name of the policy that says when being over it bans, and for how long.
     pub policy: String,
     /// `rate` and `burst` as the packet path uses them; private so that it exists.
@@ -170,6 +181,10 @@ pub(super) fn read(section: &Section<'_>) -> Result<LimitConfig, ConfigError> {
         ipv6_prefix: match section.get("ipv6_prefix") {
             Some(item) => item.integer(1..=128)?,
             None => 64,
+        },
+        only: match section.get("only") {
+            Some(item) => item.word(&[("throttled", Scope::Throttled)])?,
+            None => Scope::All,
         },
         policy: match section.get("policy") {
             Some(item) => self::name(&item, "policy")?,

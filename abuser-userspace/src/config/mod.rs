@@ -14,6 +14,9 @@
 //! | `limit`, `ports`, `rate` | `[[limit]]` |
 //! | `ban`, `duration` | `[ban]`, `[[policy]]` |
 //! | `blocklist` | `[[blocklist]]` |
+//! | `logs` | `[[source]]` |
+//! | `detector` | `[[detector]]` |
+//! | `preset` | parsers and detectors that come by name |
 //! | `store` | `[store]` |
 //! | `api` | `[api]` |
 //! | `allow`, `prefix` | `[allow]` |
@@ -22,13 +25,16 @@ mod allow;
 mod api;
 mod ban;
 mod blocklist;
+mod detector;
 mod draft;
 mod duration;
 mod error;
 mod file;
 mod limit;
+mod logs;
 mod ports;
 mod prefix;
+mod preset;
 mod rate;
 mod section;
 mod source;
@@ -47,10 +53,12 @@ use crate::{policy::BanPolicy, store::StoreConfig};
 pub use allow::AllowEntry;
 pub use api::{Api, ReadOnly};
 pub use blocklist::BlocklistConfig;
+pub use detector::{DetectorAction, DetectorConfig, DetectorKind, DetectorRule};
 pub use duration::{DurationError, parse_duration};
 pub use error::ConfigError;
 pub use file::MAX_FILE_BYTES;
-pub use limit::{Action, LimitConfig, MAX_NAME_LENGTH, Protocol};
+pub use limit::{Action, LimitConfig, MAX_NAME_LENGTH, Protocol, Scope};
+pub use logs::{LineParser, LogSource};
 pub use prefix::{PrefixError, normalise, parse_prefix};
 pub use rate::{RateError, RateSpec};
 
@@ -76,6 +84,12 @@ pub struct Config {
     pub policies: Vec<BanPolicy>,
     /// Files that name whom to ban.
     pub blocklists: Vec<BlocklistConfig>,
+    /// Logs that detectors read.
+    pub sources: Vec<LogSource>,
+    /// What in them is abuse, and what follows from it.
+    pub detectors: Vec<DetectorConfig>,
+    /// Folders with filters of fail2ban; the first one that has a filter counts.
+    pub filter_dirs: Vec<PathBuf>,
     /// What outlives the daemon, and where it is kept.
     pub store: StoreConfig,
 }
@@ -179,6 +193,9 @@ impl FromStr for Mode {
     }
 }
 
+/// Where fail2ban has its filters.
+const FAIL2BAN_FILTERS: &str = "/etc/fail2ban/filter.d";
+
 /// Reads the file at `path`, then `conf.d/*.toml` beside it in the order of their names.
 ///
 /// Of a setting that occurs twice the later one holds; lists are appended to.
@@ -187,7 +204,10 @@ impl FromStr for Mode {
 ///
 /// See [`ConfigError`]; the first thing that is wrong is reported.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    file::read_all(path)?.finish()
+    let mut config = file::read_all(path)?.finish()?;
+    let beside = path.parent().unwrap_or(Path::new("")).join("filter.d");
+    config.filter_dirs = vec![beside, PathBuf::from(FAIL2BAN_FILTERS)];
+    Ok(config)
 }
 
 /// Reads `text` as a single file; `path` is what errors call it.

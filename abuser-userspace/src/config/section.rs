@@ -4,7 +4,7 @@
 //! words and at the right place, also those about unknown keys and about two values that
 //! do not go together.
 
-use std::{ops::RangeInclusive, sync::Arc};
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 
 use toml::de::{DeTable, DeValue};
 
@@ -34,6 +34,8 @@ pub(super) const TOP: Schema = Schema {
         "ban",
         "policy",
         "blocklist",
+        "source",
+        "detector",
         "store",
     ],
 };
@@ -65,6 +67,7 @@ pub(super) const LIMIT: Schema = Schema {
         "action",
         "ipv4_prefix",
         "ipv6_prefix",
+        "only",
         "policy",
     ],
 };
@@ -108,13 +111,73 @@ pub(super) const BLOCKLIST: Schema = Schema {
     label: "in [[blocklist]]",
     keys: &["name", "path", "format", "strict", "force"],
 };
+/// Keys of each `[[source]]`.
+pub(super) const SOURCE: Schema = Schema {
+    label: "in [[source]]",
+    keys: &[
+        "name",
+        "files",
+        "journal",
+        "journal_directory",
+        "syslog",
+        "syslog_group",
+        "stdin",
+        "preset",
+        "parser",
+        "pattern",
+        "fields",
+        "trusted_proxies",
+        "from",
+    ],
+};
+/// Keys of each `[[detector]]`.
+pub(super) const DETECTOR: Schema = Schema {
+    label: "in [[detector]]",
+    keys: &[
+        "name",
+        "sources",
+        "kind",
+        "filter",
+        "where",
+        "action",
+        "policy",
+        "limit",
+        "throttle_for",
+        "ipv4_prefix",
+        "ipv6_prefix",
+        "type",
+        "count",
+        "within",
+        "track",
+        "ratio",
+        "users",
+        "statuses",
+        "success_after",
+        "max_stride",
+        "distinct",
+        "headers",
+        "paths",
+        "methods",
+        "clients",
+        "keys",
+        "identical",
+        "spread",
+        "requests",
+        "failures",
+        "period",
+        "history",
+        "factor",
+        "deviations",
+        "templates",
+    ],
+};
 /// Keys of `[store]`.
 pub(super) const STORE: Schema = Schema {
     label: "in [store]",
     keys: &["path", "history", "history_max", "evidence"],
 };
-const ALL: [&Schema; 10] = [
-    &TOP, &XDP, &API, &ALLOW, &LIMIT, &BAN, &POLICY, &ROLLUP, &BLOCKLIST, &STORE,
+const ALL: [&Schema; 12] = [
+    &TOP, &XDP, &API, &ALLOW, &LIMIT, &BAN, &POLICY, &ROLLUP, &BLOCKLIST, &SOURCE, &DETECTOR, &STORE,
 ];
 
 /// One table of a file, whose keys are all known.
@@ -291,6 +354,24 @@ impl<'t> Item<'t> {
                 ..self.clone()
             })
             .collect())
+    }
+
+    /// The value as a table of texts whose keys are anybody's.
+    pub(super) fn named_texts(
+        &self,
+        expected: &str,
+    ) -> Result<BTreeMap<String, String>, ConfigError> {
+        let DeValue::Table(table) = self.value else {
+            return Err(self.wrong_type(expected));
+        };
+        let texts = table.iter().map(|(key, value)| match value.get_ref() {
+            DeValue::String(text) => Ok((key.get_ref().to_string(), text.to_string())),
+            _ => Err(self.error(format!(
+                "{} is not text; expected {expected}",
+                quote(key.get_ref())
+            ))),
+        });
+        texts.collect()
     }
 
     /// The value as the tables that double brackets make.

@@ -101,6 +101,8 @@ impl Names {
             bytes: Some(event.length),
             expires: None,
             reason: None,
+            detector: None,
+            action: None,
         })
     }
 }

@@ -6,6 +6,7 @@
 
 mod blocklists;
 pub mod clock;
+pub mod detection;
 pub mod engine;
 mod events;
 pub mod names;
@@ -24,6 +25,7 @@ use tokio::{
 };
 
 use self::{
+    detection::DetectionHandle,
     engine::{Engine, Stop},
     names::Resolver,
     reload::Load,
@@ -109,6 +111,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         }
     };
     let _socket = socket::Guard::new(&config.api.socket);
+    let positions = snapshot.positions.clone();
     let mut engine = Engine::new(dataplane, store, &config, observe, events.clone());
     if let Err(error) = engine.attach(&interfaces, &config, &allow, essential.clone(), snapshot) {
         engine.abandon();
@@ -128,7 +131,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     let resolver = Arc::new(Mutex::new(resolver));
     start::keep_allowing(Arc::clone(&resolver), host, essential, &commands);
-    let reloader = start::follow_configuration(reload, &config, resolver, hang_ups, &commands);
+    let detection = Arc::new(DetectionHandle::start(&config, positions, &commands)?);
+    let reloader =
+        start::follow_configuration(reload, &config, resolver, &detection, hang_ups, &commands);
     if let Some(print) = print {
         let receiver = events.subscribe();
         // A thread of its own: a reader that stops reading blocks only this.
@@ -139,6 +144,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         commands,
         reloader,
         events: events.downgrade(),
+        detection: Arc::clone(&detection),
     };
     // The engine holds the only sender from here on: with it the streams of events end.
     drop(events);
@@ -150,9 +156,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         }
     };
     // Whoever is banned stays so until there is a daemon again that can run.
-    let stop = engine
-        .run(inbox, reader, links, stop)
-        .await
+    let stop = engine.run(inbox, reader, links, stop).await;
+    engine.keep_positions(detection.stop());
+    let stop = stop
         .with_context(|| {
             format!(
                 "cannot read the XDP program's events; limits and bans stay in force: start abuser \

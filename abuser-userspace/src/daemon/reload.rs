@@ -8,6 +8,7 @@ use tokio::{
 };
 
 use super::{
+    detection::DetectionHandle,
     engine::{Command, EngineError},
     names::Resolver,
 };
@@ -30,6 +31,8 @@ pub struct Reloader {
     resolver: Arc<Mutex<Resolver>>,
     /// Who follows block lists hears of them here.
     blocklists: watch::Sender<Vec<BlocklistConfig>>,
+    /// Who reads logs.
+    detection: Arc<DetectionHandle>,
     commands: mpsc::Sender<Command>,
 }
 
@@ -39,6 +42,7 @@ impl Reloader {
         started_with: Config,
         resolver: Arc<Mutex<Resolver>>,
         blocklists: watch::Sender<Vec<BlocklistConfig>>,
+        detection: Arc<DetectionHandle>,
         commands: mpsc::Sender<Command>,
     ) -> Self {
         Self {
@@ -47,6 +51,7 @@ impl Reloader {
             started_with,
             resolver,
             blocklists,
+            detection,
             commands,
         }
     }
@@ -58,6 +63,8 @@ impl Reloader {
         let mut in_force = self.in_force.lock().await;
         let mut resolver = self.resolver.lock().await;
         let config = (self.load)().map_err(EngineError::Refused)?;
+        let prepared = DetectionHandle::prepare(&config)
+            .map_err(|error| EngineError::Refused(error.to_string()))?;
         let mut fresh = resolver.with_entries(config.allow.clone());
         let allow = fresh.resolve().await;
         let needs_restart = needs_restart(&self.started_with, &config);
@@ -70,6 +77,7 @@ impl Reloader {
             .map_err(|_| stopping())?;
         let reloaded = answer.await.map_err(|_| stopping())??;
         *resolver = fresh;
+        self.detection.replace(prepared);
         self.blocklists.send_replace(config.blocklists.clone());
         *in_force = config;
         Ok(Reloaded {
@@ -104,6 +112,8 @@ fn changed_settings(before: &Config, after: &Config) -> Vec<String> {
         ("[ban]", before.ban != after.ban),
         ("[[policy]]", before.policies != after.policies),
         ("[[blocklist]]", before.blocklists != after.blocklists),
+        ("[[source]]", before.sources != after.sources),
+        ("[[detector]]", before.detectors != after.detectors),
         (
             "[store] evidence",
             before.store.evidence != after.store.evidence,

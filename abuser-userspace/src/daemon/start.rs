@@ -10,6 +10,7 @@ use tokio::{
 
 use super::{
     blocklists,
+    detection::DetectionHandle,
     engine::Command,
     events::EventReader,
     names::{self, Resolver},
@@ -68,13 +69,16 @@ pub(super) fn follow_configuration(
     load: Load,
     config: &Config,
     resolver: Arc<Mutex<Resolver>>,
+    detection: &Arc<DetectionHandle>,
     hang_ups: Signal,
     commands: &mpsc::Sender<Command>,
 ) -> Arc<Reloader> {
     let (blocklists, configured) = watch::channel(config.blocklists.clone());
     tokio::spawn(blocklists::follow(configured, commands.clone()));
     let commands = commands.clone();
-    let reloader = Reloader::new(load, config.clone(), resolver, blocklists, commands);
+    let detection = Arc::clone(detection);
+    let reloader =
+        Reloader::new(load, config.clone(), resolver, blocklists, detection, commands);
     let reloader = Arc::new(reloader);
     reloader.follow(hang_ups);
     reloader

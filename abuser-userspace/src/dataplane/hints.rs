@@ -1,4 +1,4 @@
-//! The hints of both prefix tables: what the program reads before it looks a prefix up.
+//! The hints of the prefix tables: what the program reads before it looks a prefix up.
 //!
 //! A bit is set if and only if some entry calls for it. Several may call for the same, so
 //! those beyond the first are counted here; most bits have but one.
@@ -21,9 +21,10 @@ use foldhash::fast::RandomState;
 
 use super::{error::DataplaneError, memory::Words};
 
-const LENGTHS_WORDS: usize = 2 * 2;
-const IPV4_WORDS: usize = 2 * HINTS as usize;
-const IPV6_WORDS: usize = 3 * 2 * HINTS as usize;
+const LISTS: usize = List::ALL.len();
+const LENGTHS_WORDS: usize = 2 * LISTS;
+const IPV4_WORDS: usize = LISTS * HINTS as usize;
+const IPV6_WORDS: usize = 3 * LISTS * HINTS as usize;
 const FILTER_WORDS: usize = 1 << (FILTER_BITS - u64::BITS.ilog2());
 
 /// Which memory a bit lies in.
@@ -192,7 +193,7 @@ mod tests {
 
     /// Prefixes that often share hints.
     fn entry() -> impl Strategy<Value = (List, PrefixKey)> {
-        let list = prop_oneof![Just(List::Bans), Just(List::Allowed)];
+        let list = prop::sample::select(&List::ALL[..]);
         let v4 = (0_u32..4, 0_u8..=32).prop_map(|(n, length)| {
             PrefixKey::new(
                 IpAddr::V4(Ipv4Addr::from(0xc633_6400 | n << 15 | n)),
@@ -231,7 +232,7 @@ mod tests {
             }
             let left: Vec<_> = entries
                 .iter()
-                .map(|(list, key)| (if *list == 0 { List::Bans } else { List::Allowed }, *key))
+                .map(|(list, key)| (List::ALL[*list as usize], *key))
                 .collect();
             let mut expected = TestHints::empty();
             for (list, key) in &left {

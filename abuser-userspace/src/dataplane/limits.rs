@@ -18,7 +18,7 @@ use aya::{
 use super::{
     buckets::Buckets, counters::sum_limit_counters, error::DataplaneError, host, program::take_map,
 };
-use crate::config::{Action, LimitConfig, Protocol};
+use crate::config::{Action, LimitConfig, Protocol, Scope};
 
 /// A limit as it is in force.
 #[derive(Debug, Clone)]
@@ -64,6 +64,11 @@ impl LimitTables {
         &self.loaded
     }
 
+    /// What they were made from, in the same order.
+    pub fn configs(&self) -> impl Iterator<Item = &LimitConfig> {
+        self.loaded.iter().map(|limit| &limit.config)
+    }
+
     /// What was counted under each limit, in the same order.
     pub fn counted(&self) -> Result<Vec<LimitCounters>, DataplaneError> {
         let first = self.bank * MAX_LIMITS;
@@ -73,12 +78,19 @@ impl LimitTables {
             .collect()
     }
 
-    /// Puts `limits` in force in place of what was, all at once.
+    /// The bank that is in use: 0 or 1.
+    pub fn bank(&self) -> u32 {
+        self.bank
+    }
+
+    /// Puts `limits` in force in place of what was, all at once. What else is to be ready for the
+    /// bank that they will be in is written by `prepare`.
     pub(super) fn apply(
         &mut self,
         limits: &[LimitConfig],
         observe: bool,
         buckets: &Buckets,
+        prepare: impl FnOnce(u32) -> Result<(), DataplaneError>,
     ) -> Result<(), DataplaneError> {
         let in_use = get(&self.settings, maps::SETTINGS, 0)?.bank();
         let bank = (in_use + 1) % BANKS;
@@ -116,6 +128,7 @@ impl LimitTables {
         for index in (new..new + MAX_LIMITS).skip(limits.len()) {
             set(&mut self.limits, maps::LIMITS, index, Limit::default())?;
         }
+        prepare(bank)?;
         set(
             &mut self.settings,
             maps::SETTINGS,
@@ -234,6 +247,9 @@ impl Compiled {
                     }
                     if exact {
                         masks.exact |= bit;
+                    }
+                    if config.only == Scope::Throttled {
+                        masks.throttled |= bit;
                     }
                 }
             }
@@ -369,6 +385,18 @@ mod tests {
             let expected = u64::from(protocol == usize::from(TCP) || protocol == usize::from(UDP));
             assert_eq!(masks.all, expected, "protocol {protocol}");
         }
+    }
+
+    #[test]
+    fn a_limit_for_throttled_sources_is_marked_as_one() {
+        let compiled = compiled(
+            "[[limit]]\nname = \"all\"\nrate = \"10/s\"\n\
+             [[limit]]\nname = \"slow\"\nrate = \"1/s\"\nprotocol = \"udp\"\nports = [53]\n\
+             only = \"throttled\"\n",
+        );
+        let masks = |protocol: u8| compiled.protocols[usize::from(protocol)];
+        assert_eq!((masks(UDP).all, masks(UDP).throttled), (0b11, 0b10));
+        assert_eq!((masks(TCP).all, masks(TCP).throttled), (0b01, 0));
     }
 
     #[test]

@@ -19,10 +19,11 @@
 //! | [`limits`] | limits from the configuration to the maps |
 //! | [`links`] | being told when interfaces change |
 //! | [`pins`] | bpffs, the pin folder, its lock |
-//! | [`prefixes`] | the ban and allow tables |
+//! | [`prefixes`] | the tables of bans, of who is allowed and of who is throttled |
 //! | [`program`] | loading; who may, and which kernels can |
 //! | [`protected`] | what is attached, and what is waited for |
 //! | `refusal` | why the kernel does not take a program |
+//! | [`throttles`] | who is throttled, by which limits |
 //! | [`verified`] | the table of verified sources |
 
 mod adopt;
@@ -42,6 +43,7 @@ pub mod prefixes;
 pub mod program;
 pub mod protected;
 mod refusal;
+pub mod throttles;
 pub mod verified;
 
 use std::{
@@ -54,7 +56,7 @@ use std::{
 use abuser_common::{
     bucket::{Key, Packet, Place},
     gcra::KernelTime,
-    layout::{Ban, maps},
+    layout::{Ban, Throttle, maps},
     prefix::{List, Source},
 };
 use aya::{
@@ -72,6 +74,7 @@ use self::{
     pins::PinDir,
     prefixes::PrefixTable,
     protected::Protected,
+    throttles::Throttled,
     verified::VerifiedSources,
 };
 use crate::config::{LimitConfig, Mode};
@@ -92,6 +95,7 @@ struct Tables {
     hints: Hints,
     bans: PrefixTable<Ban>,
     allowed: PrefixTable<u64>,
+    throttled: PrefixTable<Throttle>,
     limits: LimitTables,
     buckets: Arc<Buckets>,
     verified: Arc<VerifiedSources>,
@@ -105,7 +109,8 @@ impl Tables {
     fn rebuild_hints(&mut self) {
         let bans = self.bans.keys().map(|key| (List::Bans, key));
         let allowed = self.allowed.keys().map(|key| (List::Allowed, key));
-        self.hints.rebuild(bans.chain(allowed));
+        let throttled = self.throttled.keys().map(|key| (List::Throttled, key));
+        self.hints.rebuild(bans.chain(allowed).chain(throttled));
     }
 }
 
@@ -157,6 +162,7 @@ impl Dataplane {
             hints,
             bans: PrefixTable::open(&mut program, maps::BANS, List::Bans)?,
             allowed: PrefixTable::open(&mut program, maps::ALLOWED, List::Allowed)?,
+            throttled: PrefixTable::open(&mut program, maps::THROTTLED, List::Throttled)?,
             limits: LimitTables::open(&mut program)?,
             buckets: Arc::new(Buckets::open(&mut program)?),
             verified: Arc::new(VerifiedSources::open(&mut program)?),
@@ -222,18 +228,23 @@ impl Dataplane {
         attached
     }
 
-    /// Puts limits in force in place of what was, all at once.
+    /// Puts limits in force in place of what was, all at once; `throttled` are throttled by them.
     pub fn set_limits(
         &mut self,
         limits: &[LimitConfig],
         observe: bool,
+        throttled: &Throttled,
     ) -> Result<(), DataplaneError> {
         let Tables {
+            hints,
+            throttled: table,
             limits: tables,
             buckets,
             ..
         } = &mut self.tables;
-        tables.apply(limits, observe, buckets)
+        tables.apply(limits, observe, buckets, |bank| {
+            throttles::prepare(table, hints, throttled, limits, bank)
+        })
     }
 
     /// Attaches to interfaces that [`Dataplane::find_interfaces`] found and puts limits in force in
@@ -244,15 +255,16 @@ impl Dataplane {
         mode: Mode,
         limits: &[LimitConfig],
         observe: bool,
+        throttled: &Throttled,
     ) -> Result<(), DataplaneError> {
         // Maps that a program reads keep their limits until nothing else can fail. Fresh ones have
         // theirs before the first packet: the program may replace one that has limits, too.
         if !self.adopted {
-            self.set_limits(limits, observe)?;
+            self.set_limits(limits, observe, throttled)?;
         }
         self.attach(interfaces, mode)?;
         if self.adopted {
-            self.set_limits(limits, observe)?;
+            self.set_limits(limits, observe, throttled)?;
         }
         Ok(())
     }
@@ -312,6 +324,17 @@ impl Dataplane {
     /// The allow table with what it needs to be changed.
     pub fn allowed(&mut self) -> (&mut PrefixTable<u64>, &mut Hints) {
         (&mut self.tables.allowed, &mut self.tables.hints)
+    }
+
+    /// The table of who is throttled with what it needs to be changed, and the limits in force.
+    pub fn throttled(&mut self) -> (&mut PrefixTable<Throttle>, &mut Hints, &LimitTables) {
+        let Tables {
+            throttled,
+            hints,
+            limits,
+            ..
+        } = &mut self.tables;
+        (throttled, hints, limits)
     }
 
     /// The counters.

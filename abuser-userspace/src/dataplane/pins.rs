@@ -325,25 +325,25 @@ mod tests {
     fn a_layout_is_cleared_of_its_files_and_of_nothing_else() {
         let base = tempfile::tempdir().unwrap();
         let path = |name: &str| base.path().join(name);
-        for folder in ["v3", "v4", "v4/deeper", "elsewhere"] {
+        for folder in ["v7", "v8", "v8/deeper", "elsewhere"] {
             fs::create_dir(path(folder)).unwrap();
         }
         for file in [
-            "v3/link-7",
-            "v3/ANY",
-            "v4/link-8",
-            "v4/deeper/x",
+            "v7/link-7",
+            "v7/ANY",
+            "v8/link-8",
+            "v8/deeper/x",
             "elsewhere/x",
         ] {
             fs::write(path(file), "").unwrap();
         }
-        std::os::unix::fs::symlink(path("elsewhere"), path("v4/away")).unwrap();
-        assert_eq!(Layout::new(base.path(), 4).links().collect::<Vec<_>>(), [8]);
-        Layout::new(base.path(), 3).clear();
-        Layout::new(base.path(), 4).clear();
-        assert!(!path("v3").exists());
-        assert!(!path("v4/link-8").exists());
-        for kept in ["v4/deeper/x", "v4/away", "elsewhere/x"] {
+        std::os::unix::fs::symlink(path("elsewhere"), path("v8/away")).unwrap();
+        assert_eq!(Layout::new(base.path(), 8).links().collect::<Vec<_>>(), [8]);
+        Layout::new(base.path(), 7).clear();
+        Layout::new(base.path(), 8).clear();
+        assert!(!path("v7").exists());
+        assert!(!path("v8/link-8").exists());
+        for kept in ["v8/deeper/x", "v8/away", "elsewhere/x"] {
             assert!(path(kept).exists(), "{kept}");
         }
     }

@@ -1,4 +1,4 @@
-//! The ban and allow tables: hash maps keyed by prefix, with their hints kept exact.
+//! The tables of bans, of who is allowed and of who is throttled: hash maps keyed by prefix, with their hints kept exact.
 
 use std::{
     collections::HashSet,
@@ -6,7 +6,7 @@ use std::{
 };
 
 use abuser_common::{
-    layout::{MAX_ALLOWED, MAX_BANS},
+    layout::{MAX_ALLOWED, MAX_BANS, MAX_THROTTLED},
     prefix::{List, PrefixKey},
 };
 use aya::{
@@ -18,7 +18,7 @@ use nix::errno::Errno;
 
 use super::{batch, error::DataplaneError, hints::Hints, program::take_map};
 
-/// One of the two tables.
+/// One of the tables.
 pub struct PrefixTable<V: Pod> {
     map: HashMap<MapData, PrefixKey, V>,
     /// The same map, for what aya does not do.
@@ -211,6 +211,7 @@ impl<V: Pod + Default> PrefixTable<V> {
         let (table, capacity) = match self.list {
             List::Bans => ("ban table", MAX_BANS),
             List::Allowed => ("allow list", MAX_ALLOWED),
+            List::Throttled => ("throttle table", MAX_THROTTLED),
         };
         match errno {
             Errno::E2BIG => DataplaneError::Full { table, capacity },

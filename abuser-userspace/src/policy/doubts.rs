@@ -50,6 +50,26 @@ impl Doubts {
         }
     }
 
+    /// Whether an offence is its subject's own, by all that is known: `verified` is what the
+    /// program found out, and `of_connections` whether the limit counts those.
+    pub fn is_own(
+        &mut self,
+        verified: bool,
+        of_connections: bool,
+        subject: &PrefixKey,
+        now: Duration,
+    ) -> bool {
+        // A SYN belongs to no connection: what is known is that its source has spoken.
+        if of_connections {
+            return verified;
+        }
+        if !verified {
+            self.cast(subject, now);
+            return false;
+        }
+        !self.contains(subject, now)
+    }
+
     /// Whether one was not long ago.
     pub fn contains(&self, subject: &PrefixKey, now: Duration) -> bool {
         let until = self.until.get(self.slot(subject));

@@ -2,6 +2,8 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    os::unix::ffi::OsStrExt as _,
+    sync::Arc,
     time::SystemTime,
 };
 
@@ -9,7 +11,8 @@ use abuser_common::{layout::BanCause, prefix::PrefixKey};
 use rusqlite::{CachedStatement, Connection, params};
 
 use super::rows::{
-    AllowRow, BanRow, EvidenceRow, HistoryRow, OffenderRow, from_millis, same_end, to_millis,
+    AllowRow, BanRow, EvidenceRow, HistoryRow, OffenderRow, PositionKey, PositionRow, ThrottleRow,
+    from_millis, same_end, to_millis,
 };
 
 /// One change. Those of one call to [`Store::write`](super::Store::write) take effect together.
@@ -35,6 +38,14 @@ pub enum Change {
     Forget(PrefixKey, String),
     /// All offenders are.
     ForgetAll,
+    /// A source is throttled, or for longer.
+    Throttle(ThrottleRow),
+    /// A source is not throttled any more by the limit with this name.
+    Unthrottle(PrefixKey, Arc<str>),
+    /// How far a source was read.
+    Position(PositionRow),
+    /// There is nothing more to read there.
+    PositionGone(PositionKey),
 }
 
 const BAN: &str = "
@@ -126,11 +137,62 @@ pub(super) fn apply(
             Change::ForgetAll => {
                 connection.execute("DELETE FROM offenders", [])?;
             }
+            Change::Throttle(row) => insert_throttle(connection, row)?,
+            Change::Unthrottle(source, limit) => {
+                connection
+                    .prepare_cached("DELETE FROM throttles WHERE source = ?1 AND limited_by = ?2")?
+                    .execute([text_of(source).as_str(), limit])?;
+            }
+            Change::Position(row) => set_position(connection, row)?,
+            Change::PositionGone(PositionKey {
+                source,
+                device,
+                inode,
+            }) => {
+                connection
+                    .prepare_cached(
+                        "DELETE FROM positions WHERE source = ?1 AND device = ?2 AND inode = ?3",
+                    )?
+                    .execute(params![source, device.cast_signed(), inode.cast_signed()])?;
+            }
         }
     }
     if last_id > 0 {
         connection.prepare_cached(LAST_BAN)?.execute([last_id])?;
     }
+    Ok(())
+}
+
+fn set_position(connection: &Connection, row: &PositionRow) -> rusqlite::Result<()> {
+    let PositionRow {
+        key:
+            PositionKey {
+                source,
+                device,
+                inode,
+            },
+        path,
+        beginning,
+        offset,
+        cursor,
+        at,
+    } = row;
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO positions
+                 (source, device, inode, path, beginning, offset, cursor, at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            source,
+            device.cast_signed(),
+            inode.cast_signed(),
+            path.as_os_str().as_bytes(),
+            beginning,
+            offset.cast_signed(),
+            cursor,
+            to_millis(*at)
+        ])?;
     Ok(())
 }
 
@@ -210,6 +272,59 @@ pub(super) fn compare_allowed(connection: &Connection, rows: &[AllowRow]) -> rus
         repairs += 1;
     }
     Ok(repairs)
+}
+
+/// Makes the throttles these; how many differed.
+pub(super) fn compare_throttles(
+    connection: &Connection,
+    rows: &[ThrottleRow],
+) -> rusqlite::Result<u64> {
+    let mut stored = HashMap::new();
+    let mut select = connection.prepare("SELECT source, limited_by, expires FROM throttles")?;
+    let mut found = select.query([])?;
+    while let Some(row) = found.next()? {
+        let names: (String, String) = (row.get(0)?, row.get(1)?);
+        stored.insert(names, row.get::<_, Option<i64>>(2)?.map(from_millis));
+    }
+    let mut repairs = 0;
+    for row in rows {
+        let names = (text_of(&row.source), row.note.limit.to_string());
+        let right = stored.remove(&names);
+        if right.is_none_or(|expires| !same_end(expires, row.expires)) {
+            insert_throttle(connection, row)?;
+            repairs += 1;
+        }
+    }
+    for (source, limit) in stored.into_keys() {
+        connection
+            .prepare_cached("DELETE FROM throttles WHERE source = ?1 AND limited_by = ?2")?
+            .execute([source, limit])?;
+        repairs += 1;
+    }
+    Ok(repairs)
+}
+
+fn insert_throttle(connection: &Connection, row: &ThrottleRow) -> rusqlite::Result<()> {
+    let ThrottleRow {
+        source,
+        created,
+        expires,
+        note,
+    } = row;
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO throttles (source, limited_by, created, expires, reason, by)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            text_of(source),
+            &*note.limit,
+            to_millis(*created),
+            expires.map(to_millis),
+            note.reason,
+            note.by
+        ])?;
+    Ok(())
 }
 
 fn insert_ban(statement: &mut CachedStatement<'_>, ban: &BanRow) -> rusqlite::Result<()> {

@@ -1,5 +1,5 @@
-//! What outlives the daemon: bans, their history and evidence, offences, allow entries that
-//! were added by command.
+//! What outlives the daemon: bans, their history and evidence, offences, throttles, allow entries
+//! that were added by command, and how far sources were read.
 //!
 //! An `SQLite` database, written by one thread. Whoever changes something hands the changes over
 //! and is told when they are on disk; all that gathers meanwhile is one transaction, so a
@@ -42,7 +42,10 @@ use crate::locks::Holder;
 pub(crate) use self::schema::immutable_uri;
 pub use self::{
     changes::Change,
-    rows::{AllowRow, BanRow, EvidenceRow, HistoryRow, OffenderRow, Snapshot},
+    rows::{
+        AllowRow, BanRow, EvidenceRow, HistoryRow, OffenderRow, PositionKey, PositionRow, Snapshot,
+        ThrottleNote, ThrottleRow,
+    },
 };
 
 /// The path that stands for a store in memory, which a restart empties.
@@ -193,6 +196,8 @@ enum Job {
     Retain(Vec<u64>),
     /// Makes the allow entries these.
     Allowed(Vec<AllowRow>),
+    /// Makes the throttles these.
+    Throttles(Vec<ThrottleRow>),
     Read(Query),
     Revive,
 }
@@ -295,6 +300,11 @@ impl Store {
     /// Makes the allow entries these; what differs is counted as a repair.
     pub fn compare_allowed(&self, rows: Vec<AllowRow>) {
         self.send(Job::Allowed(rows));
+    }
+
+    /// Makes the throttles these; what differs is counted as a repair.
+    pub fn compare_throttles(&self, rows: Vec<ThrottleRow>) {
+        self.send(Job::Throttles(rows));
     }
 
     /// Tries to open a store again that failed. [`Store::take_revived`] says whether that

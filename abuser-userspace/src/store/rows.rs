@@ -1,6 +1,7 @@
 //! What is stored, as the engine has it. Times are the wall clock's, to the millisecond.
 
 use std::{
+    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -90,6 +91,59 @@ pub struct AllowRow {
     pub by: Option<String>,
 }
 
+/// By which limit a source is throttled, and what was said about it; shared by all throttles of one
+/// command.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ThrottleNote {
+    /// The limit's name.
+    pub limit: Arc<str>,
+    /// What whoever made it said, or found.
+    pub reason: Option<String>,
+    /// Who asked for it, if somebody did.
+    pub by: Option<String>,
+}
+
+/// A source that is throttled by a limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThrottleRow {
+    /// Who is throttled.
+    pub source: PrefixKey,
+    /// When that was made or renewed.
+    pub created: SystemTime,
+    /// When it ends; `None`: never.
+    pub expires: Option<SystemTime>,
+    /// By what, and why.
+    pub note: Arc<ThrottleNote>,
+}
+
+/// Which kept position: one for each source and file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PositionKey {
+    /// The source's name.
+    pub source: String,
+    /// The device of the file; 0 for a journal.
+    pub device: u64,
+    /// The inode of the file; 0 for a journal.
+    pub inode: u64,
+}
+
+/// How far a source was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PositionRow {
+    /// Of what.
+    pub key: PositionKey,
+    /// The file as it was called; empty for a journal.
+    pub path: PathBuf,
+    /// The first bytes of the file, by which it is known again.
+    pub beginning: Vec<u8>,
+    /// Where the first line begins that was not read, in bytes.
+    pub offset: u64,
+    /// The entry of a journal that was read last.
+    pub cursor: Option<String>,
+    /// When that was so.
+    pub at: SystemTime,
+}
+
 /// All that a start needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -99,6 +153,10 @@ pub struct Snapshot {
     pub allowed: Vec<AllowRow>,
     /// Offenders.
     pub offenders: Vec<OffenderRow>,
+    /// Throttles, some over by now.
+    pub throttles: Vec<ThrottleRow>,
+    /// How far sources were read.
+    pub positions: Vec<PositionRow>,
     /// The highest number that a ban ever had.
     pub last_id: u64,
 }

@@ -2,9 +2,13 @@
 
 use std::{
     collections::HashSet,
+    ffi::OsString,
     fs::{self, DirBuilder},
     io,
-    os::unix::{ffi::OsStrExt as _, fs::DirBuilderExt as _},
+    os::unix::{
+        ffi::{OsStrExt as _, OsStringExt as _},
+        fs::DirBuilderExt as _,
+    },
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -16,13 +20,19 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
 use super::{
     IN_MEMORY, StoreError,
     changes::{cause_of, key_of},
-    rows::{AllowRow, BanNote, BanRow, OffenderRow, Snapshot, from_millis, to_millis},
+    rows::{
+        AllowRow, BanNote, BanRow, OffenderRow, PositionKey, PositionRow, Snapshot, ThrottleNote,
+        ThrottleRow, from_millis,
+        to_millis,
+    },
 };
 use crate::locks::Holder;
 
 /// Each takes the database from the version that is its index to the next one. What is
 /// released stays as it is.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 3] = [FIRST, THROTTLES, POSITIONS];
+
+const FIRST: &str = "
     CREATE TABLE bans (
         id INTEGER PRIMARY KEY,
         source TEXT NOT NULL,
@@ -74,7 +84,36 @@ const MIGRATIONS: [&str; 1] = ["
         by TEXT
     ) WITHOUT ROWID;
     CREATE TABLE numbers (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-"];
+";
+
+const THROTTLES: &str = "
+    CREATE TABLE throttles (
+        source TEXT NOT NULL,
+        limited_by TEXT NOT NULL,
+        created INTEGER NOT NULL,
+        expires INTEGER,
+        reason TEXT,
+        by TEXT,
+        PRIMARY KEY (source, limited_by)
+    ) WITHOUT ROWID;
+";
+
+const POSITIONS: &str = "
+    CREATE TABLE positions (
+        source TEXT NOT NULL,
+        device INTEGER NOT NULL,
+        inode INTEGER NOT NULL,
+        path BLOB NOT NULL,
+        beginning BLOB NOT NULL,
+        offset INTEGER NOT NULL,
+        cursor TEXT,
+        at INTEGER NOT NULL,
+        PRIMARY KEY (source, device, inode)
+    ) WITHOUT ROWID;
+";
+
+/// The version of the schema that has kept positions first.
+const POSITIONS_SINCE: i64 = 3;
 
 /// Why the file was not opened.
 pub(super) enum OpenError {
@@ -277,6 +316,17 @@ fn read(connection: &Connection) -> rusqlite::Result<Snapshot> {
         .query_map([], offender)?
         .filter_map(Result::transpose)
         .collect::<rusqlite::Result<Vec<_>>>()?;
+    let throttles = if has_throttles(connection)? {
+        let mut statement = connection
+            .prepare("SELECT source, limited_by, created, expires, reason, by FROM throttles")?;
+        statement
+            .query_map([], throttle)?
+            .filter_map(Result::transpose)
+            .collect::<rusqlite::Result<Vec<_>>>()?
+    } else {
+        Vec::new()
+    };
+    let positions = positions(connection)?;
     let last_id: i64 = connection.query_row(
         "SELECT max(ifnull((SELECT value FROM numbers WHERE name = 'last_ban'), 0),
                     ifnull((SELECT max(id) FROM bans), 0))",
@@ -287,8 +337,38 @@ fn read(connection: &Connection) -> rusqlite::Result<Snapshot> {
         bans,
         allowed,
         offenders,
+        throttles,
+        positions,
         last_id: u64::try_from(last_id).unwrap_or_default(),
     })
+}
+
+/// The kept positions; none if the database is one of an older version that cannot be brought
+/// to this one, because it cannot be written.
+fn positions(connection: &Connection) -> rusqlite::Result<Vec<PositionRow>> {
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if version < POSITIONS_SINCE {
+        return Ok(Vec::new());
+    }
+    let mut statement = connection.prepare(
+        "SELECT source, device, inode, path, beginning, offset, cursor, at FROM positions",
+    )?;
+    let rows = statement.query_map([], |row| {
+        let number = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
+        Ok(PositionRow {
+            key: PositionKey {
+                source: row.get(0)?,
+                device: number(1)?,
+                inode: number(2)?,
+            },
+            path: OsString::from_vec(row.get(3)?).into(),
+            beginning: row.get(4)?,
+            offset: number(5)?,
+            cursor: row.get(6)?,
+            at: from_millis(row.get(7)?),
+        })
+    })?;
+    rows.collect()
 }
 
 /// Notes that occur again and again are kept once.
@@ -366,6 +446,32 @@ fn offender(row: &Row<'_>) -> rusqlite::Result<Option<OffenderRow>> {
         bans: row.get(2)?,
         since: from_millis(row.get(3)?),
         offences: serde_json::from_str(&offences).unwrap_or_default(),
+    }))
+}
+
+/// Whether there is a table of throttles: not in an older database that cannot be written.
+fn has_throttles(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row(
+        "SELECT count(*) > 0 FROM sqlite_master WHERE type = 'table' AND name = 'throttles'",
+        [],
+        |row| row.get(0),
+    )
+}
+
+fn throttle(row: &Row<'_>) -> rusqlite::Result<Option<ThrottleRow>> {
+    let Some(source) = key(row, 0)? else {
+        return Ok(None);
+    };
+    let note = ThrottleNote {
+        limit: row.get::<_, String>(1)?.into(),
+        reason: row.get(4)?,
+        by: row.get(5)?,
+    };
+    Ok(Some(ThrottleRow {
+        source,
+        created: from_millis(row.get(2)?),
+        expires: row.get::<_, Option<i64>>(3)?.map(from_millis),
+        note: Arc::new(note),
     }))
 }
 

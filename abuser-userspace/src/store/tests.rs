@@ -1,4 +1,4 @@
-use std::{fs, sync::mpsc, time::Instant};
+use std::{fs, os::unix::ffi::OsStringExt as _, sync::mpsc, time::Instant};
 
 use abuser_common::{layout::BanCause, prefix::PrefixKey};
 
@@ -38,6 +38,19 @@ fn over(ban: BanRow, ended: i64) -> HistoryRow {
         ended: from_millis(ended),
         how: "expired".to_owned(),
         hits: 7,
+    }
+}
+
+fn throttle(source: &str, limit: &str) -> ThrottleRow {
+    ThrottleRow {
+        source: key(source),
+        created: from_millis(1_700_000_000_123),
+        expires: Some(from_millis(1_900_000_000_456)),
+        note: Arc::new(ThrottleNote {
+            limit: limit.into(),
+            reason: Some("scans".to_owned()),
+            by: None,
+        }),
     }
 }
 
@@ -83,6 +96,7 @@ fn what_is_written_is_there_after_a_restart() {
             text: "drop".to_owned(),
         }],
     };
+    let throttled = throttle("203.0.113.7/32", "slow");
     let permanent = BanRow {
         expires: None,
         created: None,
@@ -102,6 +116,13 @@ fn what_is_written_is_there_after_a_restart() {
             Change::Offender(offender.clone()),
             Change::Unban(over(ban(9, "0.0.0.0/0"), 100)),
             Change::Disallow(key("192.0.2.7/32")),
+            Change::Throttle(ThrottleRow {
+                expires: None,
+                ..throttled.clone()
+            }),
+            Change::Throttle(throttled.clone()),
+            Change::Throttle(throttle("203.0.113.7/32", "slower")),
+            Change::Unthrottle(key("203.0.113.7/32"), "slower".into()),
         ],
     );
     drop(store);
@@ -112,6 +133,8 @@ fn what_is_written_is_there_after_a_restart() {
             bans: vec![ban(7, "203.0.113.7/32"), permanent],
             allowed: vec![allowed],
             offenders: vec![offender.clone()],
+            throttles: vec![throttled],
+            positions: Vec::new(),
             // The number of a ban that is over is not given again.
             last_id: 9,
         }
@@ -127,6 +150,68 @@ fn what_is_written_is_there_after_a_restart() {
     assert_eq!(count(&store, "offenders"), 1);
     write(&store, vec![Change::Forgive(source)]);
     assert_eq!(count(&store, "offenders"), 0);
+}
+
+#[test]
+fn positions_are_there_after_a_restart_until_they_are_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("abuser.db");
+    let (store, _) = Store::open(&config(&path)).unwrap();
+    let position = |inode, offset| PositionRow {
+        key: PositionKey {
+            source: "web".to_owned(),
+            device: u64::MAX,
+            inode,
+        },
+        // Names need not be text.
+        path: PathBuf::from(std::ffi::OsString::from_vec(b"/var/log/\xff.log".to_vec())),
+        beginning: b"203.0.113.7 \0\xff".to_vec(),
+        offset,
+        cursor: None,
+        at: from_millis(1_700_000_000_123),
+    };
+    let journal = PositionRow {
+        key: PositionKey {
+            source: "ssh".to_owned(),
+            device: 0,
+            inode: 0,
+        },
+        path: PathBuf::new(),
+        beginning: Vec::new(),
+        offset: 0,
+        cursor: Some("s=1;i=2".to_owned()),
+        at: from_millis(5),
+    };
+    let all = [
+        position(7, 10),
+        position(8, 20),
+        position(7, 1 << 40),
+        journal.clone(),
+    ];
+    write(&store, all.map(Change::Position).into());
+    write(&store, vec![Change::PositionGone(position(8, 0).key)]);
+    drop(store);
+    let (_store, snapshot) = Store::open(&config(&path)).unwrap();
+    assert_eq!(snapshot.positions, [journal, position(7, 1 << 40)]);
+}
+
+#[test]
+fn a_store_of_the_version_before_is_brought_to_this_one_or_read_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("abuser.db");
+    let (store, _) = Store::open(&config(&path)).unwrap();
+    write(&store, vec![Change::Ban(ban(7, "203.0.113.7/32"))]);
+    drop(store);
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection
+        .execute_batch("DROP TABLE positions; PRAGMA user_version = 1;")
+        .unwrap();
+    drop(connection);
+    let snapshot = schema::read_only(&path).expect("a readable database");
+    assert_eq!(snapshot.bans, [ban(7, "203.0.113.7/32")]);
+    let (store, snapshot) = Store::open(&config(&path)).unwrap();
+    assert_eq!(snapshot.bans, [ban(7, "203.0.113.7/32")]);
+    assert_eq!(count(&store, "positions"), 0);
 }
 
 #[test]
@@ -279,6 +364,49 @@ fn a_comparison_repairs_what_differs_and_counts_it() {
     assert_eq!(count(&store, "bans WHERE source LIKE '203.0.113._/32'"), 5);
     assert_eq!(count(&store, "bans WHERE expires IS NULL"), 0);
     assert_eq!(store.repairs(), 4);
+}
+
+#[test]
+fn throttles_are_made_as_the_books_have_them() {
+    let (store, _) = Store::open(&config(Path::new(IN_MEMORY))).unwrap();
+    let [right, longer, missing, surplus] =
+        ["slow", "longer", "missing", "surplus"].map(|limit| throttle("203.0.113.7/32", limit));
+    let there = [&right, &longer, &surplus];
+    write(
+        &store,
+        there.map(|row| Change::Throttle(row.clone())).into(),
+    );
+    let longer = ThrottleRow {
+        expires: None,
+        ..longer
+    };
+    store.compare_throttles(vec![right, longer, missing]);
+    assert_eq!(count(&store, "throttles"), 3);
+    assert_eq!(count(&store, "throttles WHERE limited_by = 'surplus'"), 0);
+    assert_eq!(count(&store, "throttles WHERE expires IS NULL"), 1);
+    assert_eq!(store.repairs(), 3);
+}
+
+#[test]
+fn an_older_database_gets_what_it_lacks_and_is_read_even_where_it_cannot() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("abuser.db");
+    let (store, _) = Store::open(&config(&path)).unwrap();
+    write(&store, vec![Change::Ban(ban(7, "203.0.113.7/32"))]);
+    drop(store);
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection
+        .execute_batch("DROP TABLE throttles; PRAGMA user_version = 1;")
+        .unwrap();
+    drop(connection);
+    let snapshot = schema::read_only(&path).expect("what it holds");
+    assert_eq!((snapshot.bans.len(), snapshot.throttles.len()), (1, 0));
+    let (store, snapshot) = Store::open(&config(&path)).unwrap();
+    assert_eq!(snapshot.bans, [ban(7, "203.0.113.7/32")]);
+    let row = throttle("203.0.113.7/32", "slow");
+    write(&store, vec![Change::Throttle(row)]);
+    assert_eq!(store.health(), Health::Good);
+    assert_eq!(count(&store, "throttles"), 1);
 }
 
 #[test]

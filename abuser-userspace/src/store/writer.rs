@@ -83,7 +83,8 @@ impl Writer {
             let is_known = self.shared.found().is_none();
             match job {
                 // What the books do not have yet is not surplus.
-                Job::Count(_) | Job::Retain(_) | Job::Allowed(_) if !is_known => {}
+                Job::Count(_) | Job::Retain(_) | Job::Allowed(_) | Job::Throttles(_)
+                    if !is_known => {}
                 Job::Write(changes, done) => next = self.write(inbox, changes, done),
                 Job::Compare(rows) => {
                     self.repair(|db| changes::compare(db, &rows));
@@ -93,6 +94,7 @@ impl Writer {
                 }
                 Job::Retain(ids) => self.repair(|db| changes::retain(db, &ids)),
                 Job::Allowed(rows) => self.repair(|db| changes::compare_allowed(db, &rows)),
+                Job::Throttles(rows) => self.repair(|db| changes::compare_throttles(db, &rows)),
                 Job::Count(expected) => {
                     let count = self.connection.as_ref().map(changes::count);
                     let surplus = self.checked(count).is_some_and(|count| count > expected);

@@ -5,7 +5,7 @@
 //! just before, in the same harness. What is compared takes turns, so that whatever else
 //! the machine does meets all of them; the median of the differences is what counts.
 
-use abuser_common::layout::Outcome;
+use abuser_common::layout::{MAX_THROTTLED, Outcome};
 use anyhow::{Result, ensure};
 use testkit::Packet;
 
@@ -67,6 +67,21 @@ pub(crate) fn banned() -> Result<Measured> {
     let mut abuser = Abuser::load(subject::NO_MATCH)?;
     abuser.ban(&[Prefix::around(CLEAN_SOURCE, 32)])?;
     one_source(abuser, Outcome::DroppedBan)
+}
+
+/// `unthrottled`: under a limit for throttled sources, which as many others are as there can be.
+pub(crate) fn unthrottled() -> Result<Measured> {
+    let mut abuser = Abuser::load(subject::ONLY_THROTTLED)?;
+    abuser.throttle(&prefixes::blocklist(MAX_THROTTLED as usize, 4))?;
+    one_source(abuser, Outcome::Passed)
+}
+
+/// `throttled`: the same, and this source is one of them, within its limit.
+pub(crate) fn throttled() -> Result<Measured> {
+    let mut abuser = Abuser::load(subject::ONLY_THROTTLED)?;
+    abuser.throttle(&prefixes::blocklist(MAX_THROTTLED as usize - 1, 4))?;
+    abuser.throttle(&[Prefix::around(CLEAN_SOURCE, 32)])?;
+    one_source(abuser, Outcome::Passed)
 }
 
 /// `conforming`: within a limit.

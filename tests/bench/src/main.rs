@@ -110,6 +110,8 @@ fn measure(
         Scenario::Latency => latency::measure(),
         Scenario::Clean => cost::clean(),
         Scenario::CleanLoaded => cost::clean_loaded(),
+        Scenario::Unthrottled => cost::unthrottled(),
+        Scenario::Throttled => cost::throttled(),
         Scenario::Banned => cost::banned(),
         Scenario::Conforming => cost::conforming(),
         Scenario::Over => cost::over(),

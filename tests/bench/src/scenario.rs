@@ -11,6 +11,10 @@ pub(crate) enum Scenario {
     CleanLoaded,
     /// A banned host
     Banned,
+    /// A clean source; 65,536 others are throttled by a limit that would apply to it
+    Unthrottled,
+    /// A throttled source within its limit
+    Throttled,
     /// One source within its limit
     Conforming,
     /// One source over its limit
@@ -94,6 +98,8 @@ impl Scenario {
             Self::Clean => "clean",
             Self::CleanLoaded => "clean-loaded",
             Self::Banned => "banned",
+            Self::Unthrottled => "unthrottled",
+            Self::Throttled => "throttled",
             Self::Conforming => "conforming",
             Self::Over => "over",
             Self::RandomLimit => "random-limit",
@@ -135,7 +141,8 @@ impl Scenario {
     pub(crate) const fn budget(self) -> Budget {
         let (at_most, ratio) = match self {
             Self::Clean => (Some(12.0), None),
-            Self::CleanLoaded => (Some(25.0), None),
+            Self::CleanLoaded | Self::Unthrottled => (Some(25.0), None),
+            Self::Throttled => (Some(120.0), None),
             Self::Banned | Self::MemoryRest => (Some(40.0), None),
             Self::Conforming | Self::Over => (Some(60.0), None),
             Self::RandomLimit => (Some(110.0), Some(4.0)),

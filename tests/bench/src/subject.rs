@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use abuser::{
     config,
-    dataplane::{Dataplane, program},
+    dataplane::{
+        Dataplane, program,
+        throttles::{self, Throttled, Throttling},
+    },
 };
 use abuser_common::{
     layout::{AllowOrigin, Ban, Outcome},
@@ -33,6 +36,16 @@ name = "wide"
 protocol = "udp"
 rate = "100M/s"
 burst = 100000000
+"#;
+
+/// The same, for throttled sources only.
+pub(crate) const ONLY_THROTTLED: &str = r#"
+[[limit]]
+name = "wide"
+protocol = "udp"
+rate = "100M/s"
+burst = 100000000
+only = "throttled"
 "#;
 
 /// A limit that one source exceeds with its second packet.
@@ -144,7 +157,7 @@ impl Abuser {
         };
         abuser
             .dataplane()?
-            .set_limits(&config.limits, false)
+            .set_limits(&config.limits, false, &Throttled::new())
             .context("put the limits of a scenario in force")?;
         Ok(abuser)
     }
@@ -178,6 +191,24 @@ impl Abuser {
         table
             .insert(hints, &entries)
             .with_context(|| format!("allow {} prefixes", prefixes.len()))?;
+        Ok(())
+    }
+
+    /// Throttles prefixes by the limit of [`ONLY_THROTTLED`].
+    pub(crate) fn throttle(&mut self, prefixes: &[Prefix]) -> Result<()> {
+        let (table, hints, limits) = self.dataplane()?.throttled();
+        let throttling = Throttling {
+            limit: "wide".into(),
+            expires_ns: 0,
+        };
+        let entry = throttles::entry(&[throttling], limits.configs(), limits.bank());
+        let entries = prefixes
+            .iter()
+            .map(|prefix| Ok((key(*prefix)?, entry)))
+            .collect::<Result<Vec<_>>>()?;
+        table
+            .insert(hints, &entries)
+            .with_context(|| format!("throttle {} prefixes", prefixes.len()))?;
         Ok(())
     }
 

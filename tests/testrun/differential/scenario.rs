@@ -6,8 +6,8 @@ use std::{
     path::Path,
 };
 
-use abuser::config;
-use abuser_common::{bucket::Key, gcra::KernelTime, prefix::PrefixKey};
+use abuser::{config, dataplane::throttles::Throttling};
+use abuser_common::{bucket::Key, gcra::KernelTime, layout::MAX_TERMS, prefix::PrefixKey};
 use fastrand::Rng;
 use testkit::Packet;
 
@@ -37,7 +37,7 @@ pub(super) struct Scenario {
     sources: Vec<IpAddr>,
     frames: Vec<Vec<u8>>,
     now: KernelTime,
-    /// When bans end.
+    /// When bans and throttles end.
     ends: Vec<u64>,
     /// The binary logarithm of the usual step of the clock.
     step_bits: u32,
@@ -115,13 +115,41 @@ impl Scenario {
 
     /// A ban: of whom, and until when.
     pub(super) fn ban(&mut self) -> (PrefixKey, u64) {
+        let expires_ns = self.end();
+        (self.prefix(), expires_ns)
+    }
+
+    /// How many throttles there are before the first packet.
+    pub(super) fn throttles_at_start(&mut self) -> u32 {
+        self.random.u32(0..10)
+    }
+
+    /// Whether there is one more now.
+    pub(super) fn is_time_to_throttle(&mut self) -> bool {
+        self.random.u32(0..1_000) == 0
+    }
+
+    /// A throttle: of whom, by which limits and until when. Some of the limits are not for throttled
+    /// sources.
+    pub(super) fn throttle(&mut self) -> (PrefixKey, Vec<Throttling>) {
+        let count = self.random.usize(0..=MAX_TERMS);
+        let throttling = (0..count).map(|_| Throttling {
+            limit: format!("n{}", self.random.usize(0..self.limit_count)).into(),
+            expires_ns: self.end(),
+        });
+        let throttling = throttling.collect();
+        (self.prefix(), throttling)
+    }
+
+    /// When a ban or a throttle ends.
+    fn end(&mut self) -> u64 {
         let expires_ns = match self.random.u8(0..4) {
             0 => 0,
             1 => self.now.0,
             _ => self.now.0 + (1 << self.step_bits) * self.random.u64(1..10_000),
         };
         self.ends.push(expires_ns);
-        (self.prefix(), expires_ns)
+        expires_ns
     }
 
     /// A prefix that covers some source, or once in a while none.
@@ -160,7 +188,7 @@ impl Scenario {
             0 => random.u64(0..100 * 86_400 * SECOND),
             1..4 => random.u64(0..4_000 * SECOND),
             4..40 => random.u64(0..2 * SECOND),
-            // To the very moment when a ban ends.
+            // To the very moment when a ban or a throttle ends.
             40..240 => {
                 let later = self
                     .ends
@@ -242,6 +270,9 @@ fn random_limit(random: &mut Rng, number: usize) -> String {
     line(format_args!("burst = {burst}"));
     if random.u8(0..4) == 0 {
         line(format_args!("action = \"observe\""));
+    }
+    if random.u8(0..3) == 0 {
+        line(format_args!("only = \"throttled\""));
     }
     if random.bool() {
         line(format_args!("ipv4_prefix = {}", random.u8(1..=32)));

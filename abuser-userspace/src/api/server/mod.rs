@@ -45,7 +45,7 @@ use self::{
     peer::Peer,
 };
 use super::types::EventRecord;
-use crate::daemon::{engine::Command, reload::Reloader};
+use crate::daemon::{detection::DetectionHandle, engine::Command, reload::Reloader};
 
 pub use self::{
     peer::Access,
@@ -62,6 +62,8 @@ pub struct Api {
     pub reloader: Arc<Reloader>,
     /// Where events come from; weak, so that streams end when the engine does.
     pub events: broadcast::WeakSender<Arc<EventRecord>>,
+    /// Who reads logs.
+    pub detection: Arc<DetectionHandle>,
 }
 
 /// Where to listen, and to whom.

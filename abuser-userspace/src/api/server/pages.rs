@@ -15,11 +15,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::stream;
+use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::{Api, answer::Failure};
 use crate::{
-    api::types::BanInfo,
+    api::types::{BanInfo, ThrottleInfo},
     daemon::engine::{Command, Page, Reply, listing::BanEntry},
     exchange::{Format, Writer},
 };
@@ -46,11 +47,19 @@ pub(super) struct JsonLines {
 }
 
 impl JsonLines {
-    fn element(&mut self, text: &mut Vec<u8>, info: &BanInfo) {
+    fn element(&mut self, text: &mut Vec<u8>, info: &impl Serialize) {
         text.extend_from_slice(if self.begun { b",\n" } else { b"[\n" });
         self.begun = true;
         // Writing to memory does not fail, and all of it can be JSON.
         let _infallible = serde_json::to_writer(text, info);
+    }
+
+    fn elements(&mut self, items: &[impl Serialize]) -> Vec<u8> {
+        let mut text = Vec::new();
+        for item in items {
+            self.element(&mut text, item);
+        }
+        text
     }
 
     fn finish(&self) -> Vec<u8> {
@@ -83,11 +92,19 @@ impl Listing<BanInfo> for JsonLines {
     const CONTENT_TYPE: &'static str = "application/json";
 
     fn page(&mut self, items: Vec<BanInfo>) -> Vec<u8> {
-        let mut text = Vec::new();
-        for item in items {
-            self.element(&mut text, &item);
-        }
-        text
+        self.elements(&items)
+    }
+
+    fn end(self) -> Vec<u8> {
+        self.finish()
+    }
+}
+
+impl Listing<ThrottleInfo> for JsonLines {
+    const CONTENT_TYPE: &'static str = "application/json";
+
+    fn page(&mut self, items: Vec<ThrottleInfo>) -> Vec<u8> {
+        self.elements(&items)
     }
 
     fn end(self) -> Vec<u8> {

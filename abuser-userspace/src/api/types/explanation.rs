@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{AllowInfo, BanInfo, Prefix};
+use super::{AllowInfo, BanInfo, Prefix, ThrottleInfo};
 
 /// What a packet from an address would meet now, and why.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -20,7 +20,9 @@ pub struct Explanation {
     pub allow: Vec<AllowInfo>,
     /// Bans that cover it, the longest prefix first.
     pub bans: Vec<ExplainedBan>,
-    /// Each limit, and what it has left for it.
+    /// What it is throttled by, the longest prefix first.
+    pub throttles: Vec<ThrottleInfo>,
+    /// Each limit that applies to it, and what that has left for it.
     pub limits: Vec<LimitLevel>,
     /// What is remembered of it, under each policy that remembers something.
     pub offences: Vec<OffenceRecord>,

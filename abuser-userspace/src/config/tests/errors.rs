@@ -251,6 +251,12 @@ fn values_of_a_limit_that_make_no_sense_are_reported_at_the_value() {
         ),
         ("ipv4_prefix = 33", "4:15", "an integer from 1 to 32"),
         ("ipv6_prefix = 0", "4:15", "an integer from 1 to 128"),
+        (
+            "only = \"throtled\"",
+            "4:8",
+            "is not one of \"throttled\"; did you mean \"throttled\"?",
+        ),
+        ("only = true", "4:8", "found true or false"),
     ] {
         assert_error(&limit(lines), place, &[phrase, "in [[limit]]"]);
     }

@@ -7,7 +7,9 @@ use proptest::prelude::*;
 
 use super::{good, limit, read};
 use crate::{
-    config::{Action, AllowEntry, Automatic, Config, Mode, Protocol, ReadOnly, Xdp, section},
+    config::{
+        Action, AllowEntry, Automatic, Config, Mode, Protocol, ReadOnly, Scope, Xdp, section,
+    },
     policy::{BanPolicy, BanTime, Rollup},
     store::{IN_MEMORY, StoreConfig},
 };
@@ -99,7 +101,8 @@ fn without_a_file_the_shipped_example_holds() {
 fn every_key_of_a_limit_is_read() {
     let config = good(&limit(
         "protocol = \"udp\"\nports = [53, \"8000-8100\", \"9000\"]\ncount = \"bytes\"\n\
-         burst = 1_000_000\naction = \"observe\"\nipv4_prefix = 24\nipv6_prefix = 48",
+         burst = 1_000_000\naction = \"observe\"\nipv4_prefix = 24\nipv6_prefix = 48\n\
+         only = \"throttled\"",
     ));
     let limit = &config.limits[0];
     assert_eq!(limit.protocol, Protocol::Udp);
@@ -107,6 +110,8 @@ fn every_key_of_a_limit_is_read() {
     assert_eq!(limit.count, Count::Bytes);
     assert_eq!((limit.burst, limit.action), (1_000_000, Action::Observe));
     assert_eq!((limit.ipv4_prefix, limit.ipv6_prefix), (24, 48));
+    assert_eq!(limit.only, Scope::Throttled);
+    assert_eq!(good(&super::limit("")).limits[0].only, Scope::All);
 }
 
 #[test]

@@ -257,6 +257,8 @@ fn ban_event(kind: EventKind, info: &BanInfo, reason: Option<String>) -> EventRe
             None
         },
         reason,
+        detector: None,
+        action: None,
     }
 }
 

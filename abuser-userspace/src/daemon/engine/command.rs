@@ -5,16 +5,18 @@ use std::{net::IpAddr, sync::Arc};
 use abuser_common::prefix::PrefixKey;
 use tokio::sync::oneshot;
 
-use super::{listing::BanEntry, lists::Blocklist};
+use super::{findings::Detected, listing::BanEntry, lists::Blocklist};
 use crate::{
     api::types::{
         AllowInfo, AllowRequest, BanInfo, BanRequest, DetachRequest, Detached, Explanation,
-        ImportRequest, Imported, LimitStatus, Reloaded, RemoveRequest, Status,
+        ImportRequest, Imported, LimitStatus, OffencesRequest, OffencesTaken, Reloaded,
+        RemoveRequest, Status, ThrottleInfo, ThrottleRequest, UnthrottleRequest,
     },
     config::Config,
     daemon::names::ConfiguredAllow,
     dataplane::DataplaneError,
     host::Essential,
+    store::Change,
 };
 
 /// Why a command failed. It has changed nothing.
@@ -72,6 +74,12 @@ pub enum Command {
     Ban(BanRequest, Asker, Reply<Vec<BanInfo>>),
     /// Ban all that can be.
     Import(ImportRequest, Asker, Reply<Imported>),
+    /// Count offences that an application tells of.
+    Offences(OffencesRequest, Asker, Reply<OffencesTaken>),
+    /// Act on what detectors found.
+    Detected(Vec<Detected>),
+    /// Keep how far sources were read.
+    Positions(Vec<Change>),
     /// Remove bans.
     Unban(RemoveRequest, Asker, Reply<Vec<BanInfo>>),
     /// Remove some of all bans: those after the one of a source, or the first ones.
@@ -82,6 +90,12 @@ pub enum Command {
     Allow(AllowRequest, Asker, Reply<Vec<AllowInfo>>),
     /// Remove allow entries.
     Disallow(RemoveRequest, Reply<Vec<AllowInfo>>),
+    /// Who is throttled, after a source or from the first one on.
+    ThrottlePage(Option<PrefixKey>, Reply<Page<ThrottleInfo>>),
+    /// Throttle.
+    Throttle(ThrottleRequest, Asker, Reply<Vec<ThrottleInfo>>),
+    /// End throttles.
+    Unthrottle(UnthrottleRequest, Asker, Reply<Vec<ThrottleInfo>>),
     /// Put another configuration in force, with what its names resolve to.
     Reload(Box<Config>, Vec<ConfiguredAllow>, Reply<Reloaded>),
     /// Who is allowed by the configuration now.

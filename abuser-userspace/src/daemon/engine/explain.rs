@@ -2,15 +2,16 @@
 
 use std::net::IpAddr;
 
-use abuser_common::{layout::BanCause, prefix::PrefixKey};
+use abuser_common::prefix::PrefixKey;
 use ipnet::IpNet;
 
 use super::{Engine, EngineError, Reply, answer, covering, key, net};
 use crate::{
     api::types::{
         BanInfo, Evidence, ExplainedBan, Explanation, LimitLevel, OffenceRecord, PastBan,
+        ThrottleInfo,
     },
-    config::Action,
+    config::{Action, Scope},
     daemon::clock,
     dataplane::limits::LoadedLimit,
     policy::BanTime,
@@ -48,8 +49,13 @@ impl Engine {
         let bans = self.bans_covering(address)?;
         let allow = self.allow_list().into_iter();
         let allow: Vec<_> = allow.filter(|entry| entry.source.contains(&host)).collect();
+        let throttles = self.throttles_covering(address)?;
         let loaded = self.dataplane.limits().loaded().iter();
-        let levels = loaded.filter_map(|limit| self.level(limit, host.addr()));
+        let applying = loaded.filter(|limit| {
+            let by = |throttle: &ThrottleInfo| throttle.limit == limit.config.name;
+            limit.config.only == Scope::All || throttles.iter().any(by)
+        });
+        let levels = applying.filter_map(|limit| self.level(limit, host.addr()));
         let limits: Vec<LimitLevel> = levels.collect();
         let exhausted =
             |level: &LimitLevel| level.left == 0 && level.action == Action::Drop.to_string();
@@ -68,6 +74,7 @@ impl Engine {
             observe: self.observe,
             allow,
             bans: bans.into_iter().map(without_evidence).collect(),
+            throttles,
             limits,
             offences: self.remembered(&covering),
             history: Vec::new(),
@@ -141,7 +148,7 @@ fn complete(
     covering: &[PrefixKey],
 ) -> rusqlite::Result<()> {
     for explained in &mut explanation.bans {
-        if explained.ban.cause == BanCause::Limit.name() {
+        if explained.ban.offences.is_some() {
             let evidence = queries::evidence(connection, explained.ban.id)?;
             explained.evidence = evidence.iter().map(told).collect();
         }

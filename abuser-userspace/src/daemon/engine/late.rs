@@ -19,6 +19,9 @@ impl Engine {
             bans,
             allowed,
             offenders,
+            throttles,
+            // Sources are being read, from another place.
+            positions: _,
             last_id,
         } = snapshot;
         self.bans.skip_to(last_id);
@@ -27,7 +30,11 @@ impl Engine {
         let unknown = bans.iter().filter(|row| !self.bans.contains(&row.source));
         let new = unknown.map(|row| NewBan {
             offences: row.offences,
-            ..NewBan::new(row.source, deadline(row, wall), &row.note)
+            ..NewBan::new(
+                row.source,
+                deadline(row.created, row.expires, wall),
+                &row.note,
+            )
         });
         let new: Vec<_> = new
             .filter(|new| !Ban::expired(new.expires_ns, now))
@@ -42,6 +49,7 @@ impl Engine {
         );
         self.allow_stored(allowed);
         self.write_all_allowed()?;
+        self.take_in_throttles(throttles)?;
         changes.extend(self.restore_offenders(offenders));
         tracing::warn!(
             "the store could be read at last: {count} more bans and {} more allow entries are in \

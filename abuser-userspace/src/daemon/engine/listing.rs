@@ -117,6 +117,7 @@ fn info(key: &PrefixKey, record: Option<&BanRecord>, ban: &Ban) -> BanInfo {
             .to_owned(),
         limit: subject(BanCause::Limit),
         blocklist: subject(BanCause::Blocklist),
+        detector: subject(BanCause::Detector),
         policy: note.and_then(|note| note.policy.clone()),
         offences: record
             .map(|record| record.offences)

@@ -15,6 +15,7 @@
 //! | [`listing`] | bans as they are told |
 //! | `offences` | from an event to an offence, and from offences to a ban |
 //! | `allow` | who is never dropped |
+//! | `throttles` | sources to which stricter limits apply for a while |
 //! | `reload` | another configuration |
 //! | `safety` | who must not be locked out |
 //! | `restore` | the start: from the store and the map to the books |
@@ -29,7 +30,9 @@ mod bans;
 mod books;
 mod by_hand;
 mod command;
+mod convict;
 mod explain;
+mod findings;
 mod import;
 mod late;
 mod links;
@@ -41,6 +44,7 @@ mod reload;
 mod report;
 mod restore;
 mod safety;
+mod throttles;
 
 use std::{
     collections::HashSet,
@@ -54,6 +58,7 @@ use abuser_common::{layout::AllowOrigin, prefix::PrefixKey};
 use ipnet::IpNet;
 use tokio::sync::{broadcast, mpsc};
 
+pub use self::findings::Detected;
 pub use self::command::{Asker, Command, EngineError, Page, Reply, Stop};
 use self::{
     allow::AllowBooks,
@@ -61,6 +66,7 @@ use self::{
     lists::Blocklists,
     offences::PolicyClock,
     reconcile::{Reconciler, Repairs},
+    throttles::ThrottleBooks,
 };
 use super::{
     events::{EventReader, Names},
@@ -107,6 +113,7 @@ pub struct Engine {
     bans: Books,
     blocklists: Blocklists,
     allowed: AllowBooks,
+    throttles: ThrottleBooks,
     reconciler: Reconciler,
     repairs: Repairs,
     names: Names,
@@ -144,6 +151,7 @@ impl Engine {
             bans: Books::default(),
             blocklists: Blocklists::default(),
             allowed: AllowBooks::default(),
+            throttles: ThrottleBooks::default(),
             reconciler: Reconciler::new(),
             repairs: Repairs::default(),
             names: Names::default(),
@@ -168,11 +176,17 @@ impl Engine {
         essential: Essential,
         snapshot: Snapshot,
     ) -> Result<(), EngineError> {
-        self.restore(snapshot, allow)?;
+        self.restore(snapshot, allow, &config.limits)?;
         self.follow_essential(Some(essential))?;
-        self.dataplane
-            .protect(interfaces, config.xdp.mode, &config.limits, self.observe)?;
+        self.dataplane.protect(
+            interfaces,
+            config.xdp.mode,
+            &config.limits,
+            self.observe,
+            &self.throttles.throttled(),
+        )?;
         self.drop_stale_allow_entries()?;
+        self.drop_stale_throttles()?;
         self.dataplane.settle();
         self.name_things();
         Ok(())
@@ -215,7 +229,7 @@ impl Engine {
                 }
                 () = links.changed() => self.follow_links().await,
                 () = tokio::time::sleep_until(sweep.into()) => {
-                    let more = self.sweep();
+                    let more = self.sweep() | self.sweep_throttles();
                     sweep = Instant::now() + if more { SWEEP_ON } else { SWEEP };
                 }
                 () = tokio::time::sleep_until(reconcile.into()) => {
@@ -245,6 +259,13 @@ impl Engine {
     /// Whether the program is to stay on when a signal stops the daemon.
     pub fn persists(&self) -> bool {
         self.persist
+    }
+
+    /// Keeps how far sources were read, when nobody reads them any more.
+    pub fn keep_positions(&self, changes: Vec<Change>) {
+        if !changes.is_empty() {
+            self.store.write(changes, None);
+        }
     }
 
     /// Detaches from everything and leaves no pin behind.
@@ -293,6 +314,12 @@ impl Engine {
                 let changed = self.unban_by_hand(&request, &by);
                 self.answer_when_stored(reply, changed);
             }
+            Command::Offences(request, by, reply) => {
+                let changed = self.offences_reported(&request, &by);
+                self.answer_when_stored(reply, changed);
+            }
+            Command::Detected(detected) => self.act_on(detected),
+            Command::Positions(changes) => self.keep_positions(changes),
             Command::UnbanPage(after, by, reply) => {
                 let changed = self.unban_page(after, &by);
                 self.answer_when_stored(reply, changed);
@@ -304,6 +331,15 @@ impl Engine {
             }
             Command::Disallow(request, reply) => {
                 let changed = self.disallow_by_hand(&request);
+                self.answer_when_stored(reply, changed);
+            }
+            Command::ThrottlePage(after, reply) => answer(reply, Ok(self.throttle_page(after))),
+            Command::Throttle(request, by, reply) => {
+                let changed = self.throttle_by_hand(&request, &by);
+                self.answer_when_stored(reply, changed);
+            }
+            Command::Unthrottle(request, by, reply) => {
+                let changed = self.unthrottle_by_hand(&request, &by);
                 self.answer_when_stored(reply, changed);
             }
             Command::Configured(allow) => {

@@ -2,7 +2,6 @@
 
 use std::{
     fmt::Write as _,
-    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -13,20 +12,13 @@ use abuser_common::{
     prefix::PrefixKey,
 };
 
-use super::{
-    Engine, EngineError,
-    bans::{NewBan, end},
-    net,
-};
+use super::{Engine, convict::Crime, net};
 use crate::{
     api::types::EventRecord,
     config::LimitConfig,
     dataplane::kernel_now,
-    policy::{Offence, Record, Rollup, Sentence, Subject, is_wide},
-    store::{
-        Change, EvidenceRow, OffenderRow,
-        rows::{BanNote, to_millis},
-    },
+    policy::{Offence, Record, Subject, is_wide},
+    store::{Change, EvidenceRow, OffenderRow, rows::to_millis},
     words::counted,
 };
 
@@ -123,10 +115,16 @@ impl Engine {
         let mut changes = self.forgotten_changes();
         changes.push(self.offender_change(subject));
         if let Some(sentence) = sentence {
-            match self.ban_offender(subject, &name, sentence) {
-                Ok(banned) => changes.extend(banned),
-                Err(error) => tracing::error!(source = %net(&key), %error, "cannot ban"),
-            }
+            let count = u32::try_from(sentence.offences.len()).unwrap_or(u32::MAX);
+            let offended = counted(count.into(), "offence", "offences");
+            let crime = Crime {
+                cause: BanCause::Limit,
+                subject: Some(name.clone()),
+                reason: format!("{offended} against limit {name}"),
+                count,
+                by: None,
+            };
+            changes.extend(self.ban_offender(subject, crime, sentence));
         }
         self.store.write(changes, None);
     }
@@ -140,140 +138,13 @@ impl Engine {
         subject: &PrefixKey,
         now: Duration,
     ) -> bool {
-        // A SYN belongs to no connection: what is known is that its source has spoken.
-        if count == Count::Connections {
-            return event.verified();
-        }
-        if !event.verified() {
-            self.doubts.cast(subject, now);
-            return false;
-        }
-        !self.doubts.contains(subject, now)
-    }
-
-    /// Bans who went over a limit too often and, if that makes too many in its prefix, all of
-    /// that.
-    fn ban_offender(
-        &mut self,
-        (number, key): Subject,
-        limit: &str,
-        sentence: Sentence<EvidenceRow>,
-    ) -> Result<Vec<Change>, EngineError> {
-        let Sentence {
-            time,
-            repeats,
-            offences,
-        } = sentence;
-        let count = u32::try_from(offences.len()).unwrap_or(u32::MAX);
-        let offended = counted(count.into(), "offence", "offences");
-        let mut reason = format!("{offended} against limit {limit}");
-        if repeats > 0 {
-            let before = counted(repeats.into(), "time", "times");
-            let _infallible = write!(reason, ", banned {before} before");
-        }
-        let kept = self.evidence;
-        let evidence = offences.into_iter().map(|offence| offence.evidence);
-        let mut evidence: Vec<_> = evidence.collect();
-        evidence.drain(..evidence.len().saturating_sub(kept));
-        let policy = self.offenders.policy(number);
-        let rule = policy.rollup;
-        let note = BanNote {
-            cause: BanCause::Limit,
-            subject: Some(limit.to_owned()),
-            policy: Some(policy.name.clone()),
-            reason: Some(reason),
-            by: None,
-        };
-        let new = NewBan {
-            source: key,
-            expires_ns: end(time),
-            offences: count,
-            note: Arc::new(note),
-            evidence,
-        };
-        let mut changes = self.ban(vec![new])?.changes;
-        if let Some(rule) = rule
-            && let Some(prefix) = self.rollups.banned(number, rule, &key)
-        {
-            match self.roll_up(number, rule, prefix) {
-                Ok(rolled_up) => changes.extend(rolled_up),
-                // The host is banned all the same.
-                Err(error) => tracing::error!(prefix = %net(&prefix), %error, "cannot ban"),
-            }
-        }
-        Ok(changes)
-    }
-
-    /// Bans a prefix for the hosts in it, unless that bans one that is allowed.
-    fn roll_up(
-        &mut self,
-        number: u16,
-        rule: Rollup,
-        prefix: PrefixKey,
-    ) -> Result<Vec<Change>, EngineError> {
-        if self.bans.contains(&prefix) {
-            return Ok(Vec::new());
-        }
-        let subject = (number, prefix);
-        let range = net(&prefix);
-        if let Some(allowed) = self.allowed_within(&range) {
-            tracing::warn!(
-                prefix = %range,
-                %allowed,
-                "{} hosts of {range} are banned, and not all of it because {allowed} is allowed",
-                rule.hosts
-            );
-            return Ok(Vec::new());
-        }
-        let (time, _) = self
-            .offenders
-            .convict(subject, self.clock.now(), fastrand::f64());
-        let note = BanNote {
-            cause: BanCause::Rollup,
-            subject: None,
-            policy: Some(self.offenders.policy(number).name.clone()),
-            reason: Some(format!("{} hosts in it are banned", rule.hosts)),
-            by: None,
-        };
-        let new = NewBan::new(prefix, end(time), &Arc::new(note));
-        let mut changes = self.ban(vec![new])?.changes;
-        changes.extend(self.forgotten_changes());
-        changes.push(self.offender_change(subject));
-        Ok(changes)
-    }
-
-    /// Takes note that a ban is over.
-    pub(super) fn forget_for_rollup(&mut self, key: &PrefixKey, note: &BanNote) {
-        if let Some((number, rule)) = self.rollup_rule(note) {
-            self.rollups.unbanned(number, rule, key);
-        }
-    }
-
-    /// Counts the bans that there are, as after a start.
-    pub(super) fn count_for_rollup(&mut self) {
-        self.rollups.clear();
-        let counted: Vec<_> = self
-            .bans
-            .iter()
-            .filter_map(|(key, record)| Some((*key, self.rollup_rule(&record.note)?)))
-            .collect();
-        for (key, (number, rule)) in counted {
-            // Whoever is one too many next time rolls them up.
-            let _enough = self.rollups.banned(number, rule, &key);
-        }
-    }
-
-    /// The policy and rule by which a ban counts.
-    fn rollup_rule(&self, note: &BanNote) -> Option<(u16, Rollup)> {
-        if note.cause != BanCause::Limit {
-            return None;
-        }
-        let number = self.offenders.policy_number(note.policy.as_deref()?)?;
-        Some((number, self.offenders.policy(number).rollup?))
+        let of_connections = count == Count::Connections;
+        self.doubts
+            .is_own(event.verified(), of_connections, subject, now)
     }
 
     /// What is remembered of a subject, for the store.
-    fn offender_change(&self, subject: Subject) -> Change {
+    pub(super) fn offender_change(&self, subject: Subject) -> Change {
         let (number, source) = subject;
         let policy = self.offenders.policy(number).name.clone();
         let Some(record) = self.offenders.record(subject) else {

@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 
 use abuser_common::prefix::PrefixKey;
 
-use super::{Engine, EngineError, net};
-use crate::dataplane::prefixes::Position;
+use super::{Engine, EngineError, net, throttles::throttling};
+use crate::dataplane::{
+    prefixes::Position,
+    throttles::{entry, is_same},
+};
 
 /// From the start of one pass to the start of the next.
 const PASS: Duration = Duration::from_secs(30);
@@ -34,6 +37,10 @@ enum Stage {
     Bans(Option<PrefixKey>),
     /// Each entry of the ban map: whether the books have it.
     BanMap(Option<Position>),
+    /// Each throttled source of the books: whether the map has it.
+    Throttles(Option<PrefixKey>),
+    /// Each entry of the map of throttles: whether the books have it.
+    ThrottleMap(Option<Position>),
     /// Both ways for the allow list, which is small.
     Allowed,
     /// Whether the store has more than the books.
@@ -76,6 +83,8 @@ impl Engine {
         let next = match stage {
             Stage::Bans(after) => self.compare_bans(after),
             Stage::BanMap(position) => self.compare_ban_map(position),
+            Stage::Throttles(after) => self.compare_throttles(after),
+            Stage::ThrottleMap(position) => self.compare_throttle_map(position),
             Stage::Allowed => self.compare_allowed().map(|()| Some(Stage::Store)),
             Stage::Store => {
                 self.compare_store();
@@ -153,9 +162,63 @@ impl Engine {
             table.remove(hints, &key)?;
             self.repairs.kernel += 1;
         }
-        Ok(Some(
-            next.map_or(Stage::Allowed, |next| Stage::BanMap(Some(next))),
-        ))
+        Ok(Some(next.map_or(Stage::Throttles(None), |next| {
+            Stage::BanMap(Some(next))
+        })))
+    }
+
+    fn compare_throttles(
+        &mut self,
+        after: Option<PrefixKey>,
+    ) -> Result<Option<Stage>, EngineError> {
+        let (table, hints, limits) = self.dataplane.throttled();
+        let mut last = None;
+        let mut wrong = Vec::new();
+        for (key, records) in self.throttles.page(after, STEP_SIZE) {
+            last = Some(*key);
+            let entry = entry(&throttling(records), limits.configs(), limits.bank());
+            let found = table.get(key)?;
+            if !found.is_some_and(|found| is_same(&found, &entry, limits.bank())) {
+                wrong.push((*key, entry));
+            }
+        }
+        table.insert(hints, &wrong)?;
+        for (key, _) in &wrong {
+            tracing::warn!(
+                source = %net(key),
+                "the throttle of {} was missing in the kernel, or not as it should be; it is in \
+                 force again",
+                net(key)
+            );
+        }
+        self.repairs.kernel += wrong.len() as u64;
+        Ok(Some(match last {
+            Some(last) => Stage::Throttles(Some(last)),
+            None => Stage::ThrottleMap(None),
+        }))
+    }
+
+    fn compare_throttle_map(
+        &mut self,
+        position: Option<Position>,
+    ) -> Result<Option<Stage>, EngineError> {
+        let (table, hints, _) = self.dataplane.throttled();
+        let (entries, next) = table.page(position, STEP_SIZE)?;
+        for (key, _) in entries {
+            if self.throttles.contains(&key) {
+                continue;
+            }
+            tracing::warn!(
+                source = %net(&key),
+                "the kernel had a throttle of {} that nobody made; it is removed",
+                net(&key)
+            );
+            table.remove(hints, &key)?;
+            self.repairs.kernel += 1;
+        }
+        Ok(Some(next.map_or(Stage::Allowed, |next| {
+            Stage::ThrottleMap(Some(next))
+        })))
     }
 
     fn compare_allowed(&mut self) -> Result<(), EngineError> {
@@ -188,6 +251,7 @@ impl Engine {
     /// All that the books have was compared row by row: what is left are rows too many.
     fn compare_store(&mut self) {
         self.store.compare_allowed(self.allowed.rows());
+        self.store.compare_throttles(self.throttles.rows());
         if self.store.take_surplus() {
             let ids = self.bans.iter().map(|(_, record)| record.id);
             self.store.retain(ids.collect());

@@ -25,7 +25,11 @@ impl Engine {
         let new = self.new_interfaces(&config.interfaces).await?;
         let before = self.dataplane.limits().loaded().to_vec();
         self.dataplane.attach_more(&new, config.xdp.mode)?;
-        if let Err(error) = self.dataplane.set_limits(&config.limits, self.observe) {
+        let throttled = self.throttles.throttled();
+        let set = self
+            .dataplane
+            .set_limits(&config.limits, self.observe, &throttled);
+        if let Err(error) = set {
             for interface in &new {
                 self.dataplane.detach(&interface.name);
             }
@@ -33,6 +37,7 @@ impl Engine {
         }
         // From here on there is no way back, and what fails is tried again by the reconciler.
         super::log_failure(self.replace_allowed(AllowOrigin::Config, allowed));
+        self.end_throttles_without_limit();
         self.automatic = config.allow_automatic.0;
         let followed = self.follow_essential(None);
         super::log_failure(followed);

@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use abuser_common::layout::{LimitCounters, MAX_ALLOWED, MAX_BANS, MAX_LIMITS, Scales};
+use abuser_common::layout::{
+    LimitCounters, MAX_ALLOWED, MAX_BANS, MAX_LIMITS, MAX_THROTTLED, Scales,
+};
 
 use super::{Engine, EngineError};
 use crate::{
@@ -10,7 +12,7 @@ use crate::{
         BucketCounts, Capacity, EventCounts, InterfaceState, InterfaceStatus, LimitStatus,
         LookupCounts, ReconcilerStatus, Status, StoreStatus, TrafficCount, VerifiedCounts,
     },
-    config::LimitConfig,
+    config::{LimitConfig, Scope},
     daemon::clock,
     dataplane::{
         attach::mode_name,
@@ -125,10 +127,12 @@ impl Engine {
                 limits: MAX_LIMITS,
                 bans: MAX_BANS,
                 allow: MAX_ALLOWED,
+                throttles: MAX_THROTTLED,
             },
             limits: self.dataplane.limits().loaded().len(),
             bans: self.bans.count(kernel_now().0),
             allow: self.allowed.len(),
+            throttles: self.throttles.len(),
         })
     }
 
@@ -209,6 +213,10 @@ fn limit_status(config: &LimitConfig, counted: &LimitCounters) -> LimitStatus {
         action: config.action.to_string(),
         ipv4_prefix: config.ipv4_prefix,
         ipv6_prefix: config.ipv6_prefix,
+        only: match config.only {
+            Scope::All => None,
+            Scope::Throttled => Some("throttled".to_owned()),
+        },
         passed: counted.passed,
         dropped: counted.dropped,
         observed: counted.observed,

@@ -13,6 +13,7 @@ use super::{
     books::{BanRecord, Books},
 };
 use crate::{
+    config::LimitConfig,
     daemon::{clock, names::ConfiguredAllow},
     dataplane::kernel_now,
     store::{
@@ -31,16 +32,21 @@ impl Engine {
         &mut self,
         snapshot: Snapshot,
         allow: &[ConfiguredAllow],
+        limits: &[LimitConfig],
     ) -> Result<(), EngineError> {
         let Snapshot {
             bans,
             allowed,
             offenders,
+            throttles,
+            // Those are for whoever reads sources.
+            positions: _,
             last_id,
         } = snapshot;
         let mut changes = self.restore_bans(bans, last_id)?;
         changes.extend(self.restore_allowed(allowed, allow)?);
         changes.extend(self.restore_offenders(offenders));
+        changes.extend(self.restore_throttles(throttles, limits));
         self.count_for_rollup();
         if !changes.is_empty() {
             self.store.write(changes, None);
@@ -174,7 +180,7 @@ impl Restored {
         let expires_ns = match newer {
             // The kernel's clock is the one that the ban ends by.
             Some(entry) => entry.expires_ns,
-            None => deadline(&row, self.wall),
+            None => deadline(row.created, row.expires, self.wall),
         };
         if Ban::expired(expires_ns, self.now) {
             self.over.extend(entry.map(|_| row.source));
@@ -222,15 +228,17 @@ impl Restored {
     }
 }
 
-/// When a stored ban ends, as in the map; 1 if it is over. It never lasts longer than when it was
-/// made, whatever a clock that lost its battery shows.
-pub(super) fn deadline(row: &BanRow, wall: SystemTime) -> u64 {
-    let Some(expires) = row.expires else {
+/// When a stored ban or throttle ends, as in the map; 1 if it is over. It never lasts longer than
+/// when it was made, whatever a clock that lost its battery shows.
+pub(super) fn deadline(
+    created: Option<SystemTime>,
+    expires: Option<SystemTime>,
+    wall: SystemTime,
+) -> u64 {
+    let Some(expires) = expires else {
         return 0;
     };
-    let whole = row
-        .created
-        .and_then(|created| expires.duration_since(created).ok());
+    let whole = created.and_then(|created| expires.duration_since(created).ok());
     match expires.duration_since(wall) {
         Ok(left) => clock::kernel_deadline(whole.map_or(left, |whole| left.min(whole))),
         Err(_) => 1,

@@ -94,5 +94,7 @@ pub fn missed(count: u64) -> EventRecord {
         bytes: None,
         expires: None,
         reason: Some("this reader was too slow".to_owned()),
+        detector: None,
+        action: None,
     }
 }

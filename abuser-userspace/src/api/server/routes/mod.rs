@@ -6,7 +6,10 @@
 mod allow;
 mod bans;
 mod daemon;
+mod detection;
 pub(super) mod events;
+mod offences;
+mod throttles;
 
 use axum::middleware::from_fn;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -29,7 +32,10 @@ pub(in crate::api) fn all() -> OpenApiRouter<Api> {
         .routes(routes!(bans::covering))
         .routes(routes!(bans::import))
         .routes(routes!(bans::export))
+        .routes(routes!(offences::report))
+        .routes(routes!(detection::show))
         .routes(routes!(allow::list, allow::add, allow::remove))
+        .routes(routes!(throttles::list, throttles::add, throttles::remove))
         .route_layer(from_fn(bounds::bound_answers));
     OpenApiRouter::with_openapi(openapi::frame())
         .merge(answers)

@@ -1,0 +1,60 @@
+//! What a record is counted by where that is a field: a key, a user or anything else that the log tells.
+
+use std::hash::BuildHasher;
+
+use foldhash::quality::RandomState;
+
+use super::words;
+use crate::{
+    field::{Field, Value},
+    record::Record,
+};
+
+/// Bytes of it that a finding has.
+const NAMED: usize = 256;
+
+/// The value of a field that is not empty.
+pub(super) struct Subject<'r>(Value<'r>);
+
+impl<'r> Subject<'r> {
+    /// That of a record; `None` if it lacks the field, or has it empty.
+    pub(super) fn of(field: &Field, record: &'r Record<'_>) -> Option<Self> {
+        let value = field.of(record)?;
+        value
+            .with_text(|text| !text.is_empty())
+            .then_some(Self(value))
+    }
+
+    /// A keyed hash of it, because the client chooses it.
+    pub(super) fn hash(&self, state: &RandomState) -> u64 {
+        self.0.with_text(|text| state.hash_one(text))
+    }
+
+    /// Its beginning, for a finding.
+    pub(super) fn name(&self) -> String {
+        self.0
+            .with_text(|text| words::bounded(text, NAMED).to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_is_not_empty_and_its_name_is_bounded() {
+        let record = |user: &str| Record {
+            user: Some(user.to_owned().into()),
+            ..Record::default()
+        };
+        assert!(Subject::of(&Field::User, &record("")).is_none());
+        assert!(Subject::of(&Field::Key, &record("alice")).is_none());
+        let long = record(&"ä".repeat(1000));
+        let subject = Subject::of(&Field::User, &long).expect("a user");
+        assert_eq!(subject.name(), "ä".repeat(128));
+        let state = RandomState::default();
+        let other = record(&"ä".repeat(1001));
+        let other = Subject::of(&Field::User, &other).expect("a user");
+        assert_ne!(subject.hash(&state), other.hash(&state));
+    }
+}

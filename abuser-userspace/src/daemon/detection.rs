@@ -1,0 +1,320 @@
+//! What is made of the lines of logs, on the thread that reads them.
+//!
+//! Parsing a million lines a second must not hold up bans, so it is done where the lines are read
+//! ([`crate::sources`]). What is found goes to the engine as a command. While the engine has no time
+//! for it that thread waits, and the logs with it: nothing grows.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, UNIX_EPOCH},
+};
+
+use abuser_detect::{
+    pipeline::{self, Clock, FeedCounts, Found, WatchCounts},
+    time::Time,
+};
+use tokio::sync::mpsc;
+
+use super::{
+    clock,
+    engine::{Command, Detected},
+};
+use crate::{
+    api::types::{self, DetectorStatus, SourceStatus, UnparsedLine},
+    config::{Config, DetectorConfig, LineParser, LogSource},
+    detection::{Detection, DetectionError, Detector},
+    sources::{self, Handle, Line, Sink},
+    store::{Change, PositionRow},
+};
+
+/// How old what is told of detectors may be while there is much to read.
+const REPORT: Duration = Duration::from_millis(200);
+
+/// Who reads logs, to be asked and told.
+pub struct DetectionHandle {
+    reader: Mutex<Option<Handle<Judge>>>,
+    shared: Arc<Shared>,
+}
+
+/// What is known to both sides.
+#[derive(Default)]
+struct Shared {
+    /// What the pipeline had counted a moment ago.
+    counts: Mutex<Counts>,
+    /// How far was read when there was no engine to keep it any more.
+    last: Mutex<Vec<Change>>,
+}
+
+#[derive(Default)]
+struct Counts {
+    sources: Vec<LogSource>,
+    feeds: Vec<FeedCounts>,
+    detectors: Vec<Detector>,
+    watches: Vec<WatchCounts>,
+}
+
+/// All that lines are judged by.
+struct Configured {
+    sources: Vec<LogSource>,
+    settings: Vec<DetectorConfig>,
+    detection: Detection,
+}
+
+impl Configured {
+    fn new(config: &Config) -> Result<Self, DetectionError> {
+        Ok(Self {
+            sources: config.sources.clone(),
+            settings: config.detectors.clone(),
+            detection: Detection::new(config, Clock::Host)?,
+        })
+    }
+
+    fn reads(&self) -> Vec<sources::SourceConfig> {
+        let sources = self.sources.iter();
+        sources.map(|source| source.reads.clone()).collect()
+    }
+
+    /// Takes over what `before` knows of sources and detectors that are as they were.
+    fn adopt(&mut self, before: Self) {
+        let feeds = self.sources.iter();
+        let feeds: Vec<_> = feeds
+            .map(|source| before.sources.iter().position(|old| old == source))
+            .collect();
+        let names = |configured: &Self| -> Vec<Vec<String>> {
+            let detectors = configured.detection.detectors.iter();
+            detectors.map(|detector| detector.sources.clone()).collect()
+        };
+        let (names_before, names_now) = (names(&before), names(self));
+        let is_kept = |name: &String| {
+            let place = self.sources.iter().position(|source| source.name() == name);
+            place.is_some_and(|place| feeds.get(place).is_some_and(Option::is_some))
+        };
+        let watches: Vec<_> = self
+            .settings
+            .iter()
+            .zip(&names_now)
+            .map(|(settings, names)| {
+                let old = before.settings.iter().position(|old| old == settings)?;
+                let as_before = names_before.get(old) == Some(names) && names.iter().all(is_kept);
+                as_before.then_some(old)
+            })
+            .collect();
+        let pipeline = &mut self.detection.pipeline;
+        pipeline.adopt(before.detection.pipeline, &feeds, &watches);
+    }
+}
+
+/// Another configuration, ready to be judged by.
+pub(super) struct Prepared(Box<Configured>);
+
+impl DetectionHandle {
+    /// Starts reading what the configuration names, from where it was left.
+    ///
+    /// # Errors
+    /// If there can be no thread, or a filter cannot be read.
+    pub(super) fn start(
+        config: &Config,
+        positions: Vec<PositionRow>,
+        commands: &mpsc::Sender<Command>,
+    ) -> anyhow::Result<Self> {
+        let configured = Configured::new(config)?;
+        let shared = Arc::<Shared>::default();
+        let reads = configured.reads();
+        let mut judge = Judge {
+            configured,
+            found: Vec::new(),
+            commands: commands.clone(),
+            shared: Arc::clone(&shared),
+            next_report: Instant::now(),
+        };
+        judge.report();
+        let (commands, for_keeping) = (commands.clone(), Arc::clone(&shared));
+        let keep = move |changes| {
+            let command = Command::Positions(changes);
+            // The engine is gone: whoever stops it keeps the rest.
+            if let Err(mpsc::error::SendError(Command::Positions(changes))) =
+                commands.blocking_send(command)
+            {
+                lock(&for_keeping.last).extend(changes);
+            }
+        };
+        let reader = Handle::start(reads, positions, judge, Box::new(keep))?;
+        Ok(Self {
+            reader: Mutex::new(Some(reader)),
+            shared,
+        })
+    }
+
+    /// How it stands, a second ago at most.
+    pub fn status(&self) -> types::Detection {
+        let reader = lock(&self.reader);
+        let read = reader.as_ref().map(Handle::status).unwrap_or_default();
+        let counts = lock(&self.shared.counts);
+        let sources = counts.sources.iter().zip(&counts.feeds);
+        let detectors = counts.detectors.iter().zip(&counts.watches);
+        types::Detection {
+            sources: sources
+                .map(|(source, counts)| {
+                    let read = read.iter().find(|read| read.name == source.name());
+                    source_status(source, counts, read.cloned().unwrap_or_default())
+                })
+                .collect(),
+            detectors: detectors
+                .map(|(detector, counts)| detector_status(detector, counts))
+                .collect(),
+        }
+    }
+
+    /// Prepares for another configuration.
+    ///
+    /// # Errors
+    /// If a filter cannot be read; then all stays as it is.
+    pub(super) fn prepare(config: &Config) -> Result<Prepared, DetectionError> {
+        Ok(Prepared(Box::new(Configured::new(config)?)))
+    }
+
+    /// Goes on with what was prepared. Sources and detectors that are as they were go on where they
+    /// are.
+    pub(super) fn replace(&self, Prepared(after): Prepared) {
+        if let Some(reader) = &*lock(&self.reader) {
+            reader.replace(after.reads(), move |judge| judge.replace(*after));
+        }
+    }
+
+    /// Stops reading; how far was read since the engine was told last.
+    pub(super) fn stop(&self) -> Vec<Change> {
+        drop(lock(&self.reader).take());
+        std::mem::take(&mut *lock(&self.shared.last))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes lines, and tells the engine what they give away.
+struct Judge {
+    configured: Configured,
+    found: Vec<Found>,
+    commands: mpsc::Sender<Command>,
+    shared: Arc<Shared>,
+    next_report: Instant,
+}
+
+impl Sink for Judge {
+    fn line(&mut self, source: usize, line: Line<'_>) {
+        let Line {
+            bytes,
+            arrived,
+            stated,
+            program: _,
+        } = line;
+        let line = pipeline::Line {
+            bytes,
+            arrived,
+            stated,
+        };
+        let pipeline = &mut self.configured.detection.pipeline;
+        pipeline.read(source, line, &mut self.found);
+    }
+
+    fn idle(&mut self) {
+        self.hand_over();
+        if Instant::now() >= self.next_report {
+            self.report();
+        }
+    }
+}
+
+impl Judge {
+    /// Tells the engine what was found.
+    fn hand_over(&mut self) {
+        if self.found.is_empty() {
+            return;
+        }
+        let detectors = &self.configured.detection.detectors;
+        let detected = self.found.drain(..).filter_map(|found| {
+            let rule = Arc::clone(&detectors.get(found.watch)?.rule);
+            Some(Detected { rule, found })
+        });
+        let command = Command::Detected(detected.collect());
+        // An engine that is gone bans nobody any more.
+        let _gone = self.commands.blocking_send(command);
+    }
+
+    fn replace(&mut self, after: Configured) {
+        self.hand_over();
+        let before = std::mem::replace(&mut self.configured, after);
+        self.configured.adopt(before);
+        self.report();
+    }
+
+    /// Tells how things stand.
+    fn report(&mut self) {
+        self.next_report = Instant::now() + REPORT;
+        let Configured {
+            sources,
+            settings: _,
+            detection,
+        } = &self.configured;
+        *lock(&self.shared.counts) = Counts {
+            sources: sources.clone(),
+            feeds: detection.pipeline.feed_counts().cloned().collect(),
+            detectors: detection.detectors.clone(),
+            watches: detection.pipeline.watch_counts().collect(),
+        };
+    }
+}
+
+fn source_status(
+    source: &LogSource,
+    counts: &FeedCounts,
+    read: sources::SourceStatus,
+) -> SourceStatus {
+    SourceStatus {
+        name: source.name().to_owned(),
+        parser: source.parser.as_ref().map(LineParser::to_string),
+        files: read.files.len() as u64,
+        lines: counts.lines,
+        bytes: read.bytes,
+        lag_bytes: read.lag,
+        lost: read.lost,
+        cut: read.cut,
+        unparsed: counts.unparsed,
+        unparsed_sample: counts
+            .unparsed_sample
+            .as_ref()
+            .map(|(line, error)| UnparsedLine {
+                line: line.clone(),
+                error: error.to_string(),
+            }),
+        stale: counts.stale,
+        ahead: counts.ahead,
+        last: counts.last.map(shown),
+        error: read.error,
+    }
+}
+
+fn detector_status(detector: &Detector, counts: &WatchCounts) -> DetectorStatus {
+    let Detector {
+        rule,
+        kind,
+        sources,
+    } = detector;
+    DetectorStatus {
+        name: rule.name.clone(),
+        kind: (*kind).to_owned(),
+        action: rule.action.name().to_owned(),
+        sources: sources.clone(),
+        matched: counts.matched,
+        found: counts.found,
+        tracked: counts.occupancy.tracked as u64,
+        capacity: counts.occupancy.capacity as u64,
+        evicted: counts.occupancy.evicted,
+    }
+}
+
+fn shown(time: Time) -> String {
+    let since = Duration::from_millis(time.0);
+    clock::format(UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH))
+}

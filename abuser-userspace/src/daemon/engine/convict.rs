@@ -1,0 +1,172 @@
+//! The ban of an offender: what led to it, whom it is told of, and whether the whole prefix
+//! goes with it.
+
+use std::{fmt::Write as _, sync::Arc};
+
+use abuser_common::{layout::BanCause, prefix::PrefixKey};
+
+use super::{
+    Engine, EngineError,
+    bans::{NewBan, end},
+    net,
+};
+use crate::{
+    policy::{Rollup, Sentence, Subject},
+    store::{Change, EvidenceRow, rows::BanNote},
+    words::counted,
+};
+
+/// What an offender is banned for.
+#[derive(Debug)]
+pub(super) struct Crime {
+    pub(super) cause: BanCause,
+    /// The limit or detector, by name.
+    pub(super) subject: Option<String>,
+    /// Why, for people.
+    pub(super) reason: String,
+    /// How many offences, or lines of a log, led to it.
+    pub(super) count: u32,
+    /// Who told of it, if somebody did.
+    pub(super) by: Option<String>,
+}
+
+impl Engine {
+    /// Bans an offender and, if that makes too many in its prefix, all of that. What cannot be
+    /// banned is told to the log: nobody waits for it.
+    pub(super) fn ban_offender(
+        &mut self,
+        subject: Subject,
+        crime: Crime,
+        sentence: Sentence<EvidenceRow>,
+    ) -> Vec<Change> {
+        let source = net(&subject.1);
+        self.try_ban_offender(subject, crime, sentence)
+            .unwrap_or_else(|error| {
+                tracing::error!(%source, %error, "cannot ban");
+                Vec::new()
+            })
+    }
+
+    fn try_ban_offender(
+        &mut self,
+        (number, key): Subject,
+        crime: Crime,
+        sentence: Sentence<EvidenceRow>,
+    ) -> Result<Vec<Change>, EngineError> {
+        let Sentence {
+            time,
+            repeats,
+            offences,
+        } = sentence;
+        let Crime {
+            cause,
+            subject,
+            mut reason,
+            count,
+            by,
+        } = crime;
+        if repeats > 0 {
+            let before = counted(repeats.into(), "time", "times");
+            let _infallible = write!(reason, ", banned {before} before");
+        }
+        let kept = self.evidence;
+        let evidence = offences.into_iter().map(|offence| offence.evidence);
+        let mut evidence: Vec<_> = evidence.collect();
+        evidence.drain(..evidence.len().saturating_sub(kept));
+        let policy = self.offenders.policy(number);
+        let rule = policy.rollup;
+        let note = BanNote {
+            cause,
+            subject,
+            policy: Some(policy.name.clone()),
+            reason: Some(reason),
+            by,
+        };
+        let new = NewBan {
+            source: key,
+            expires_ns: end(time),
+            offences: count,
+            note: Arc::new(note),
+            evidence,
+        };
+        let mut changes = self.ban(vec![new])?.changes;
+        if let Some(rule) = rule
+            && let Some(prefix) = self.rollups.banned(number, rule, &key)
+        {
+            match self.roll_up(number, rule, prefix) {
+                Ok(rolled_up) => changes.extend(rolled_up),
+                // The host is banned all the same.
+                Err(error) => tracing::error!(prefix = %net(&prefix), %error, "cannot ban"),
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Bans a prefix for the hosts in it, unless that bans one that is allowed.
+    fn roll_up(
+        &mut self,
+        number: u16,
+        rule: Rollup,
+        prefix: PrefixKey,
+    ) -> Result<Vec<Change>, EngineError> {
+        if self.bans.contains(&prefix) {
+            return Ok(Vec::new());
+        }
+        let subject = (number, prefix);
+        let range = net(&prefix);
+        if let Some(allowed) = self.allowed_within(&range) {
+            tracing::warn!(
+                prefix = %range,
+                %allowed,
+                "{} hosts of {range} are banned, and not all of it because {allowed} is allowed",
+                rule.hosts
+            );
+            return Ok(Vec::new());
+        }
+        let (time, _) = self
+            .offenders
+            .convict(subject, self.clock.now(), fastrand::f64());
+        let note = BanNote {
+            cause: BanCause::Rollup,
+            subject: None,
+            policy: Some(self.offenders.policy(number).name.clone()),
+            reason: Some(format!("{} hosts in it are banned", rule.hosts)),
+            by: None,
+        };
+        let new = NewBan::new(prefix, end(time), &Arc::new(note));
+        let mut changes = self.ban(vec![new])?.changes;
+        changes.extend(self.forgotten_changes());
+        changes.push(self.offender_change(subject));
+        Ok(changes)
+    }
+
+    /// Takes note that a ban is over.
+    pub(super) fn forget_for_rollup(&mut self, key: &PrefixKey, note: &BanNote) {
+        if let Some((number, rule)) = self.rollup_rule(note) {
+            self.rollups.unbanned(number, rule, key);
+        }
+    }
+
+    /// Counts the bans that there are, as after a start.
+    pub(super) fn count_for_rollup(&mut self) {
+        self.rollups.clear();
+        let counted: Vec<_> = self
+            .bans
+            .iter()
+            .filter_map(|(key, record)| Some((*key, self.rollup_rule(&record.note)?)))
+            .collect();
+        for (key, (number, rule)) in counted {
+            // Whoever is one too many next time rolls them up.
+            let _enough = self.rollups.banned(number, rule, &key);
+        }
+    }
+
+    /// The policy and rule by which a ban counts.
+    fn rollup_rule(&self, note: &BanNote) -> Option<(u16, Rollup)> {
+        if !matches!(note.cause, BanCause::Limit | BanCause::Detector | BanCause::Application) {
+            return None;
+        }
+        let number = self.offenders.policy_number(note.policy.as_deref()?)?;
+        Some((number, self.offenders.policy(number).rollup?))
+    }
+}

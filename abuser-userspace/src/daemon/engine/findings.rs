@@ -1,0 +1,282 @@
+//! From what detectors find, and what applications tell of, to bans.
+//!
+//! Whoever an application has answered has completed a handshake, so its address is its own. What
+//! may still be wrong is the log: an address on the allow list, or a prefix that is too wide, is
+//! never banned for it.
+
+use std::{sync::Arc, time::SystemTime};
+
+use abuser_common::{layout::BanCause, prefix::PrefixKey};
+use abuser_detect::{pipeline::Found, source::{Masks, Source}, time::Time};
+use ipnet::IpNet;
+
+use super::{
+    Changed, Engine, EngineError, MAX_REASON, convict::Crime, key, net, throttles::NewThrottle,
+};
+use crate::{
+    api::types::{
+        EventKind, EventRecord, MAX_OFFENCES, OffenceReport, OffencesRequest, OffencesTaken, RefusedOffence,
+    },
+    config::{DetectorAction, DetectorRule},
+    daemon::clock,
+    policy::{DEFAULT_POLICY, Offence, Sentence, is_wide},
+    store::{Change, EvidenceRow, ThrottleNote, rows::to_millis},
+    words::counted,
+};
+
+/// What a detector found, and what is to be done about it.
+#[derive(Debug)]
+pub struct Detected {
+    /// The detector as it is configured.
+    pub rule: Arc<DetectorRule>,
+    /// Whom it found.
+    pub found: Found,
+}
+
+impl Engine {
+    /// Acts on what detectors found.
+    pub(super) fn act_on(&mut self, detected: Vec<Detected>) {
+        let mut changes = Vec::new();
+        for Detected { rule, found } in detected {
+            // Who acts as one is told of one by one, so that each can be looked up.
+            for source in &found.finding.sources {
+                changes.extend(self.act_on_source(&rule, &found, source));
+            }
+            if found.finding.sources.is_empty() {
+                self.tell(&rule, &found, None, "alert");
+            }
+        }
+        changes.extend(self.forgotten_changes());
+        if !changes.is_empty() {
+            self.store.write(changes, None);
+        }
+    }
+
+    fn act_on_source(&mut self, rule: &DetectorRule, found: &Found, source: &IpNet) -> Vec<Change> {
+        let Ok(key) = key(source) else {
+            return Vec::new();
+        };
+        let source = net(&key);
+        let why_not = if rule.action == DetectorAction::Alert {
+            None
+        } else if is_wide(&source) {
+            Some(format!("nothing: {source} is too wide"))
+        } else if let Some(proxy) = found.trusted.iter().find(|proxy| overlap(&source, proxy)) {
+            Some(format!("nothing: {proxy} is a trusted proxy"))
+        } else {
+            self.allowed_within(&source)
+                .map(|allowed| format!("nothing: {allowed} is allowed"))
+        };
+        if let Some(why_not) = why_not {
+            self.tell(rule, found, Some(source), &why_not);
+            return Vec::new();
+        }
+        match rule.action {
+            DetectorAction::Alert => {
+                self.tell(rule, found, Some(source), "alert");
+                Vec::new()
+            }
+            // Lines from before the ban may still be under way.
+            DetectorAction::Ban if self.bans.contains(&key) => Vec::new(),
+            DetectorAction::Ban => {
+                self.tell(rule, found, Some(source), "ban");
+                self.ban_found(rule, found, key)
+            }
+            DetectorAction::Throttle => {
+                self.tell(rule, found, Some(source), "throttle");
+                self.throttle_found(rule, found, key)
+            }
+        }
+    }
+
+    fn ban_found(&mut self, rule: &DetectorRule, found: &Found, key: PrefixKey) -> Vec<Change> {
+        let number = self
+            .offenders
+            .policy_number(&rule.policy)
+            .unwrap_or_default();
+        let subject = (number, key);
+        let now = self.clock.now();
+        let (time, repeats) = self.offenders.convict(subject, now, fastrand::f64());
+        let offences = found.evidence.iter().map(|line| Offence {
+            at: now,
+            evidence: EvidenceRow {
+                at: millis(line.at),
+                text: line.text.clone(),
+            },
+        });
+        let sentence = Sentence {
+            time,
+            repeats,
+            offences: offences.collect(),
+        };
+        let crime = Crime {
+            cause: BanCause::Detector,
+            subject: Some(rule.name.clone()),
+            reason: format!("{}: {}", rule.name, found.finding.reason),
+            count: found.finding.count,
+            by: None,
+        };
+        let mut changes = self.forgotten_changes();
+        changes.push(self.offender_change(subject));
+        changes.extend(self.ban_offender(subject, crime, sentence));
+        changes
+    }
+
+    fn throttle_found(&mut self, rule: &DetectorRule, found: &Found, key: PrefixKey) -> Vec<Change> {
+        let Some(limit) = &rule.limit else {
+            return Vec::new();
+        };
+        let note = ThrottleNote {
+            limit: limit.as_str().into(),
+            reason: Some(format!("{}: {}", rule.name, found.finding.reason)),
+            by: None,
+        };
+        let new = NewThrottle {
+            source: key,
+            expires_ns: clock::kernel_deadline(rule.throttle_for),
+            note: Arc::new(note),
+        };
+        self.throttle(vec![new], false).map_or_else(
+            |error| {
+                tracing::error!(source = %net(&key), %error, "cannot throttle");
+                Vec::new()
+            },
+            |throttled| throttled.changes,
+        )
+    }
+
+    /// Tells the log and the stream what was found.
+    fn tell(&self, rule: &DetectorRule, found: &Found, source: Option<IpNet>, action: &str) {
+        let source = source.map(|source| source.to_string());
+        let reason = &found.finding.reason;
+        tracing::info!(
+            detector = rule.name,
+            source = source.as_deref().unwrap_or("?"),
+            action,
+            reason,
+            "detected"
+        );
+        self.publish(EventRecord {
+            time: clock::now(),
+            kind: EventKind::Detect,
+            interface: None,
+            source,
+            protocol: None,
+            port: None,
+            limit: None,
+            ban: None,
+            drops: None,
+            verified: None,
+            bytes: None,
+            expires: None,
+            reason: Some(reason.clone()),
+            detector: Some(rule.name.clone()),
+            action: Some(action.to_owned()),
+        });
+    }
+
+    /// Counts offences that an application tells of.
+    pub(super) fn offences_reported(
+        &mut self,
+        request: &OffencesRequest,
+        by: &str,
+    ) -> Result<Changed<OffencesTaken>, EngineError> {
+        let OffencesRequest { offences } = request;
+        if offences.is_empty() || offences.len() > MAX_OFFENCES {
+            return Err(EngineError::Refused(format!(
+                "{} in one request; tell of 1 to {MAX_OFFENCES} at a time",
+                counted(offences.len() as u64, "offence", "offences")
+            )));
+        }
+        let mut taken = OffencesTaken {
+            counted: 0,
+            banned: Vec::new(),
+            refused: Vec::new(),
+        };
+        let mut changes = Vec::new();
+        for report in offences {
+            match self.offence_reported(report, by, &mut changes) {
+                Ok(banned) => {
+                    taken.counted += 1;
+                    taken.banned.extend(banned);
+                }
+                Err(error) => taken.refused.push(RefusedOffence {
+                    source: report.source,
+                    error,
+                }),
+            }
+        }
+        Ok(Changed {
+            value: taken,
+            changes,
+        })
+    }
+
+    /// Counts one; who is banned for it, if somebody is.
+    fn offence_reported(
+        &mut self,
+        report: &OffenceReport,
+        by: &str,
+        changes: &mut Vec<Change>,
+    ) -> Result<Option<IpNet>, String> {
+        let OffenceReport {
+            source,
+            policy,
+            reason,
+        } = report;
+        if reason.len() > MAX_REASON {
+            let length = reason.len();
+            return Err(format!(
+                "a reason of {length} bytes is too long; say it in {MAX_REASON}"
+            ));
+        }
+        let policy = policy.as_deref().unwrap_or(DEFAULT_POLICY);
+        let number = self
+            .offenders
+            .policy_number(policy)
+            .ok_or_else(|| format!("there is no policy {policy:?} in the configuration"))?;
+        // As limits count: an IPv4 address, an IPv6 /64.
+        let masks = Masks::default();
+        let source = Source::new(*source, masks).net(masks);
+        let key = key(&source).map_err(|error| error.to_string())?;
+        if let Some(allowed) = self.allowed_within(&source) {
+            return Err(format!("{allowed} is allowed"));
+        }
+        if self.bans.contains(&key) {
+            return Ok(None);
+        }
+        let subject = (number, key);
+        let evidence = EvidenceRow {
+            at: to_millis(SystemTime::now()),
+            text: format!("told by {by}: {reason}"),
+        };
+        let now = self.clock.now();
+        let sentence = self
+            .offenders
+            .offence(subject, now, fastrand::f64(), evidence);
+        changes.extend(self.forgotten_changes());
+        changes.push(self.offender_change(subject));
+        let Some(sentence) = sentence else {
+            return Ok(None);
+        };
+        let count = u32::try_from(sentence.offences.len()).unwrap_or(u32::MAX);
+        let offended = counted(count.into(), "offence", "offences");
+        let crime = Crime {
+            cause: BanCause::Application,
+            subject: None,
+            reason: format!("{offended}, the last one: {reason}"),
+            count,
+            by: Some(by.to_owned()),
+        };
+        changes.extend(self.ban_offender(subject, crime, sentence));
+        Ok(self.bans.contains(&key).then_some(source))
+    }
+}
+
+fn overlap(one: &IpNet, other: &IpNet) -> bool {
+    one.contains(other) || other.contains(one)
+}
+
+fn millis(time: Time) -> i64 {
+    i64::try_from(time.0).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,678 @@
+//! Throttles: sources to which stricter limits apply for a while. The map first, then the books,
+//! then the store and the stream.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    ops::Bound,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use abuser_common::{
+    gcra::KernelTime,
+    layout::{Ban, MAX_TERMS},
+    prefix::PrefixKey,
+};
+
+use super::{
+    Changed, Engine, EngineError, Page,
+    bans::{end, outlasts},
+    check_reason, covering, keys, net,
+    restore::deadline,
+};
+use crate::{
+    api::types::{
+        BanDuration, EventKind, EventRecord, ThrottleInfo, ThrottleRequest, UnthrottleRequest,
+    },
+    config::{LimitConfig, Scope},
+    daemon::clock,
+    dataplane::{
+        kernel_now,
+        throttles::{Throttled, Throttling, entry},
+        wall_clock,
+    },
+    policy::{WIDEST_IPV4, WIDEST_IPV6, is_wide},
+    store::{Change, ThrottleNote, ThrottleRow},
+};
+
+/// Sources that are told in one page, and throttles that are cleared away in one go; events do not
+/// wait for more.
+const AT_ONCE: usize = 256;
+
+/// A throttle that is to be.
+#[derive(Debug, Clone)]
+pub(super) struct NewThrottle {
+    pub(super) source: PrefixKey,
+    /// As in the map: kernel time in nanoseconds, 0 for never.
+    pub(super) expires_ns: u64,
+    /// By which limit, and why.
+    pub(super) note: Arc<ThrottleNote>,
+}
+
+/// A source's throttle by one limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ThrottleRecord {
+    expires_ns: u64,
+    /// When it was made, or renewed.
+    created: SystemTime,
+    note: Arc<ThrottleNote>,
+}
+
+impl ThrottleRecord {
+    fn is_by(&self, limit: &str) -> bool {
+        *self.note.limit == *limit
+    }
+
+    fn expired(&self, now_ns: u64) -> bool {
+        Ban::expired(self.expires_ns, now_ns)
+    }
+
+    /// As the API tells it.
+    fn info(&self, source: &PrefixKey) -> ThrottleInfo {
+        let remaining = self.expires_ns.saturating_sub(kernel_now().0);
+        ThrottleInfo {
+            source: net(source),
+            limit: self.note.limit.to_string(),
+            created: clock::format(self.created),
+            expires: clock::format_kernel(self.expires_ns),
+            remaining_seconds: (self.expires_ns != 0).then_some(remaining / 1_000_000_000),
+            reason: self.note.reason.clone(),
+            by: self.note.by.clone(),
+        }
+    }
+
+    /// As the store has it.
+    fn row(&self, source: &PrefixKey) -> ThrottleRow {
+        let expires = KernelTime(self.expires_ns);
+        ThrottleRow {
+            source: *source,
+            created: self.created,
+            expires: (expires.0 != 0).then(|| wall_clock(expires)),
+            note: Arc::clone(&self.note),
+        }
+    }
+}
+
+/// The books of all throttles, by source.
+#[derive(Debug, Default)]
+pub(super) struct ThrottleBooks {
+    /// At least one record of each source, and one of a limit.
+    records: BTreeMap<PrefixKey, Vec<ThrottleRecord>>,
+    /// Those that end, the first to end first.
+    ends: BTreeSet<(u64, PrefixKey, Arc<str>)>,
+}
+
+impl ThrottleBooks {
+    /// How many sources are throttled.
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    pub(super) fn contains(&self, source: &PrefixKey) -> bool {
+        self.records.contains_key(source)
+    }
+
+    fn of(&self, source: &PrefixKey) -> &[ThrottleRecord] {
+        self.records.get(source).map_or(&[], Vec::as_slice)
+    }
+
+    /// At most `count` sources after `after`, or from the first on.
+    pub(super) fn page(
+        &self,
+        after: Option<PrefixKey>,
+        count: usize,
+    ) -> impl Iterator<Item = (&PrefixKey, &Vec<ThrottleRecord>)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.records.range((from, Bound::Unbounded)).take(count)
+    }
+
+    /// Makes or renews a throttle.
+    fn insert(&mut self, source: PrefixKey, record: ThrottleRecord) {
+        self.remove(&source, &Arc::clone(&record.note.limit));
+        if record.expires_ns != 0 {
+            let limit = Arc::clone(&record.note.limit);
+            self.ends.insert((record.expires_ns, source, limit));
+        }
+        self.records.entry(source).or_default().push(record);
+    }
+
+    fn remove(&mut self, source: &PrefixKey, limit: &Arc<str>) -> Option<ThrottleRecord> {
+        let records = self.records.get_mut(source)?;
+        let position = records.iter().position(|record| record.is_by(limit))?;
+        let record = records.remove(position);
+        if records.is_empty() {
+            self.records.remove(source);
+        }
+        self.ends
+            .remove(&(record.expires_ns, *source, Arc::clone(limit)));
+        Some(record)
+    }
+
+    /// Those that are over at `now_ns`, the first to end first; `count` at the most.
+    fn over(&self, now_ns: u64, count: usize) -> Vec<(PrefixKey, Arc<str>)> {
+        let over = self.ends.iter();
+        let over = over.take_while(|(expires_ns, ..)| *expires_ns <= now_ns);
+        over.take(count)
+            .map(|(_, source, limit)| (*source, Arc::clone(limit)))
+            .collect()
+    }
+
+    /// Those that meet a condition.
+    fn matching(&self, mut is: impl FnMut(&ThrottleNote) -> bool) -> Vec<(PrefixKey, Arc<str>)> {
+        let records = self.records.iter();
+        let records =
+            records.flat_map(|(source, records)| records.iter().map(move |r| (source, r)));
+        records
+            .filter(|(_, record)| is(&record.note))
+            .map(|(source, record)| (*source, Arc::clone(&record.note.limit)))
+            .collect()
+    }
+
+    /// What the store is to have.
+    pub(super) fn rows(&self) -> Vec<ThrottleRow> {
+        let records = self.records.iter();
+        records
+            .flat_map(|(source, records)| records.iter().map(|record| record.row(source)))
+            .collect()
+    }
+
+    /// What the map is to have.
+    pub(super) fn throttled(&self) -> Throttled {
+        let records = self.records.iter();
+        records
+            .map(|(source, records)| (*source, throttling(records)))
+            .collect()
+    }
+}
+
+/// What the map is to have of one source.
+pub(super) fn throttling(records: &[ThrottleRecord]) -> Vec<Throttling> {
+    records
+        .iter()
+        .map(|record| Throttling {
+            limit: Arc::clone(&record.note.limit),
+            expires_ns: record.expires_ns,
+        })
+        .collect()
+}
+
+/// Whether a limit with this name is for throttled sources.
+fn can_throttle<'a>(limits: impl IntoIterator<Item = &'a LimitConfig>, name: &str) -> bool {
+    let mut limits = limits.into_iter();
+    limits.any(|limit| limit.name == name && limit.only == Scope::Throttled)
+}
+
+impl Engine {
+    /// Throttles sources: all of them or, if one cannot be throttled, none. One that is throttled
+    /// by the same limit already is so for longer, never for less. Prefixes that are too wide to be
+    /// banned are refused unless `force` is set.
+    pub(super) fn throttle(
+        &mut self,
+        new: Vec<NewThrottle>,
+        force: bool,
+    ) -> Result<Changed<Vec<ThrottleInfo>>, EngineError> {
+        let (now, created) = (kernel_now().0, SystemTime::now());
+        let mut after = BTreeMap::<PrefixKey, Vec<ThrottleRecord>>::new();
+        // In their order: the source, its limit, and whether that is anything new.
+        let mut made = Vec::with_capacity(new.len());
+        for NewThrottle {
+            source,
+            expires_ns,
+            note,
+        } in new
+        {
+            self.check_throttle(&source, &note, force)?;
+            let records = after
+                .entry(source)
+                .or_insert_with(|| self.throttles.of(&source).to_vec());
+            records.retain(|record| !record.expired(now));
+            let known = records.iter().find(|record| record.is_by(&note.limit));
+            let is_new = known.is_none_or(|known| outlasts(expires_ns, known.expires_ns));
+            made.push((source, Arc::clone(&note.limit), is_new));
+            if !is_new {
+                continue;
+            }
+            records.retain(|record| !record.is_by(&note.limit));
+            if records.len() >= MAX_TERMS {
+                return Err(too_many(&source, records));
+            }
+            records.push(ThrottleRecord {
+                expires_ns,
+                created,
+                note,
+            });
+        }
+        let (table, hints, limits) = self.dataplane.throttled();
+        let entries = after.iter().map(|(source, records)| {
+            let entry = entry(&throttling(records), limits.configs(), limits.bank());
+            (*source, entry)
+        });
+        let entries: Vec<_> = entries.collect();
+        table.insert(hints, &entries)?;
+        let mut throttled = Changed::<Vec<_>>::default();
+        for (source, records) in after {
+            for over in self.throttles.of(&source).to_vec() {
+                if !records.iter().any(|record| record.is_by(&over.note.limit)) {
+                    throttled.changes.push(self.forget_throttle(&source, &over));
+                }
+            }
+            for record in records {
+                self.throttles.insert(source, record);
+            }
+        }
+        for (source, limit, is_new) in made {
+            let records = self.throttles.of(&source);
+            let Some(record) = records.iter().find(|record| record.is_by(&limit)) else {
+                continue;
+            };
+            let info = record.info(&source);
+            if is_new {
+                throttled
+                    .changes
+                    .push(Change::Throttle(record.row(&source)));
+                tracing::info!(
+                    source = %info.source,
+                    limit = info.limit,
+                    expires = info.expires.as_deref().unwrap_or("never"),
+                    reason = info.reason.as_deref().unwrap_or_default(),
+                    "throttled"
+                );
+                self.publish(throttle_event(
+                    EventKind::Throttle,
+                    &info,
+                    info.reason.clone(),
+                ));
+            }
+            throttled.value.push(info);
+        }
+        Ok(throttled)
+    }
+
+    fn check_throttle(
+        &self,
+        source: &PrefixKey,
+        note: &ThrottleNote,
+        force: bool,
+    ) -> Result<(), EngineError> {
+        let source = net(source);
+        if is_wide(&source) && !force {
+            return Err(EngineError::Refused(format!(
+                "{source} is wider than /{WIDEST_IPV4} (IPv4) or /{WIDEST_IPV6} (IPv6) and may slow \
+                 down many; use --force if you mean it"
+            )));
+        }
+        let limits = self.dataplane.limits();
+        if can_throttle(limits.configs(), &note.limit) {
+            return Ok(());
+        }
+        let limit = &note.limit;
+        if limits.configs().any(|known| known.name == **limit) {
+            return Err(EngineError::Refused(format!(
+                "limit {limit} applies to all sources, throttled or not; name one that says only = \
+                 \"throttled\""
+            )));
+        }
+        let throttling = limits.configs();
+        let throttling = throttling.filter(|limit| limit.only == Scope::Throttled);
+        let names: Vec<_> = throttling.map(|limit| limit.name.as_str()).collect();
+        Err(EngineError::Refused(if names.is_empty() {
+            format!(
+                "there is no limit {limit:?}; add a [[limit]] with this name and only = \
+                 \"throttled\""
+            )
+        } else {
+            format!(
+                "there is no limit {limit:?} for throttled sources; there are: {}",
+                names.join(", ")
+            )
+        }))
+    }
+
+    pub(super) fn throttle_by_hand(
+        &mut self,
+        request: &ThrottleRequest,
+        by: &str,
+    ) -> Result<Changed<Vec<ThrottleInfo>>, EngineError> {
+        let ThrottleRequest {
+            sources,
+            limit,
+            duration,
+            reason,
+            force,
+        } = request;
+        check_reason(reason.as_deref())?;
+        if *duration == BanDuration::Seconds(0) {
+            return Err(EngineError::Refused(
+                "a throttle of no time at all slows nobody; say for how long".to_owned(),
+            ));
+        }
+        let expires_ns = end(self.time_of(*duration)?);
+        let keys = keys(sources, "throttle")?;
+        let note = Arc::new(ThrottleNote {
+            limit: limit.as_str().into(),
+            reason: reason.clone(),
+            by: Some(by.to_owned()),
+        });
+        let new = keys.into_iter().map(|source| NewThrottle {
+            source,
+            expires_ns,
+            note: Arc::clone(&note),
+        });
+        self.throttle(new.collect(), *force)
+    }
+
+    pub(super) fn unthrottle_by_hand(
+        &mut self,
+        request: &UnthrottleRequest,
+        by: &str,
+    ) -> Result<Changed<Vec<ThrottleInfo>>, EngineError> {
+        let UnthrottleRequest { sources, limit } = request;
+        let keys = keys(sources, "throttle no more")?;
+        let now = kernel_now().0;
+        let mut ending = Vec::new();
+        for key in &keys {
+            let records = self.throttles.of(key).iter();
+            let records = records.filter(|record| !record.expired(now));
+            let named = records.filter(|record| limit.as_deref().is_none_or(|l| record.is_by(l)));
+            let before = ending.len();
+            ending.extend(named.map(|record| (*key, Arc::clone(&record.note.limit))));
+            if ending.len() == before {
+                return Err(self.not_throttled(key, limit.as_deref()));
+            }
+        }
+        let how = format!("removed by {by}");
+        let ended = self.end_throttles(&ending, &how)?;
+        for info in &ended.value {
+            tracing::info!(source = %info.source, limit = info.limit, by, "no longer throttled");
+        }
+        Ok(ended)
+    }
+
+    fn not_throttled(&self, key: &PrefixKey, limit: Option<&str>) -> EngineError {
+        let source = net(key);
+        let by = limit.map_or_else(String::new, |limit| format!(" by limit {limit}"));
+        let covering = self.throttles_covering(source.addr()).unwrap_or_default();
+        let mut covering = covering.iter();
+        let wider = covering.find(|info| {
+            info.source.contains(&source)
+                && info.source != source
+                && limit.is_none_or(|limit| limit == info.limit)
+        });
+        EngineError::NotFound(wider.map_or_else(
+            || format!("{source} is not throttled{by}; `abuser throttle list` shows who is"),
+            |info| {
+                format!(
+                    "{source} is not throttled{by} by itself but as part of {}",
+                    info.source
+                )
+            },
+        ))
+    }
+
+    /// Ends throttles and tells it to the stream, but not to the log; `how` is for the stream.
+    fn end_throttles(
+        &mut self,
+        ending: &[(PrefixKey, Arc<str>)],
+        how: &str,
+    ) -> Result<Changed<Vec<ThrottleInfo>>, EngineError> {
+        let mut left = BTreeMap::<PrefixKey, Vec<ThrottleRecord>>::new();
+        for (source, limit) in ending {
+            let records = left
+                .entry(*source)
+                .or_insert_with(|| self.throttles.of(source).to_vec());
+            records.retain(|record| !record.is_by(limit));
+        }
+        self.write_throttles(&left)?;
+        let mut ended = Changed::<Vec<_>>::default();
+        for (source, limit) in ending {
+            let records = self.throttles.of(source);
+            let Some(record) = records.iter().find(|record| record.is_by(limit)).cloned() else {
+                continue;
+            };
+            let info = record.info(source);
+            ended.changes.push(self.forget_throttle(source, &record));
+            if self.events.receiver_count() > 0 {
+                let why = Some(how.to_owned());
+                self.publish(throttle_event(EventKind::Unthrottle, &info, why));
+            }
+            ended.value.push(info);
+        }
+        Ok(ended)
+    }
+
+    /// Brings the map in line with what these sources are to be throttled by.
+    pub(super) fn write_throttles(
+        &mut self,
+        wanted: &BTreeMap<PrefixKey, Vec<ThrottleRecord>>,
+    ) -> Result<(), EngineError> {
+        let (table, hints, limits) = self.dataplane.throttled();
+        let mut entries = Vec::new();
+        for (source, records) in wanted {
+            if records.is_empty() {
+                table.remove(hints, source)?;
+            } else {
+                let entry = entry(&throttling(records), limits.configs(), limits.bank());
+                entries.push((*source, entry));
+            }
+        }
+        Ok(table.insert(hints, &entries)?)
+    }
+
+    /// Takes a throttle out of the books.
+    fn forget_throttle(&mut self, source: &PrefixKey, record: &ThrottleRecord) -> Change {
+        let limit = &record.note.limit;
+        self.throttles.remove(source, limit);
+        Change::Unthrottle(*source, Arc::clone(limit))
+    }
+
+    /// Clears some throttles away that are over; whether there are more.
+    pub(super) fn sweep_throttles(&mut self) -> bool {
+        let over = self.throttles.over(kernel_now().0, AT_ONCE);
+        if over.is_empty() {
+            return false;
+        }
+        match self.end_throttles(&over, "expired") {
+            Ok(Changed { value, changes }) => {
+                for info in &value {
+                    tracing::info!(
+                        source = %info.source,
+                        limit = info.limit,
+                        how = "expired",
+                        "no longer throttled"
+                    );
+                }
+                self.store.write(changes, None);
+                over.len() == AT_ONCE
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot clear throttles away that are over");
+                false
+            }
+        }
+    }
+
+    /// Ends the throttles by limits that a new configuration does not have, or has for all.
+    pub(super) fn end_throttles_without_limit(&mut self) {
+        let limits = self.dataplane.limits();
+        let ending = self
+            .throttles
+            .matching(|note| !can_throttle(limits.configs(), &note.limit));
+        if ending.is_empty() {
+            return;
+        }
+        match self.end_throttles(&ending, "the limit is gone") {
+            Ok(ended) => {
+                let gone: BTreeSet<_> = ending.iter().map(|(_, limit)| &**limit).collect();
+                for limit in gone {
+                    let count = ended.value.iter().filter(|info| info.limit == limit);
+                    tracing::info!(
+                        limit,
+                        "no longer throttled, because the limit is gone: {}",
+                        crate::words::counted(count.count() as u64, "source", "sources")
+                    );
+                }
+                self.store.write(ended.changes, None);
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot end the throttles by a limit that is gone");
+            }
+        }
+    }
+
+    /// Makes the books of what the store holds, of limits that there are; what the store is to
+    /// forget. The map follows when the limits are put in force.
+    pub(super) fn restore_throttles(
+        &mut self,
+        rows: Vec<ThrottleRow>,
+        limits: &[LimitConfig],
+    ) -> Vec<Change> {
+        let (now, wall) = (kernel_now().0, SystemTime::now());
+        let mut changes = Vec::new();
+        for row in rows {
+            let record = ThrottleRecord {
+                expires_ns: deadline(Some(row.created), row.expires, wall),
+                created: row.created,
+                note: row.note,
+            };
+            let limit = &record.note.limit;
+            let has_room = self.throttles.of(&row.source).len() < MAX_TERMS;
+            if record.expired(now) || !can_throttle(limits, limit) || !has_room {
+                changes.push(Change::Unthrottle(row.source, Arc::clone(limit)));
+                continue;
+            }
+            self.throttles.insert(row.source, record);
+        }
+        changes
+    }
+
+    /// Takes in throttles of a store that could not be read at the start.
+    pub(super) fn take_in_throttles(&mut self, rows: Vec<ThrottleRow>) -> Result<(), EngineError> {
+        let configs: Vec<_> = self.dataplane.limits().configs().cloned().collect();
+        let known = |row: &ThrottleRow| {
+            let records = self.throttles.of(&row.source).iter();
+            let mut records = records.filter(|record| record.is_by(&row.note.limit));
+            records.next().is_some()
+        };
+        let unknown: Vec<_> = rows.into_iter().filter(|row| !known(row)).collect();
+        let _forgotten = self.restore_throttles(unknown, &configs);
+        self.write_throttles(&self.throttles.records.clone())
+    }
+
+    /// Drops entries of the map that the books do not have: those that an earlier daemon had not
+    /// written down yet, and those of limits that are gone.
+    pub(super) fn drop_stale_throttles(&mut self) -> Result<(), EngineError> {
+        let entries = self.dataplane.throttled().0.entries()?;
+        let stale = entries.into_iter().map(|(source, _)| source);
+        let stale = stale.filter(|source| !self.throttles.contains(source));
+        self.write_throttles(&stale.map(|source| (source, Vec::new())).collect())
+    }
+
+    /// The throttles in force of sources after `after`, or of the first ones.
+    pub(super) fn throttle_page(&self, after: Option<PrefixKey>) -> Page<ThrottleInfo> {
+        let now = kernel_now().0;
+        let mut page = Page::default();
+        for (source, records) in self.throttles.page(after, AT_ONCE) {
+            page.next = Some(*source);
+            let in_force = records.iter().filter(|record| !record.expired(now));
+            page.items
+                .extend(in_force.map(|record| record.info(source)));
+        }
+        page
+    }
+
+    /// What an address is throttled by, the longest prefix first.
+    pub(super) fn throttles_covering(
+        &self,
+        address: IpAddr,
+    ) -> Result<Vec<ThrottleInfo>, EngineError> {
+        let now = kernel_now().0;
+        let mut found = Vec::new();
+        for source in covering(address)? {
+            let in_force = self.throttles.of(&source).iter();
+            let in_force = in_force.filter(|record| !record.expired(now));
+            found.extend(in_force.map(|record| record.info(&source)));
+        }
+        Ok(found)
+    }
+}
+
+fn too_many(source: &PrefixKey, records: &[ThrottleRecord]) -> EngineError {
+    let source = net(source);
+    let limits = records.iter().map(|record| &*record.note.limit);
+    EngineError::Refused(format!(
+        "{source} is throttled by {MAX_TERMS} limits already ({}), which is the most; end one with \
+         `abuser throttle remove {source} --limit NAME`",
+        limits.collect::<Vec<_>>().join(", ")
+    ))
+}
+
+fn throttle_event(kind: EventKind, info: &ThrottleInfo, reason: Option<String>) -> EventRecord {
+    EventRecord {
+        time: clock::now(),
+        kind,
+        interface: None,
+        source: Some(info.source.to_string()),
+        protocol: None,
+        port: None,
+        limit: Some(info.limit.clone()),
+        ban: None,
+        drops: None,
+        verified: None,
+        bytes: None,
+        expires: if kind == EventKind::Throttle {
+            info.expires.clone()
+        } else {
+            None
+        },
+        reason,
+        detector: None,
+        action: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: u8) -> PrefixKey {
+        PrefixKey::new([203, 0, 113, number].into(), 32).unwrap()
+    }
+
+    fn record(limit: &str, expires_ns: u64) -> ThrottleRecord {
+        ThrottleRecord {
+            expires_ns,
+            created: SystemTime::UNIX_EPOCH,
+            note: Arc::new(ThrottleNote {
+                limit: limit.into(),
+                reason: None,
+                by: None,
+            }),
+        }
+    }
+
+    #[test]
+    fn throttles_end_in_the_order_of_their_ends_each_limit_for_itself() {
+        let mut books = ThrottleBooks::default();
+        books.insert(key(1), record("slow", 30));
+        books.insert(key(1), record("slower", 10));
+        books.insert(key(2), record("slow", 0));
+        books.insert(key(3), record("slow", 20));
+        books.insert(key(3), record("slow", 25));
+        let over = |books: &ThrottleBooks, now| -> Vec<_> {
+            let over = books.over(now, 9).into_iter();
+            over.map(|(source, limit)| (source, limit.to_string()))
+                .collect()
+        };
+        assert_eq!(over(&books, 9), []);
+        assert_eq!(
+            over(&books, 25),
+            [(key(1), "slower".to_owned()), (key(3), "slow".to_owned())]
+        );
+        books.remove(&key(1), &"slower".into());
+        books.remove(&key(3), &"slow".into());
+        assert_eq!(over(&books, u64::MAX), [(key(1), "slow".to_owned())]);
+        assert_eq!(books.len(), 2, "one has no end");
+        assert!(!books.contains(&key(3)));
+    }
+}

@@ -1,0 +1,190 @@
+//! From the configuration to a pipeline: what the daemon, `abuser test` and `abuser replay` run
+//! is built here, so that it is the same.
+
+use std::{fs, io, path::Path, sync::Arc};
+
+use abuser_detect::{
+    condition::Condition,
+    filter::{self, Filter},
+    parse::{self, Parser},
+    pipeline::{Clock, Feed, Pipeline, Reader, Watch},
+};
+use jiff::tz::TimeZone;
+
+use crate::{
+    config::{Config, DetectorConfig, DetectorRule, LineParser, LogSource},
+    sources::Kind,
+};
+
+/// Why a configuration makes no pipeline.
+#[derive(Debug, thiserror::Error)]
+pub enum DetectionError {
+    /// A filter of fail2ban cannot be used.
+    #[error("{label} \"{name}\": {error}")]
+    Filter {
+        /// Which kind of table names it.
+        label: &'static str,
+        /// The name in that table.
+        name: String,
+        /// What is wrong.
+        error: filter::Error,
+    },
+    /// A parser or a condition that the configuration had let pass.
+    #[error("\"{name}\": {error}")]
+    Setting {
+        /// Whose it is.
+        name: String,
+        /// What is wrong.
+        error: String,
+    },
+}
+
+/// A pipeline, and what its numbers stand for.
+pub struct Detection {
+    /// The pipeline.
+    pub pipeline: Pipeline,
+    /// The detectors, by their numbers in it.
+    pub detectors: Vec<Detector>,
+}
+
+/// What is told of a detector.
+#[derive(Clone, Debug)]
+pub struct Detector {
+    /// What follows from what it finds.
+    pub rule: Arc<DetectorRule>,
+    /// What it looks for.
+    pub kind: &'static str,
+    /// The sources that it reads, by name.
+    pub sources: Vec<String>,
+}
+
+impl Detection {
+    /// That of a configuration.
+    ///
+    /// # Errors
+    /// If a filter cannot be read.
+    pub fn new(config: &Config, clock: Clock) -> Result<Self, DetectionError> {
+        let sources = &config.sources;
+        let feeds = sources.iter().map(|source| feed(config, source));
+        let feeds = feeds.collect::<Result<Vec<_>, _>>()?;
+        let mut watches = Vec::with_capacity(config.detectors.len());
+        let mut detectors = Vec::with_capacity(config.detectors.len());
+        for detector in &config.detectors {
+            let read = read_by(detector, sources);
+            detectors.push(Detector {
+                rule: Arc::clone(&detector.rule),
+                kind: detector.kind.name(),
+                sources: read.iter().map(|(_, source)| source.name().to_owned()).collect(),
+            });
+            watches.push(watch(config, detector, &read)?);
+        }
+        Ok(Self {
+            pipeline: Pipeline::new(clock, feeds, watches),
+            detectors,
+        })
+    }
+}
+
+/// The sources that a detector reads, with their numbers.
+fn read_by<'s>(
+    detector: &DetectorConfig,
+    sources: &'s [LogSource],
+) -> Vec<(usize, &'s LogSource)> {
+    let sources = sources.iter().enumerate();
+    let fits = |source: &LogSource| match &detector.sources {
+        Some(names) => names.iter().any(|name| name == source.name()),
+        None => detector.filter.is_some() || source.parser.is_some(),
+    };
+    sources.filter(|(_, source)| fits(source)).collect()
+}
+
+fn feed(config: &Config, source: &LogSource) -> Result<Feed, DetectionError> {
+    let reader = match &source.parser {
+        None => None,
+        Some(LineParser::Filter(name)) => {
+            let filter = load(config, name, source, "[[source]]", source.name())?;
+            Some(Reader::Filter(Box::new(filter)))
+        }
+        Some(LineParser::Builtin {
+            kind,
+            pattern,
+            fields,
+        }) => {
+            let parser = Parser::new(parse::Settings {
+                kind: *kind,
+                pattern: pattern.clone(),
+                fields: fields.clone(),
+                trusted_proxies: source.trusted_proxies.clone(),
+                zone: TimeZone::system(),
+            });
+            let parser = parser.map_err(|error| DetectionError::Setting {
+                name: source.name().to_owned(),
+                error: error.to_string(),
+            })?;
+            Some(Reader::Parser(Box::new(parser)))
+        }
+    };
+    Ok(Feed {
+        reader,
+        trusted: source.trusted_proxies.clone(),
+    })
+}
+
+fn watch(
+    config: &Config,
+    detector: &DetectorConfig,
+    read: &[(usize, &LogSource)],
+) -> Result<Watch, DetectionError> {
+    let name = &detector.rule.name;
+    let condition = detector.condition.as_deref().map(str::parse::<Condition>);
+    let condition = condition.transpose().map_err(|error| DetectionError::Setting {
+        name: name.clone(),
+        error: error.to_string(),
+    })?;
+    let filters = match &detector.filter {
+        None => Vec::new(),
+        Some(filter) => {
+            let filters = read
+                .iter()
+                .map(|(_, source)| load(config, filter, source, "[[detector]]", name));
+            filters.collect::<Result<_, _>>()?
+        }
+    };
+    Ok(Watch {
+        feeds: read.iter().map(|(number, _)| *number).collect(),
+        filters,
+        condition,
+        detector: detector.kind.build(),
+    })
+}
+
+/// Loads a filter for the lines of a source.
+fn load(
+    config: &Config,
+    filter: &str,
+    source: &LogSource,
+    label: &'static str,
+    name: &str,
+) -> Result<Filter, DetectionError> {
+    let options = filter::Options {
+        journal: matches!(source.reads.kind, Kind::Journal(_) | Kind::Syslog(_)),
+        zone: TimeZone::system(),
+        ..filter::Options::default()
+    };
+    Filter::load(filter, &config.filter_dirs, &options, &read_file).map_err(|error| {
+        DetectionError::Filter {
+            label,
+            name: name.to_owned(),
+            error,
+        }
+    })
+}
+
+/// Reads a file of a filter; fail2ban's are text in no encoding that is told.
+fn read_file(path: &Path) -> io::Result<Option<String>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

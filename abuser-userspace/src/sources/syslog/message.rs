@@ -1,0 +1,193 @@
+//! From a message of syslog to a line: RFC 3164 as programs really write it, and RFC 5424.
+
+use std::borrow::Cow;
+
+use abuser_detect::time::Time;
+use jiff::Zoned;
+use syslog_loose::{IncompleteDate, ProcId, Variant, parse_message_with_year_exact};
+
+/// A message, as far as it is known what it says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Message {
+    /// When it was written.
+    pub(super) stated: Option<Time>,
+    /// What wrote it.
+    pub(super) program: Option<String>,
+    host: Option<String>,
+    pid: Option<String>,
+    text: Vec<u8>,
+}
+
+impl Message {
+    /// Reads a datagram. What has no header of syslog is a message all the same.
+    pub(super) fn read(datagram: &[u8]) -> Self {
+        let datagram = trimmed(datagram);
+        let text = String::from_utf8_lossy(datagram);
+        let parsed = match &text {
+            // Without a priority it is none, whatever it looks like.
+            text if text.starts_with('<') => {
+                parse_message_with_year_exact(text, year, Variant::Either).ok()
+            }
+            _ => None,
+        };
+        let Some(parsed) = parsed else {
+            return Self {
+                stated: None,
+                program: None,
+                host: None,
+                pid: None,
+                text: datagram.to_vec(),
+            };
+        };
+        Self {
+            stated: parsed
+                .timestamp
+                .and_then(|time| u64::try_from(time.timestamp_millis()).ok().map(Time)),
+            program: parsed.appname.map(str::to_owned),
+            host: parsed.hostname.map(str::to_owned),
+            pid: parsed.procid.map(|pid| match pid {
+                ProcId::PID(pid) => pid.to_string(),
+                ProcId::Name(name) => name.to_owned(),
+            }),
+            text: as_sent(&text, datagram, parsed.msg),
+        }
+    }
+
+    /// Writes its line: `host program[pid]: message`. `host` is this one, which sent what names none.
+    pub(super) fn line(&self, host: &str, into: &mut Vec<u8>) {
+        into.extend_from_slice(self.host.as_deref().unwrap_or(host).as_bytes());
+        into.push(b' ');
+        if let Some(program) = &self.program {
+            into.extend_from_slice(program.as_bytes());
+            if let Some(pid) = &self.pid {
+                into.extend_from_slice(format!("[{pid}]").as_bytes());
+            }
+            into.extend_from_slice(b": ");
+        }
+        push_message(&self.text, into);
+    }
+}
+
+/// The bytes of the message's text, which is the end of it, as they were sent.
+fn as_sent(text: &Cow<'_, str>, datagram: &[u8], message: &str) -> Vec<u8> {
+    let message = message.strip_prefix('\u{feff}').unwrap_or(message);
+    let sent = match text {
+        Cow::Borrowed(_) => message.as_bytes(),
+        // Its header is text; so what precedes the message is as long as it was sent.
+        Cow::Owned(text) => text
+            .len()
+            .checked_sub(message.len())
+            .filter(|&start| text.get(..start).is_some_and(|header| header.is_ascii()))
+            .and_then(|start| datagram.get(start..))
+            .unwrap_or(message.as_bytes()),
+    };
+    sent.to_vec()
+}
+
+/// Writes the text of a message so that it is one line, whatever is in it.
+pub(in super::super) fn push_message(text: &[u8], into: &mut Vec<u8>) {
+    let mut rest = trimmed(text);
+    while let Some(end) = memchr::memchr(b'\n', rest) {
+        let (line, more) = rest.split_at(end);
+        into.extend_from_slice(line);
+        into.extend_from_slice(b"\\n");
+        rest = more.get(1..).unwrap_or_default();
+    }
+    into.extend_from_slice(rest);
+}
+
+/// Without the ends that some programs send.
+fn trimmed(text: &[u8]) -> &[u8] {
+    let is_end = |&byte: &u8| matches!(byte, b'\n' | b'\r' | b'\0');
+    let length = text
+        .iter()
+        .rposition(|byte| !is_end(byte))
+        .map_or(0, |last| last + 1);
+    text.get(..length).unwrap_or_default()
+}
+
+/// The year of a date that has none: the one that brings it closest to now.
+fn year((month, ..): IncompleteDate) -> i32 {
+    let now = Zoned::now();
+    let year = i32::from(now.year());
+    match i64::from(month) - i64::from(now.month()) {
+        7.. => year - 1,
+        ..=-7 => year + 1,
+        _ => year,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn line(datagram: &[u8]) -> String {
+        let mut line = Vec::new();
+        Message::read(datagram).line("here", &mut line);
+        String::from_utf8_lossy(&line).into_owned()
+    }
+
+    #[test]
+    fn a_message_becomes_the_line_that_syslogd_would_have_written() {
+        let lines: [(&[u8], &str); 11] = [
+            (b"<34>Oct 11 22:14:15 mymachine su[77]: 'su root' failed\n", "mymachine su[77]: 'su root' failed"),
+            (b"<34>Oct  1 22:14:15 mymachine su: failed", "mymachine su: failed"),
+            // What glibc's syslog(3) sends has no host.
+            (b"<86>Nov 26 01:41:38 sshd[812]: Failed password for root from 203.0.113.7 port 4 ssh2\0", "here sshd[812]: Failed password for root from 203.0.113.7 port 4 ssh2"),
+            (b"<190>Nov 26 01:41:38 web nginx: 203.0.113.7 - - \"GET / HTTP/1.1\" 200", "web nginx: 203.0.113.7 - - \"GET / HTTP/1.1\" 200"),
+            (b"<165>1 2003-10-11T22:14:15.003Z host evntslog 12 ID47 [a@1 b=\"c\"] An event", "host evntslog[12]: An event"),
+            ("<165>1 2003-10-11T22:14:15.003Z host app - - - \u{feff}An event".as_bytes(), "host app: An event"),
+            (b"<13>1 - - - - - - only", "here only"),
+            (b"no header at all", "here no header at all"),
+            (b"", "here "),
+            (b"<34>Oct 11 22:14:15 mymachine su[77]: one\nOct 11 22:14:15 mymachine su[77]: two", "mymachine su[77]: one\\nOct 11 22:14:15 mymachine su[77]: two"),
+            (b"<34>Oct 11 22:14:15 mymachine su[77]: \xff\0x", "mymachine su[77]: \u{fffd}\0x"),
+        ];
+        for (datagram, expected) in lines {
+            assert_eq!(
+                line(datagram),
+                expected,
+                "{}",
+                String::from_utf8_lossy(datagram)
+            );
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_stay_what_they_are() {
+        let message = Message::read(b"<34>Oct 11 22:14:15 mymachine su[77]: \xff\xfex");
+        assert_eq!(message.text, b"\xff\xfex");
+    }
+
+    #[test]
+    fn time_and_program_are_known_apart() {
+        let message = Message::read(b"<165>1 2003-10-11T22:14:15.003Z host app 1 - - m");
+        assert_eq!(message.stated, Some(Time(1_065_910_455_003)));
+        assert_eq!(message.program.as_deref(), Some("app"));
+        // A date without a year is at most half a year from now.
+        let now = super::super::super::now();
+        for month in ["Jan", "Mar", "May", "Jul", "Sep", "Nov"] {
+            let text = format!("<34>{month} 11 22:14:15 mymachine su: m");
+            let stated = Message::read(text.as_bytes()).stated.unwrap();
+            assert!(stated.0.abs_diff(now.0) < 220 * 86_400_000, "{month}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_datagram_makes_one_line(datagram in prop::collection::vec(any::<u8>(), 0..200)) {
+            let mut line = Vec::new();
+            Message::read(&datagram).line("here", &mut line);
+            prop_assert!(!line.contains(&b'\n'));
+        }
+
+        #[test]
+        fn any_text_after_a_priority_makes_one_line(text in "<[0-9]{1,4}>[ -~\n]{0,80}") {
+            let mut line = Vec::new();
+            Message::read(text.as_bytes()).line("here", &mut line);
+            prop_assert!(!line.contains(&b'\n'));
+        }
+    }
+}

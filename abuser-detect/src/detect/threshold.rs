@@ -41,7 +41,7 @@ use crate::{
 };
 
 /// Bytes on the heap for each source there is room for: with them a million sources fit in 200 MB.
-const HEAP_PER_KEY: usize = 96;
+const HEAP_PER_KEY: usize = 72;
 /// So many at least, so that a single busy source always fits.
 const LEAST_HEAP: usize = 1 << 20;
 /// Sources of a key that are remembered.

@@ -13,7 +13,7 @@
 //! A hit that is older than the newest one (several processes write a log) is counted where it
 //! belongs. If it is older by more than the window, the clock was set back: the count starts anew.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use super::table::Weigh;
 use crate::time::Time;
@@ -85,13 +85,10 @@ enum Hits {
         counts: [u8; FEW],
         ticks: [u32; FEW],
     },
-    Many(Box<Many>),
-}
-
-#[derive(Clone, Debug)]
-struct Many {
-    total: u32,
-    hits: VecDeque<(u32, u32)>,
+    Many {
+        total: u32,
+        hits: Vec<(u32, u32)>,
+    },
 }
 
 const NOTHING: Hits = Hits::Few {
@@ -118,7 +115,7 @@ impl Weigh for Window {
     fn heap_bytes(&self) -> usize {
         match &self.hits {
             Hits::Few { .. } => 0,
-            Hits::Many(many) => size_of::<Many>() + many.hits.capacity() * size_of::<(u32, u32)>(),
+            Hits::Many { hits, .. } => hits.capacity() * size_of::<(u32, u32)>(),
         }
     }
 }
@@ -170,7 +167,8 @@ impl Window {
         if newest > tick.saturating_add(span.ticks) {
             return self.start(at);
         }
-        let oldest = tick.max(newest).saturating_sub(span.ticks);
+        // After a late hit there is nothing to forget: the newest has seen to it.
+        let oldest = tick.saturating_sub(span.ticks);
         if oldest > u64::from(first) {
             self.hits.forget_before(oldest);
         }
@@ -202,7 +200,7 @@ impl Hits {
                 let ticks = ticks.get(..usize::from(*len))?;
                 Some((*ticks.first()?, *ticks.last()?))
             }
-            Self::Many(many) => Some((many.hits.front()?.0, many.hits.back()?.0)),
+            Self::Many { hits, .. } => Some((hits.first()?.0, hits.last()?.0)),
         }
     }
 
@@ -210,7 +208,7 @@ impl Hits {
         match self {
             // What is not used is zero.
             Self::Few { counts, .. } => counts.iter().map(|&count| u32::from(count)).sum(),
-            Self::Many(many) => many.total,
+            Self::Many { total, .. } => *total,
         }
     }
 
@@ -226,17 +224,19 @@ impl Hits {
                 counts[FEW - old..].fill(0);
                 *len = len.saturating_sub(u8::try_from(old).unwrap_or(u8::MAX));
             }
-            Self::Many(many) => {
-                while let Some(&(tick, count)) = many.hits.front() {
-                    if u64::from(tick) >= oldest {
-                        break;
-                    }
-                    many.total = many.total.saturating_sub(count);
-                    many.hits.pop_front();
-                }
-                // Half of what fits, so that one who comes and goes does not make us change each time.
-                if many.hits.len() <= FEW / 2
-                    && let Some(few) = Self::few(&many.hits)
+            Self::Many { total, hits } => {
+                let old = hits.iter();
+                let old = old
+                    .take_while(|hit| u64::from(hit.0) < oldest)
+                    .map(|hit| hit.1);
+                let (old, forgotten) = old.fold((0, 0), |(old, sum), count| {
+                    (old + 1, u32::saturating_add(sum, count))
+                });
+                *total = total.saturating_sub(forgotten);
+                hits.drain(..old);
+                // Not before, so that one who comes and goes does not take and give memory each time.
+                if hits.len() <= 1
+                    && let Some(few) = Self::few(hits)
                 {
                     *self = few;
                 }
@@ -245,7 +245,7 @@ impl Hits {
     }
 
     /// Without memory of their own, if they fit.
-    fn few(hits: &VecDeque<(u32, u32)>) -> Option<Self> {
+    fn few(hits: &[(u32, u32)]) -> Option<Self> {
         let (mut counts, mut ticks) = ([0; FEW], [0; FEW]);
         for (place, &(tick, count)) in hits.iter().enumerate() {
             *ticks.get_mut(place)? = tick;
@@ -278,15 +278,14 @@ impl Hits {
                     self.insert(tick);
                 }
             }
-            Self::Many(many) => {
-                many.total = many.total.saturating_add(1);
-                let later = many.hits.iter().rev();
-                let later = later.take_while(|&&(other, _)| other > tick).count();
-                let next = many.hits.len() - later;
+            Self::Many { total, hits } => {
+                *total = total.saturating_add(1);
+                let later = hits.iter().rev();
+                let next = hits.len() - later.take_while(|hit| hit.0 > tick).count();
                 let place = next.checked_sub(1);
-                match place.and_then(|place| many.hits.get_mut(place)) {
+                match place.and_then(|place| hits.get_mut(place)) {
                     Some((other, count)) if *other == tick => *count = count.saturating_add(1),
-                    _ => many.hits.insert(next, (tick, 1)),
+                    _ => hits.insert(next, (tick, 1)),
                 }
             }
         }
@@ -294,11 +293,11 @@ impl Hits {
 
     fn become_many(&mut self) {
         if let Self::Few { len, counts, ticks } = self {
-            let mut hits = VecDeque::with_capacity(SOME);
+            let mut hits = Vec::with_capacity(SOME);
             let counts = counts.iter().map(|&count| u32::from(count));
             hits.extend(ticks.iter().copied().zip(counts).take(usize::from(*len)));
             let total = hits.iter().map(|hit| hit.1).sum();
-            *self = Self::Many(Box::new(Many { total, hits }));
+            *self = Self::Many { total, hits };
         }
     }
 
@@ -311,7 +310,7 @@ impl Hits {
             Self::Few { ticks, len, .. } => {
                 ticks.iter_mut().take(usize::from(*len)).for_each(shifted);
             }
-            Self::Many(many) => many.hits.iter_mut().for_each(|(tick, _)| shifted(tick)),
+            Self::Many { hits, .. } => hits.iter_mut().for_each(|(tick, _)| shifted(tick)),
         }
     }
 }

@@ -133,6 +133,25 @@ fn more_hits_at_one_time_than_fit_in_a_byte_are_all_counted() {
 }
 
 #[test]
+fn a_grain_never_makes_a_window_longer() {
+    let within = Duration::from_secs(10);
+    let span = Span {
+        count: 2,
+        ..Span::new(EXACT + 1, within)
+    };
+    assert_eq!(span.grain_ms, 10);
+    let apart = |ms| {
+        let mut window = Window::default();
+        window.hit(Time(1000), &span);
+        window.hit(Time(1000 + ms), &span).is_some()
+    };
+    let certain = u64::try_from(span.certain().as_millis()).expect("a time");
+    assert!((0..=certain).all(apart));
+    assert!(!(10_001..10_050).any(apart));
+    assert!(certain >= 9970, "{certain}");
+}
+
+#[test]
 fn memory_is_bounded_however_many_hits_there_are() {
     for (count, within) in [(EXACT, 1 << 40), (u32::MAX, 1 << 40), (u32::MAX, 2000)] {
         let span = Span::new(count, Duration::from_millis(within));

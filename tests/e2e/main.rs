@@ -21,6 +21,7 @@
 //! | `api` | hostile requests, straight to the socket |
 //! | `access` | who may do what, over the socket and over TCP |
 //! | `bounds` | how long, and how many at once |
+//! | `sources` | lines that other people's programs write, through their rotation |
 //! | `guide` | what the documentation shows |
 
 mod access;
@@ -41,6 +42,7 @@ mod listing;
 mod no_daemon;
 mod peers;
 mod reconcile;
+mod sources;
 mod start;
 mod store;
 mod support;

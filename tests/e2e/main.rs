@@ -25,6 +25,7 @@
 //! | `detection` | logs, detectors and what follows |
 //! | `offences` | what applications tell of |
 //! | `scan` | counting the lines of logs |
+//! | `sources` | lines that other people's programs write, through their rotation |
 //! | `guide` | what the documentation shows |
 
 mod access;
@@ -49,6 +50,7 @@ mod offences;
 mod peers;
 mod reconcile;
 mod scan;
+mod sources;
 mod start;
 mod store;
 mod support;

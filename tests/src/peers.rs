@@ -98,6 +98,31 @@ pub const PEERS: &[Peer] = &[
         purpose: "test lists from and for CrowdSec",
         way: Way::Unpacked,
     },
+    Peer {
+        // It brings a timer, which would rotate this machine's logs.
+        program: "logrotate",
+        package: "logrotate",
+        purpose: "test that logs are followed through its rotation",
+        way: Way::Unpacked,
+    },
+    Peer {
+        program: "logger",
+        package: "bsdutils",
+        purpose: "test messages of syslog and of the journal",
+        way: Way::Installed,
+    },
+    Peer {
+        program: "journalctl",
+        package: "systemd",
+        purpose: "test entries of the journal",
+        way: Way::Installed,
+    },
+    Peer {
+        program: "/lib/systemd/systemd-journald",
+        package: "systemd",
+        purpose: "test entries of the journal",
+        way: Way::Installed,
+    },
 ];
 
 /// The command that gets whatever is missing.

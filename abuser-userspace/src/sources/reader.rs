@@ -390,7 +390,10 @@ impl<S: Sink> Reader<S> {
         }
         let gauges = self.running.iter().map(|source| Arc::clone(&source.gauge));
         self.shared.set(gauges.collect());
+        // Who is told that they are configured finds sockets where they are to be.
         self.each(|source, _, turn| source.tick(turn));
+        self.each(|source, _, turn| source.turn(false, turn));
+        self.sink.idle();
         self.keep_positions();
     }
 

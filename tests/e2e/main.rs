@@ -41,6 +41,7 @@ mod listing;
 mod no_daemon;
 mod peers;
 mod reconcile;
+mod replay;
 mod start;
 mod store;
 mod support;

@@ -15,6 +15,7 @@
 //! | `events` | the stream |
 //! | `explain` | what a packet would meet, and why |
 //! | `detach` | taking the program off |
+//! | `replay` | what a configuration would have done, by captures |
 //! | `store` | what outlives the daemon |
 //! | `faults` | the daemon is killed at any moment |
 //! | `reconcile` | maps and rows that somebody else changed |

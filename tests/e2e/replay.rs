@@ -204,7 +204,8 @@ fn a_flood_over_a_limit_is_banned_at_the_right_moment_for_the_right_time() {
     assert_eq!(packets("dropped_ban"), 1_795);
     assert_eq!(packets("dropped_limit"), 206 - 7 + 4);
     assert_eq!(report["limits"][0]["passed"], 1 + 7 + 5);
-    assert_eq!(report["offences"], json!({"counted": 4, "unverified": 0}));
+    // After ten minutes without a word it may be anybody.
+    assert_eq!(report["offences"], json!({"counted": 3, "unverified": 1}));
     assert_eq!(report["sources"][0]["source"], CLIENT);
     assert_eq!(report["sources"][0]["packets"], 2_013);
     assert_eq!(

@@ -174,6 +174,10 @@ fn every_command_explains_itself_and_its_options() {
             &["--json", "--source", "--kind", "--limit", "--count"],
         ),
         (&["check"], &["--config", "--json"]),
+        (
+            &["replay"],
+            &["--config", "--to", "--top", "--json", "CAPTURE"],
+        ),
         (&["detach"], &["--interface", "--pin-dir", "--json"]),
     ] {
         for help in ["--help", "-h"] {

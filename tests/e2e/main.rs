@@ -16,6 +16,7 @@
 //! | `events` | the stream |
 //! | `explain` | what a packet would meet, and why |
 //! | `detach` | taking the program off |
+//! | `replay` | what a configuration would have done, by captures |
 //! | `store` | what outlives the daemon |
 //! | `faults` | the daemon is killed at any moment |
 //! | `reconcile` | maps and rows that somebody else changed |
@@ -51,6 +52,7 @@ mod peers;
 mod reconcile;
 mod scan;
 mod sources;
+mod replay;
 mod start;
 mod store;
 mod support;

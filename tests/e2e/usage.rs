@@ -202,6 +202,9 @@ fn every_command_explains_itself_and_its_options() {
         (
             &["import", "snort"],
             &["FILE", "--action", "--log", "--output"],
+        (
+            &["replay"],
+            &["--config", "--to", "--top", "--json", "CAPTURE"],
         ),
         (&["detach"], &["--interface", "--pin-dir", "--json"]),
     ] {

@@ -56,6 +56,12 @@ pub const PEERS: &[Peer] = &[
         way: Way::Installed,
     },
     Peer {
+        program: "tcpdump",
+        package: "tcpdump",
+        purpose: "test the replay of captures",
+        way: Way::Installed,
+    },
+    Peer {
         // What the first line of fail2ban's programs names; another one would not do.
         program: "/usr/bin/python3",
         package: "python3",

@@ -4,7 +4,8 @@
 //! `decide()` on the host alike. [`exactness`] floods one source from two CPUs at once.
 //! [`events`] looks at what comes out of the ring buffer. [`differential`] runs random packets
 //! through both. [`buckets`] and [`rates`] hold the program to what the bucket table and the
-//! rate arithmetic promise, on a clock of their own. [`prefixes`] fills the allow list.
+//! rate arithmetic promise, on a clock of their own. [`prefixes`] fills the allow list. [`replay`]
+//! has `abuser replay` count the same packets.
 
 mod buckets;
 mod differential;
@@ -14,3 +15,4 @@ mod fixtures;
 mod kernel;
 mod prefixes;
 mod rates;
+mod replay;

@@ -297,9 +297,25 @@ impl Reader {
         }
         self.buffer *= 2;
         if self.buffer > MAX_RECORD || !self.blocks.grow(self.buffer) {
-            return Err(CaptureError::Damaged("a record is longer than any packet"));
+            return Err(TOO_LONG);
         }
         Ok(())
+    }
+
+    /// Why the capture ends before its last record does.
+    fn broken_off(&self) -> CaptureError {
+        let length_at = if self.whole.is_some() { 8 } else { 4 };
+        let rest = self.blocks.data().get(length_at..);
+        let length = rest.and_then(|rest| rest.first_chunk::<4>().copied());
+        // In whichever order of bytes: one that only was not written makes sense in its own.
+        let length = length.map_or(0, |length| {
+            u32::from_le_bytes(length).min(u32::from_be_bytes(length))
+        });
+        if usize::try_from(length).unwrap_or(usize::MAX) > MAX_RECORD {
+            TOO_LONG
+        } else {
+            CaptureError::Cut
+        }
     }
 
     fn step(&mut self, frame: &mut Frame) -> Step {
@@ -308,7 +324,7 @@ impl Reader {
             Err(error) => {
                 return match error {
                     PcapError::Eof => Step::End,
-                    PcapError::UnexpectedEof => Step::Fail(CaptureError::Cut),
+                    PcapError::UnexpectedEof => Step::Fail(self.broken_off()),
                     PcapError::Incomplete(_) => Step::More,
                     PcapError::BufferTooSmall => Step::Grow,
                     _ => Step::Fail(CaptureError::Damaged("a record makes no sense")),
@@ -371,6 +387,8 @@ impl Reader {
     }
 }
 
+const TOO_LONG: CaptureError = CaptureError::Damaged("a record is longer than any packet");
+
 const NO_INTERFACE: CaptureError =
     CaptureError::Damaged("a packet is of an interface that is not described");
 
@@ -388,7 +406,7 @@ fn legacy(
         return Err(NO_INTERFACE);
     };
     if block.caplen > MAX_FRAME {
-        return Err(CaptureError::Damaged("a record is longer than any packet"));
+        return Err(TOO_LONG);
     }
     frame.fill(link, block.data, block.origlen);
     frame.at_ns = u64::from(block.ts_sec) * NANOSECONDS + u64::from(block.ts_usec) * unit;

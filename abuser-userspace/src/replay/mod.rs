@@ -27,7 +27,7 @@ pub mod report;
 mod sockets;
 mod stream;
 
-use std::io::Read;
+use std::{io::Read, time::Duration};
 
 use ipnet::IpNet;
 
@@ -98,7 +98,7 @@ pub fn replay(
         captures: stream.reports(),
         from: span.map(|(from, _)| time(from)),
         to: span.map(|(_, to)| time(to)),
-        seconds: span.map_or(0.0, |(from, to)| to.saturating_sub(from).as_secs_f64()),
+        seconds: span.map_or(0.0, |(from, to)| seconds(to.saturating_sub(from))),
         packets: total.packets,
         bytes: total.bytes,
         outcomes: path.outcomes,
@@ -108,6 +108,12 @@ pub fn replay(
         sources: path.sources.top(options.top),
         notes,
     })
+}
+
+/// A time in seconds, to the millisecond.
+fn seconds(time: Duration) -> f64 {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(millis).as_secs_f64()
 }
 
 /// What is to be known about a replay.

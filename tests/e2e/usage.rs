@@ -202,6 +202,7 @@ fn every_command_explains_itself_and_its_options() {
         (
             &["import", "snort"],
             &["FILE", "--action", "--log", "--output"],
+        ),
         (
             &["replay"],
             &["--config", "--to", "--top", "--json", "CAPTURE"],

@@ -78,6 +78,7 @@ impl Preset {
     /// Its detectors, as files.
     pub(super) fn detectors(self) -> Vec<Arc<Source>> {
         const WEB: (&str, &str) = ("web.toml", include_str!("presets/web.toml"));
+        const PAGES: (&str, &str) = ("pages.toml", include_str!("presets/pages.toml"));
         const ERRORS: (&str, &str) = ("errors.toml", include_str!("presets/errors.toml"));
         const API: (&str, &str) = ("api.toml", include_str!("presets/api.toml"));
         const SSHD: (&str, &str) = ("sshd.toml", include_str!("presets/sshd.toml"));
@@ -85,7 +86,7 @@ impl Preset {
             Self::NginxError => &[ERRORS],
             Self::Sshd => &[SSHD],
             Self::Api => &[WEB, API],
-            _ => &[WEB],
+            _ => &[WEB, PAGES],
         };
         let file = |(name, text): &(&str, &str)| Source::new(Path::new(name), text);
         files.iter().map(file).collect()

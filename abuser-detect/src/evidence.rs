@@ -59,8 +59,11 @@ impl Recent {
         // Of many that act as one, a few show how.
         let shown = sources.get(..MAX_TOLD).unwrap_or(sources);
         let wanted = |entry: &&Entry| {
-            let of_shown =
-                |address: IpAddr| shown.iter().any(|shown| shown.contains(&address.to_canonical()));
+            let of_shown = |address: IpAddr| {
+                shown
+                    .iter()
+                    .any(|shown| shown.contains(&address.to_canonical()))
+            };
             shown.is_empty() || entry.source.is_some_and(of_shown)
         };
         let latest = self.entries.iter().rev().filter(wanted).take(MAX_TOLD);
@@ -77,7 +80,8 @@ impl Recent {
 
 /// At most [`MAX_TEXT`] bytes of a text.
 pub fn beginning(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(MAX_TEXT)).unwrap_or(text)
+    text.get(..text.floor_char_boundary(MAX_TEXT))
+        .unwrap_or(text)
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ pub mod exchange;
 pub mod host;
 pub mod locks;
 pub mod policy;
-pub mod sources;
 pub mod replay;
+pub mod sources;
 pub mod store;
 mod words;

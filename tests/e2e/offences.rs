@@ -35,7 +35,10 @@ fn offence(source: &str) -> Value {
 fn enough_offences_that_an_application_tells_of_ban_under_the_policy_it_names() {
     require_root!();
     let (_namespace, daemon) = daemon_on_lo(POLICIES);
-    let taken = report(&daemon, &json!([offence("192.0.2.7"), offence("192.0.2.7")]));
+    let taken = report(
+        &daemon,
+        &json!([offence("192.0.2.7"), offence("192.0.2.7")]),
+    );
     assert_eq!(taken, json!({ "counted": 2, "banned": [], "refused": [] }));
     let taken = report(&daemon, &json!([offence("192.0.2.7")]));
     assert_eq!(taken["banned"], json!(["192.0.2.7/32"]));

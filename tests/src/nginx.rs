@@ -42,7 +42,8 @@ impl Nginx {
         );
         let file = folder.path().join("nginx.conf");
         fs::write(&file, config.replace("FOLDER", &path)).expect("writing a configuration");
-        let mut command = peers::command(namespace, "nginx").unwrap_or_else(|error| panic!("{error}"));
+        let mut command =
+            peers::command(namespace, "nginx").unwrap_or_else(|error| panic!("{error}"));
         command.args(["-p", &path, "-e", &format!("{path}/error.log"), "-c"]);
         command.arg(&file);
         let service = Service::start(command, &folder.path().join("said"), || {
@@ -101,4 +102,3 @@ pub fn request(
     stream.read_to_string(&mut answer).ok()?;
     answer.split(' ').nth(1)?.parse().ok()
 }
-

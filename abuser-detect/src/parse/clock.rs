@@ -58,7 +58,11 @@ impl Clock {
         let [month @ .., b' ', d1, d2, b' ', _, _, _, _, _, _, _, _] = text.as_bytes() else {
             return None;
         };
-        let month = MONTHS.iter().zip(1..).find(|(name, _)| name.as_slice() == month)?.1;
+        let month = MONTHS
+            .iter()
+            .zip(1..)
+            .find(|(name, _)| name.as_slice() == month)?
+            .1;
         let day = digits(&[if *d1 == b' ' { b'0' } else { *d1 }, *d2])?;
         let hms = text.get(7..)?;
         let now = self.now?;

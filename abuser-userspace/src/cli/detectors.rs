@@ -26,14 +26,24 @@ pub(super) async fn detectors(socket: &Path, args: &JsonArgs) -> Result<(), CliE
     let troubles: Vec<_> = sources.iter().flat_map(troubles).collect();
     let rows = sources.into_iter().map(source_row).collect();
     output::table(
-        &["SOURCE", "PARSER", "FILES", "LINES", "UNPARSED", "LAG", "LAST LINE"],
+        &[
+            "SOURCE",
+            "PARSER",
+            "FILES",
+            "LINES",
+            "UNPARSED",
+            "LAG",
+            "LAST LINE",
+        ],
         rows,
         &[2, 3, 4, 5],
     )?;
     output::line("")?;
     let rows = detectors.into_iter().map(detector_row).collect();
     output::table(
-        &["DETECTOR", "KIND", "ACTION", "SOURCES", "MATCHED", "FOUND", "TRACKED"],
+        &[
+            "DETECTOR", "KIND", "ACTION", "SOURCES", "MATCHED", "FOUND", "TRACKED",
+        ],
         rows,
         &[4, 5, 6],
     )?;
@@ -75,10 +85,16 @@ fn troubles(source: &SourceStatus) -> Vec<String> {
         troubles.push(format!("{name} IS NOT READ: {error}"));
     }
     for (count, what) in [
-        (source.lost, "were lost: they came faster than they are read"),
+        (
+            source.lost,
+            "were lost: they came faster than they are read",
+        ),
         (source.cut, "were longer than 64 KiB, and read to there"),
         (source.stale, "were older than an hour, and had no effect"),
-        (source.ahead, "claimed to be from the future, and counted as of now"),
+        (
+            source.ahead,
+            "claimed to be from the future, and counted as of now",
+        ),
     ] {
         if count > 0 {
             let lines = output::counted(count, "line", "lines");

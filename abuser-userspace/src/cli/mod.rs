@@ -16,8 +16,8 @@ mod import;
 mod output;
 mod replay;
 mod run;
-mod throttles;
 mod scan;
+mod throttles;
 
 use std::{io, process::ExitCode};
 

@@ -145,8 +145,12 @@ impl Draft {
             for file in preset.into_iter().flat_map(Preset::detectors) {
                 // A test sees to it that those are fine.
                 let table = table(&file)?;
-                let top = Section::new(&file, &section::TOP, table.get_ref(), Place::new(&file, 0))?;
-                for item in top.get("detector").map_or(Ok(Vec::new()), |item| item.tables(EXPECTED))? {
+                let top =
+                    Section::new(&file, &section::TOP, table.get_ref(), Place::new(&file, 0))?;
+                for item in top
+                    .get("detector")
+                    .map_or(Ok(Vec::new()), |item| item.tables(EXPECTED))?
+                {
                     let detector = item.section(&section::DETECTOR, EXPECTED)?;
                     self.detectors.add(&detector, Some(source.name()))?;
                 }
@@ -154,7 +158,8 @@ impl Draft {
             self.config.sources.push(source);
             let sources = self.config.sources.iter();
             let read: Vec<_> = sources.map(|source| source.reads.clone()).collect();
-            sources::config::check(&read).map_err(|error| section.place.error(error.to_string()))?;
+            sources::config::check(&read)
+                .map_err(|error| section.place.error(error.to_string()))?;
         }
         Ok(())
     }

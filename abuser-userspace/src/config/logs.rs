@@ -17,9 +17,7 @@ use super::{
     section::{Item, Section},
     source::Place,
 };
-use crate::sources::{
-    Begin, JournalConfig, Kind, Listen, SourceConfig, SourceError, SyslogConfig,
-};
+use crate::sources::{Begin, JournalConfig, Kind, Listen, SourceConfig, SourceError, SyslogConfig};
 
 /// The most sources there can be.
 const MAX_SOURCES: usize = 256;
@@ -163,7 +161,10 @@ fn kind(section: &Section<'_>) -> Result<Kind, ConfigError> {
         Kind::Syslog(SyslogConfig {
             listen: listen.map_err(|error| item.error(error))?,
             group: group
-                .map(|item| item.string("the name of a group in quotes").map(str::to_owned))
+                .map(|item| {
+                    item.string("the name of a group in quotes")
+                        .map(str::to_owned)
+                })
                 .transpose()?,
         })
     } else if item.boolean()? {
@@ -192,27 +193,29 @@ fn parser(
     let named = section.get("parser");
     let pattern = section.get("pattern");
     let fields = section.get("fields");
-    let kind = match (&named, preset) {
-        (Some(item), _) => {
-            let name = item.string("the name of a parser in quotes")?;
-            if let Some(filter) = name.strip_prefix(FAIL2BAN) {
-                if let Some(extra) = pattern.or(fields) {
-                    return Err(extra.error("a filter of fail2ban takes neither pattern nor fields"));
+    let kind =
+        match (&named, preset) {
+            (Some(item), _) => {
+                let name = item.string("the name of a parser in quotes")?;
+                if let Some(filter) = name.strip_prefix(FAIL2BAN) {
+                    if let Some(extra) = pattern.or(fields) {
+                        return Err(
+                            extra.error("a filter of fail2ban takes neither pattern nor fields")
+                        );
+                    }
+                    return Ok(Some(LineParser::Filter(filter.to_owned())));
                 }
-                return Ok(Some(LineParser::Filter(filter.to_owned())));
+                item.word(&parse::Kind::ALL)?
             }
-            item.word(&parse::Kind::ALL)?
-        }
-        (None, Some(preset)) => preset.parser(),
-        (None, None) => {
-            return match pattern.or(fields) {
-                Some(extra) => Err(extra.error(
-                    "no parser takes it; add parser = \"regex\" or parser = \"json\"",
-                )),
-                None => Ok(None),
-            };
-        }
-    };
+            (None, Some(preset)) => preset.parser(),
+            (None, None) => {
+                return match pattern.or(fields) {
+                    Some(extra) => Err(extra
+                        .error("no parser takes it; add parser = \"regex\" or parser = \"json\"")),
+                    None => Ok(None),
+                };
+            }
+        };
     let pattern_text = match &pattern {
         Some(item) => Some(item.string("a regular expression in quotes")?.to_owned()),
         None => preset
@@ -231,7 +234,9 @@ fn parser(
     };
     parse::Parser::new(settings).map_err(|error| {
         let place = match error {
-            ParserError::Target { .. } | ParserError::Group { .. } | ParserError::Fields(_) => fields,
+            ParserError::Target { .. } | ParserError::Group { .. } | ParserError::Fields(_) => {
+                fields
+            }
             _ => pattern,
         };
         place.or(named).map_or_else(
@@ -249,7 +254,9 @@ fn parser(
 fn texts(item: &Item<'_>, expected: &str) -> Result<Vec<String>, ConfigError> {
     let items = item.list(expected)?;
     if let Some(extra) = items.get(MAX_NAMED) {
-        return Err(extra.error(format!("this is one more than the {MAX_NAMED} there can be")));
+        return Err(extra.error(format!(
+            "this is one more than the {MAX_NAMED} there can be"
+        )));
     }
     let text = |item: &Item<'_>| item.string("text in quotes").map(str::to_owned);
     items.iter().map(text).collect()

@@ -177,7 +177,8 @@ pub(super) const STORE: Schema = Schema {
     keys: &["path", "history", "history_max", "evidence"],
 };
 const ALL: [&Schema; 12] = [
-    &TOP, &XDP, &API, &ALLOW, &LIMIT, &BAN, &POLICY, &ROLLUP, &BLOCKLIST, &SOURCE, &DETECTOR, &STORE,
+    &TOP, &XDP, &API, &ALLOW, &LIMIT, &BAN, &POLICY, &ROLLUP, &BLOCKLIST, &SOURCE, &DETECTOR,
+    &STORE,
 ];
 
 /// One table of a file, whose keys are all known.

@@ -158,14 +158,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     // Whoever is banned stays so until there is a daemon again that can run.
     let stop = engine.run(inbox, reader, links, stop).await;
     engine.keep_positions(detection.stop());
-    let stop = stop
-        .with_context(|| {
-            format!(
-                "cannot read the XDP program's events; limits and bans stay in force: start abuser \
+    let stop = stop.with_context(|| {
+        format!(
+            "cannot read the XDP program's events; limits and bans stay in force: start abuser \
                  again, or take them off with `abuser detach --pin-dir {}`",
-                config.xdp.pin_dir.display()
-            )
-        })?;
+            config.xdp.pin_dir.display()
+        )
+    })?;
     let confirmed = end(engine, stop);
     // Whoever asked for this is to have its answer.
     drop(stop_server);

@@ -77,8 +77,14 @@ pub(super) fn follow_configuration(
     tokio::spawn(blocklists::follow(configured, commands.clone()));
     let commands = commands.clone();
     let detection = Arc::clone(detection);
-    let reloader =
-        Reloader::new(load, config.clone(), resolver, blocklists, detection, commands);
+    let reloader = Reloader::new(
+        load,
+        config.clone(),
+        resolver,
+        blocklists,
+        detection,
+        commands,
+    );
     let reloader = Arc::new(reloader);
     reloader.follow(hang_ups);
     reloader

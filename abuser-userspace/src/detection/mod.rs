@@ -1,6 +1,8 @@
 //! From the configuration to a pipeline: what the daemon, `abuser test` and `abuser replay` run
 //! is built here, so that it is the same.
 
+mod consequence;
+
 use std::{fs, io, path::Path, sync::Arc};
 
 use abuser_detect::{
@@ -15,6 +17,8 @@ use crate::{
     config::{Config, DetectorConfig, DetectorRule, LineParser, LogSource},
     sources::Kind,
 };
+
+pub use consequence::Consequence;
 
 /// Why a configuration makes no pipeline.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +78,10 @@ impl Detection {
             detectors.push(Detector {
                 rule: Arc::clone(&detector.rule),
                 kind: detector.kind.name(),
-                sources: read.iter().map(|(_, source)| source.name().to_owned()).collect(),
+                sources: read
+                    .iter()
+                    .map(|(_, source)| source.name().to_owned())
+                    .collect(),
             });
             watches.push(watch(config, detector, &read)?);
         }
@@ -86,10 +93,7 @@ impl Detection {
 }
 
 /// The sources that a detector reads, with their numbers.
-fn read_by<'s>(
-    detector: &DetectorConfig,
-    sources: &'s [LogSource],
-) -> Vec<(usize, &'s LogSource)> {
+fn read_by<'s>(detector: &DetectorConfig, sources: &'s [LogSource]) -> Vec<(usize, &'s LogSource)> {
     let sources = sources.iter().enumerate();
     let fits = |source: &LogSource| match &detector.sources {
         Some(names) => names.iter().any(|name| name == source.name()),
@@ -137,10 +141,12 @@ fn watch(
 ) -> Result<Watch, DetectionError> {
     let name = &detector.rule.name;
     let condition = detector.condition.as_deref().map(str::parse::<Condition>);
-    let condition = condition.transpose().map_err(|error| DetectionError::Setting {
-        name: name.clone(),
-        error: error.to_string(),
-    })?;
+    let condition = condition
+        .transpose()
+        .map_err(|error| DetectionError::Setting {
+            name: name.clone(),
+            error: error.to_string(),
+        })?;
     let filters = match &detector.filter {
         None => Vec::new(),
         Some(filter) => {

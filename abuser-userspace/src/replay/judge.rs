@@ -135,6 +135,14 @@ impl Judge {
         }
     }
 
+    /// Who is allowed within a range, or covers it; the first of them.
+    pub fn allowed_within(&self, range: &IpNet) -> Option<IpNet> {
+        let mut allowed = self.allowed.iter();
+        allowed
+            .find(|allowed| allowed.contains(range) || range.contains(*allowed))
+            .copied()
+    }
+
     /// Offences that counted.
     pub fn offences(&self) -> u64 {
         self.offences
@@ -248,11 +256,8 @@ impl Judge {
 
     /// Bans a prefix for the hosts in it, unless that bans one that is allowed.
     fn roll_up(&mut self, policy: u16, rule: Rollup, prefix: PrefixKey, at: Duration) {
-        let range = net(&prefix);
-        let mut allowed = self.allowed.iter();
-        let has_allowed =
-            allowed.any(|allowed| allowed.contains(&range) || range.contains(allowed));
-        if has_allowed || self.in_force.contains_key(&prefix) {
+        let is_allowed = self.allowed_within(&net(&prefix)).is_some();
+        if is_allowed || self.in_force.contains_key(&prefix) {
             return;
         }
         let (time, _) = self.offenders.convict((policy, prefix), at, 0.0);

@@ -15,6 +15,7 @@
 //! | `direction` | which of them came to this host |
 //! | `stream` | several captures as one |
 //! | `sockets` | which connections the host had |
+//! | [`lines`] | lines of logs through detectors |
 //! | [`packets`] | the packet path over frames |
 //! | [`judge`] | from offences to bans |
 //! | [`report`] | what would have been done |
@@ -22,6 +23,7 @@
 mod capture;
 mod direction;
 pub mod judge;
+pub mod lines;
 pub mod packets;
 pub mod report;
 mod sockets;

@@ -165,12 +165,11 @@ pub(super) fn apply(
 
 fn set_position(connection: &Connection, row: &PositionRow) -> rusqlite::Result<()> {
     let PositionRow {
-        key:
-            PositionKey {
-                source,
-                device,
-                inode,
-            },
+        key: PositionKey {
+            source,
+            device,
+            inode,
+        },
         path,
         beginning,
         offset,

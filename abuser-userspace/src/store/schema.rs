@@ -22,8 +22,7 @@ use super::{
     changes::{cause_of, key_of},
     rows::{
         AllowRow, BanNote, BanRow, OffenderRow, PositionKey, PositionRow, Snapshot, ThrottleNote,
-        ThrottleRow, from_millis,
-        to_millis,
+        ThrottleRow, from_millis, to_millis,
     },
 };
 use crate::locks::Holder;

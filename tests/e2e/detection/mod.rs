@@ -67,7 +67,16 @@ impl Site {
 
     fn request(&self, source: IpAddr, method: &str, path: &str, headers: &str) -> Option<u16> {
         let server = SocketAddr::new(Wire::SERVER_V4, 80);
-        let ask = || nginx::request(source, server, method, path, headers, Duration::from_secs(5));
+        let ask = || {
+            nginx::request(
+                source,
+                server,
+                method,
+                path,
+                headers,
+                Duration::from_secs(5),
+            )
+        };
         self.wire.client.run(ask)
     }
 

@@ -16,7 +16,10 @@ fn three_lines_stop_who_tries_passwords() {
     let daemon = site.daemon(PRESET);
     let client = site.client(66);
     let mut tried = 0;
-    while site.request(client, "POST", "/login", "User-Agent: x\r\n").is_some() {
+    while site
+        .request(client, "POST", "/login", "User-Agent: x\r\n")
+        .is_some()
+    {
         tried += 1;
         assert!(tried < 200, "{}", daemon.stderr());
     }

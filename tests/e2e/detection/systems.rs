@@ -88,10 +88,13 @@ fn nginx_limit_req_becomes_a_limit_and_its_logs_ban() {
     let site = Site::new(LIMIT_REQ);
     let config = site.nginx.config();
     let imported = abuser(&["import", "nginx", &config.display().to_string()]).success();
-    let limit = imported.stdout.contains("rate = \"60/m\"") && imported.stdout.contains("burst = 20");
+    let limit =
+        imported.stdout.contains("rate = \"60/m\"") && imported.stdout.contains("burst = 20");
     assert!(limit, "{imported}");
     // The kernel's limit would drop what nginx is to refuse here; another test has both agree.
-    let config = imported.stdout.replace("burst = 20", "burst = 20\naction = \"observe\"");
+    let config = imported
+        .stdout
+        .replace("burst = 20", "burst = 20\naction = \"observe\"");
     let daemon = site.daemon(&config);
     let client = site.client(66);
     let mut statuses = Vec::new();
@@ -152,7 +155,10 @@ fn a_fail2ban_jail_runs_with_its_filter_as_it_is() {
     assert!(site.answers(client), "99 are too few");
     site.get(client, "/api/users/99");
     let ban = assert_banned(&site, &daemon, client);
-    assert_eq!(ban["remaining_seconds"].as_u64().map(|left| left / 100), Some(863));
+    assert_eq!(
+        ban["remaining_seconds"].as_u64().map(|left| left / 100),
+        Some(863)
+    );
 }
 
 #[test]
@@ -175,13 +181,28 @@ fn a_log_count_is_one_command_and_what_it_finds_can_be_banned() {
     let awk = Command::new("sh").args(["-c", &pipeline]).output();
     let awk = String::from_utf8(awk.expect("running awk").stdout).expect("text");
     assert_eq!(awk.trim(), stuffer.to_string());
-    let scan = ["scan", &log, "--where", "status == 401", "--over", "20", "--within", "1h"];
+    let scan = [
+        "scan",
+        &log,
+        "--where",
+        "status == 401",
+        "--over",
+        "20",
+        "--within",
+        "1h",
+    ];
     let scanned = abuser(&[&scan[..], &["--json"]].concat()).success();
     let scanned: serde_json::Value = serde_json::from_str(&scanned.stdout).expect("JSON");
-    assert_eq!(scanned["rows"].as_array().map(Vec::len), Some(1), "{scanned}");
+    assert_eq!(
+        scanned["rows"].as_array().map(Vec::len),
+        Some(1),
+        "{scanned}"
+    );
     let found = scanned["rows"][0]["value"].as_str().expect("an address");
     assert_eq!(found, awk.trim());
-    daemon.abuser(&["ban", "add", found, "--reason", "scan"]).success();
+    daemon
+        .abuser(&["ban", "add", found, "--reason", "scan"])
+        .success();
     assert_banned(&site, &daemon, stuffer);
     assert!(site.answers(user));
 }
@@ -204,7 +225,10 @@ fn a_snort_rule_becomes_a_detector() {
     ));
     let [fast, other] = [66, 67].map(|number| site.client(number));
     for number in 0..99 {
-        assert_eq!(site.get(fast, &format!("/api/users/{}", number * 37 % 1000)), Some(200));
+        assert_eq!(
+            site.get(fast, &format!("/api/users/{}", number * 37 % 1000)),
+            Some(200)
+        );
         assert_eq!(site.get(other, &format!("/static/{number}")), Some(200));
     }
     wait_until("99 requests are read", || {
@@ -232,14 +256,20 @@ fn walking_ids_in_order_is_told_from_mere_frequency() {
     for number in 0..150 {
         let id = random.u32(1..100_000);
         assert_eq!(site.get(reader, &format!("/api/users/{id}")), Some(200));
-        if site.get(walker, &format!("/api/users/{}", 4000 + number)).is_none() {
+        if site
+            .get(walker, &format!("/api/users/{}", 4000 + number))
+            .is_none()
+        {
             break;
         }
     }
     let ban = assert_banned(&site, &daemon, walker);
     assert!(ban["offences"].as_u64() <= Some(100), "{ban}");
     assert!(site.answers(reader));
-    assert_eq!(daemon.json(&["ban", "list"]).as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        daemon.json(&["ban", "list"]).as_array().map(Vec::len),
+        Some(1)
+    );
 }
 
 #[test]
@@ -257,8 +287,14 @@ fn lines_of_a_log_that_is_appended_to_by_others_count_as_well() {
             log.display()
         ),
     );
-    append(&log, "denied 192.0.2.77\nnoise\ndenied 192.0.2.77\ndenied 192.0.2.7");
+    append(
+        &log,
+        "denied 192.0.2.77\nnoise\ndenied 192.0.2.77\ndenied 192.0.2.7",
+    );
     append(&log, "7\n");
     wait_until("the ban", || daemon.json(&["status"])["bans"] == 1);
-    assert_eq!(daemon.json(&["ban", "list"])[0]["source"], json!("192.0.2.77/32"));
+    assert_eq!(
+        daemon.json(&["ban", "list"])[0]["source"],
+        json!("192.0.2.77/32")
+    );
 }

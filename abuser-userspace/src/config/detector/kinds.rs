@@ -4,9 +4,15 @@ use std::time::Duration;
 
 use abuser_detect::{
     detect::{
-        Detector, baseline::{self, Baseline}, distributed::{self, Distributed}, enumeration::{self, Enumeration},
-        fan_out::{self, FanOut}, missing_headers::{self, MissingHeaders}, signup::{self, Signup},
-        stuffing::{self, Stuffing}, threshold::{self, Threshold},
+        Detector,
+        baseline::{self, Baseline},
+        distributed::{self, Distributed},
+        enumeration::{self, Enumeration},
+        fan_out::{self, FanOut},
+        missing_headers::{self, MissingHeaders},
+        signup::{self, Signup},
+        stuffing::{self, Stuffing},
+        threshold::{self, Threshold},
     },
     field::Field,
     source::Masks,
@@ -60,7 +66,14 @@ const KINDS: [Named; 8] = [
     },
     Named {
         name: "stuffing",
-        keys: &["count", "within", "ratio", "users", "statuses", "success_after"],
+        keys: &[
+            "count",
+            "within",
+            "ratio",
+            "users",
+            "statuses",
+            "success_after",
+        ],
         read: stuffing,
     },
     Named {
@@ -90,7 +103,15 @@ const KINDS: [Named; 8] = [
     },
     Named {
         name: "baseline",
-        keys: &["count", "track", "period", "history", "factor", "deviations", "templates"],
+        keys: &[
+            "count",
+            "track",
+            "period",
+            "history",
+            "factor",
+            "deviations",
+            "templates",
+        ],
         read: baseline,
     },
 ];
@@ -218,7 +239,11 @@ fn stuffing(section: &Section<'_>) -> Result<DetectorKind, ConfigError> {
     set(&mut settings.within, section.get("within"), time)?;
     set(&mut settings.ratio, section.get("ratio"), share)?;
     set(&mut settings.users, section.get("users"), count)?;
-    set(&mut settings.success_after, section.get("success_after"), count)?;
+    set(
+        &mut settings.success_after,
+        section.get("success_after"),
+        count,
+    )?;
     set(&mut settings.statuses, section.get("statuses"), statuses)?;
     Ok(DetectorKind::Stuffing(settings))
 }
@@ -228,10 +253,20 @@ fn enumeration(section: &Section<'_>) -> Result<DetectorKind, ConfigError> {
         masks: masks(section)?,
         ..enumeration::Settings::default()
     };
-    set(&mut settings.count, section.get("count"), |item| item.integer(10..=MAX_COUNT))?;
+    set(&mut settings.count, section.get("count"), |item| {
+        item.integer(10..=MAX_COUNT)
+    })?;
     set(&mut settings.within, section.get("within"), time)?;
-    set(&mut settings.max_stride, section.get("max_stride"), |item| item.integer(1..=1_000_000))?;
-    set(&mut settings.distinct, section.get("distinct"), optional_count)?;
+    set(
+        &mut settings.max_stride,
+        section.get("max_stride"),
+        |item| item.integer(1..=1_000_000),
+    )?;
+    set(
+        &mut settings.distinct,
+        section.get("distinct"),
+        optional_count,
+    )?;
     set(&mut settings.track, section.get("track"), |item| {
         Ok(match tracked(item)? {
             Field::Source => enumeration::Track::Source,
@@ -250,8 +285,14 @@ fn missing_headers(section: &Section<'_>) -> Result<DetectorKind, ConfigError> {
     set(&mut settings.count, section.get("count"), count)?;
     set(&mut settings.within, section.get("within"), time)?;
     set(&mut settings.headers, section.get("headers"), |item| {
-        let headers = texts(item, "a list of names, for example [\"user-agent\", \"origin\"]")?;
-        Ok(headers.iter().map(|name| name.to_ascii_lowercase()).collect())
+        let headers = texts(
+            item,
+            "a list of names, for example [\"user-agent\", \"origin\"]",
+        )?;
+        Ok(headers
+            .iter()
+            .map(|name| name.to_ascii_lowercase())
+            .collect())
     })?;
     Ok(DetectorKind::MissingHeaders(settings))
 }
@@ -264,7 +305,10 @@ fn signup(section: &Section<'_>) -> Result<DetectorKind, ConfigError> {
     set(&mut settings.count, section.get("count"), count)?;
     set(&mut settings.within, section.get("within"), time)?;
     set(&mut settings.paths, section.get("paths"), |item| {
-        texts(item, "a list of paths, for example [\"/api/register\", \"/oauth/*\"]")
+        texts(
+            item,
+            "a list of paths, for example [\"/api/register\", \"/oauth/*\"]",
+        )
     })?;
     set(&mut settings.methods, section.get("methods"), |item| {
         texts(item, "a list of methods, for example [\"POST\"]")
@@ -279,9 +323,17 @@ fn fan_out(section: &Section<'_>) -> Result<DetectorKind, ConfigError> {
         ..fan_out::Settings::default()
     };
     set(&mut settings.within, section.get("within"), time)?;
-    set(&mut settings.sources, section.get("clients"), optional_count)?;
+    set(
+        &mut settings.sources,
+        section.get("clients"),
+        optional_count,
+    )?;
     set(&mut settings.keys, section.get("keys"), optional_count)?;
-    set(&mut settings.identical, section.get("identical"), optional_count)?;
+    set(
+        &mut settings.identical,
+        section.get("identical"),
+        optional_count,
+    )?;
     set(&mut settings.by, section.get("track"), tracked)?;
     Ok(DetectorKind::FanOut(settings))
 }
@@ -292,9 +344,13 @@ fn distributed(section: &Section<'_>) -> Result<DetectorKind, ConfigError> {
         ..distributed::Settings::default()
     };
     set(&mut settings.within, section.get("within"), time)?;
-    set(&mut settings.sources, section.get("clients"), |item| item.integer(2..=MAX_COUNT))?;
+    set(&mut settings.sources, section.get("clients"), |item| {
+        item.integer(2..=MAX_COUNT)
+    })?;
     set(&mut settings.spread, section.get("spread"), share)?;
-    set(&mut settings.requests, section.get("requests"), |item| item.integer(4..=9))?;
+    set(&mut settings.requests, section.get("requests"), |item| {
+        item.integer(4..=9)
+    })?;
     set(&mut settings.failures, section.get("failures"), share)?;
     Ok(DetectorKind::Distributed(settings))
 }
@@ -311,9 +367,17 @@ fn baseline(section: &Section<'_>) -> Result<DetectorKind, ConfigError> {
         })
     })?;
     set(&mut settings.period, section.get("period"), time)?;
-    set(&mut settings.history, section.get("history"), |item| item.integer(1..=1000))?;
-    set(&mut settings.factor, section.get("factor"), |item| positive(item, "3"))?;
-    set(&mut settings.deviations, section.get("deviations"), |item| positive(item, "4"))?;
+    set(&mut settings.history, section.get("history"), |item| {
+        item.integer(1..=1000)
+    })?;
+    set(&mut settings.factor, section.get("factor"), |item| {
+        positive(item, "3")
+    })?;
+    set(
+        &mut settings.deviations,
+        section.get("deviations"),
+        |item| positive(item, "4"),
+    )?;
     set(&mut settings.count, section.get("count"), count)?;
     set(&mut settings.templates, section.get("templates"), count)?;
     Ok(DetectorKind::Baseline(settings))
@@ -333,8 +397,12 @@ fn set<T>(
 
 fn masks(section: &Section<'_>) -> Result<Masks, ConfigError> {
     let mut masks = Masks::default();
-    set(&mut masks.ipv4, section.get("ipv4_prefix"), |item| item.integer(1..=32))?;
-    set(&mut masks.ipv6, section.get("ipv6_prefix"), |item| item.integer(1..=128))?;
+    set(&mut masks.ipv4, section.get("ipv4_prefix"), |item| {
+        item.integer(1..=32)
+    })?;
+    set(&mut masks.ipv6, section.get("ipv6_prefix"), |item| {
+        item.integer(1..=128)
+    })?;
     Ok(masks)
 }
 
@@ -352,7 +420,9 @@ fn positive(item: &Item<'_>, example: &str) -> Result<f64, ConfigError> {
     if number.is_finite() && number >= 1.0 {
         Ok(number)
     } else {
-        Err(item.error(format!("{number} is out of range; write a number from 1 on")))
+        Err(item.error(format!(
+            "{number} is out of range; write a number from 1 on"
+        )))
     }
 }
 
@@ -365,7 +435,9 @@ fn share(item: &Item<'_>) -> Result<f64, ConfigError> {
     if (0.0..=1.0).contains(&share) {
         Ok(share)
     } else {
-        Err(item.error(format!("{share} is out of range; write a share from 0 to 1")))
+        Err(item.error(format!(
+            "{share} is out of range; write a share from 0 to 1"
+        )))
     }
 }
 
@@ -377,7 +449,8 @@ fn statuses(item: &Item<'_>) -> Result<Vec<u16>, ConfigError> {
 /// What is counted by.
 fn tracked(item: &Item<'_>) -> Result<Field, ConfigError> {
     let name = item.string("a field in quotes, for example \"source\" or \"key\"")?;
-    name.parse().map_err(|error: abuser_detect::field::UnknownField| item.error(error))
+    name.parse()
+        .map_err(|error: abuser_detect::field::UnknownField| item.error(error))
 }
 
 fn texts(item: &Item<'_>, expected: &str) -> Result<Vec<String>, ConfigError> {
@@ -389,7 +462,9 @@ fn texts(item: &Item<'_>, expected: &str) -> Result<Vec<String>, ConfigError> {
 fn bounded<'t>(item: &Item<'t>, expected: &str) -> Result<Vec<Item<'t>>, ConfigError> {
     let items = item.list(expected)?;
     match items.get(MAX_NAMED) {
-        Some(extra) => Err(extra.error(format!("this is one more than the {MAX_NAMED} there can be"))),
+        Some(extra) => Err(extra.error(format!(
+            "this is one more than the {MAX_NAMED} there can be"
+        ))),
         None => Ok(items),
     }
 }

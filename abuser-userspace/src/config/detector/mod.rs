@@ -117,11 +117,19 @@ impl Drafts {
     ) -> Result<(), ConfigError> {
         let named = section.require("name", "\"stuffing\"")?;
         let name = limit::name(&named, "detector")?;
-        if let Some(other) = self.drafts.iter_mut().find(|draft| draft.config.rule.name == name) {
+        if let Some(other) = self
+            .drafts
+            .iter_mut()
+            .find(|draft| draft.config.rule.name == name)
+        {
             match preset_of {
                 // Two sources of a preset share its detectors.
                 Some(source) if other.preset => {
-                    other.config.sources.get_or_insert_default().push(source.to_owned());
+                    other
+                        .config
+                        .sources
+                        .get_or_insert_default()
+                        .push(source.to_owned());
                     return Ok(());
                 }
                 // It was written before the preset was named, and takes its detector's place.
@@ -221,7 +229,11 @@ impl DetectorDraft {
             return Err(place.error(format!(
                 "[[detector]] \"{}\" has nothing to read: there is no [[source]]{}",
                 config.rule.name,
-                if known.sources.is_empty() { "" } else { " with a parser" },
+                if known.sources.is_empty() {
+                    ""
+                } else {
+                    " with a parser"
+                },
             )));
         }
         Ok(config)
@@ -244,7 +256,11 @@ fn unknown<'n>(
     ))
 }
 
-fn read(section: &Section<'_>, name: String, named: &Item<'_>) -> Result<DetectorDraft, ConfigError> {
+fn read(
+    section: &Section<'_>,
+    name: String,
+    named: &Item<'_>,
+) -> Result<DetectorDraft, ConfigError> {
     let action = match section.get("action") {
         Some(item) => item.word(&DetectorAction::WORDS)?,
         None => DetectorAction::Alert,
@@ -253,12 +269,15 @@ fn read(section: &Section<'_>, name: String, named: &Item<'_>) -> Result<Detecto
     let limit = match (&limit_item, action) {
         (Some(item), DetectorAction::Throttle) => Some(limit::name(item, "limit")?),
         (Some(item), _) => {
-            return Err(item.error("only action = \"throttle\" takes a limit; remove one of the two"));
+            return Err(
+                item.error("only action = \"throttle\" takes a limit; remove one of the two")
+            );
         }
         (None, DetectorAction::Throttle) => {
-            return Err(section.require("limit", "\"slow\"").err().unwrap_or_else(|| {
-                named.error("action = \"throttle\" needs a limit")
-            }));
+            return Err(section
+                .require("limit", "\"slow\"")
+                .err()
+                .unwrap_or_else(|| named.error("action = \"throttle\" needs a limit")));
         }
         (None, _) => None,
     };
@@ -274,8 +293,14 @@ fn read(section: &Section<'_>, name: String, named: &Item<'_>) -> Result<Detecto
         Some(item) => limit::name(item, "policy")?,
         None => DEFAULT_POLICY.to_owned(),
     };
-    let filter = section.get("filter").map(|item| filter(&item)).transpose()?;
-    let condition = section.get("where").map(|item| condition(&item)).transpose()?;
+    let filter = section
+        .get("filter")
+        .map(|item| filter(&item))
+        .transpose()?;
+    let condition = section
+        .get("where")
+        .map(|item| condition(&item))
+        .transpose()?;
     let (kind, from_policy) = kinds::read(section, filter.is_some())?;
     let source_items = match section.get("sources") {
         Some(item) => item.list("a list of the names of sources, for example [\"web\"]")?,
@@ -318,6 +343,7 @@ fn filter(item: &Item<'_>) -> Result<String, ConfigError> {
 
 fn condition(item: &Item<'_>) -> Result<String, ConfigError> {
     let text = item.string("a condition in quotes, for example 'status == 401'")?;
-    text.parse::<Condition>().map_err(|error| item.error(error))?;
+    text.parse::<Condition>()
+        .map_err(|error| item.error(error))?;
     Ok(text.to_owned())
 }

@@ -163,7 +163,10 @@ impl Engine {
 
     /// The policy and rule by which a ban counts.
     fn rollup_rule(&self, note: &BanNote) -> Option<(u16, Rollup)> {
-        if !matches!(note.cause, BanCause::Limit | BanCause::Detector | BanCause::Application) {
+        if !matches!(
+            note.cause,
+            BanCause::Limit | BanCause::Detector | BanCause::Application
+        ) {
             return None;
         }
         let number = self.offenders.policy_number(note.policy.as_deref()?)?;

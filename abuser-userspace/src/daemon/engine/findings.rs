@@ -7,7 +7,11 @@
 use std::{sync::Arc, time::SystemTime};
 
 use abuser_common::{layout::BanCause, prefix::PrefixKey};
-use abuser_detect::{pipeline::Found, source::{Masks, Source}, time::Time};
+use abuser_detect::{
+    pipeline::Found,
+    source::{Masks, Source},
+    time::Time,
+};
 use ipnet::IpNet;
 
 use super::{
@@ -15,11 +19,13 @@ use super::{
 };
 use crate::{
     api::types::{
-        EventKind, EventRecord, MAX_OFFENCES, OffenceReport, OffencesRequest, OffencesTaken, RefusedOffence,
+        EventKind, EventRecord, MAX_OFFENCES, OffenceReport, OffencesRequest, OffencesTaken,
+        RefusedOffence,
     },
     config::{DetectorAction, DetectorRule},
     daemon::clock,
-    policy::{DEFAULT_POLICY, Offence, Sentence, is_wide},
+    detection::Consequence,
+    policy::{DEFAULT_POLICY, Offence, Sentence},
     store::{Change, EvidenceRow, ThrottleNote, rows::to_millis},
     words::counted,
 };
@@ -57,35 +63,17 @@ impl Engine {
             return Vec::new();
         };
         let source = net(&key);
-        let why_not = if rule.action == DetectorAction::Alert {
-            None
-        } else if is_wide(&source) {
-            Some(format!("nothing: {source} is too wide"))
-        } else if let Some(proxy) = found.trusted.iter().find(|proxy| overlap(&source, proxy)) {
-            Some(format!("nothing: {proxy} is a trusted proxy"))
-        } else {
-            self.allowed_within(&source)
-                .map(|allowed| format!("nothing: {allowed} is allowed"))
-        };
-        if let Some(why_not) = why_not {
-            self.tell(rule, found, Some(source), &why_not);
+        // Lines from before the ban may still be under way.
+        if rule.action == DetectorAction::Ban && self.bans.contains(&key) {
             return Vec::new();
         }
-        match rule.action {
-            DetectorAction::Alert => {
-                self.tell(rule, found, Some(source), "alert");
-                Vec::new()
-            }
-            // Lines from before the ban may still be under way.
-            DetectorAction::Ban if self.bans.contains(&key) => Vec::new(),
-            DetectorAction::Ban => {
-                self.tell(rule, found, Some(source), "ban");
-                self.ban_found(rule, found, key)
-            }
-            DetectorAction::Throttle => {
-                self.tell(rule, found, Some(source), "throttle");
-                self.throttle_found(rule, found, key)
-            }
+        let allowed = self.allowed_within(&source);
+        let consequence = Consequence::of(rule, found, &source, allowed);
+        self.tell(rule, found, Some(source), consequence.text());
+        match consequence {
+            Consequence::Spare(_) | Consequence::Act(DetectorAction::Alert) => Vec::new(),
+            Consequence::Act(DetectorAction::Ban) => self.ban_found(rule, found, key),
+            Consequence::Act(DetectorAction::Throttle) => self.throttle_found(rule, found, key),
         }
     }
 
@@ -122,7 +110,12 @@ impl Engine {
         changes
     }
 
-    fn throttle_found(&mut self, rule: &DetectorRule, found: &Found, key: PrefixKey) -> Vec<Change> {
+    fn throttle_found(
+        &mut self,
+        rule: &DetectorRule,
+        found: &Found,
+        key: PrefixKey,
+    ) -> Vec<Change> {
         let Some(limit) = &rule.limit else {
             return Vec::new();
         };
@@ -271,10 +264,6 @@ impl Engine {
         changes.extend(self.ban_offender(subject, crime, sentence));
         Ok(self.bans.contains(&key).then_some(source))
     }
-}
-
-fn overlap(one: &IpNet, other: &IpNet) -> bool {
-    one.contains(other) || other.contains(one)
 }
 
 fn millis(time: Time) -> i64 {

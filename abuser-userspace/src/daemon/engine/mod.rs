@@ -58,8 +58,8 @@ use abuser_common::{layout::AllowOrigin, prefix::PrefixKey};
 use ipnet::IpNet;
 use tokio::sync::{broadcast, mpsc};
 
-pub use self::findings::Detected;
 pub use self::command::{Asker, Command, EngineError, Page, Reply, Stop};
+pub use self::findings::Detected;
 use self::{
     allow::AllowBooks,
     books::Books,

@@ -4,7 +4,10 @@ use std::hash::BuildHasher;
 
 use foldhash::quality::RandomState;
 
-use super::words;
+use super::{
+    table::{TextKey, TextKeys},
+    words,
+};
 use crate::{
     field::{Field, Value},
     record::Record,
@@ -28,6 +31,11 @@ impl<'r> Subject<'r> {
     /// A keyed hash of it, because the client chooses it.
     pub(super) fn hash(&self, state: &RandomState) -> u64 {
         self.0.with_text(|text| state.hash_one(text))
+    }
+
+    /// What stands for it in a table.
+    pub(super) fn key(&self, keys: &TextKeys) -> TextKey {
+        self.0.with_text(|text| keys.key(text))
     }
 
     /// Its beginning, for a finding.

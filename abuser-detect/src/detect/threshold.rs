@@ -23,19 +23,21 @@
 
 mod interval;
 
-use std::{borrow::Cow, time::Duration};
+use std::time::Duration;
 
 use ipnet::IpNet;
 
 use self::interval::Interval;
 use super::{
     Detector, Finding, Occupancy,
+    subject::Subject,
     table::{TextKey, TextKeys, Weigh, WeighedTable},
     window::{Span, Window},
     words,
 };
 use crate::{
-    record::{Fields, Record},
+    field::Field,
+    record::Record,
     source::{Masks, Source},
     time::Time,
 };
@@ -46,8 +48,6 @@ const HEAP_PER_KEY: usize = 72;
 const LEAST_HEAP: usize = 1 << 20;
 /// Sources of a key that are remembered.
 const SOURCES: usize = 64;
-/// Bytes of a key that a finding repeats.
-const SUBJECT: usize = 256;
 
 /// What the detector counts, and up to what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,9 +103,8 @@ pub enum Track {
     /// Those of a source.
     #[default]
     Source,
-    /// Those with the same value of a field: `key`, `user`, `path`, `method`, `message`, `status`, a named
-    /// group or a dotted path into a JSON log. Records that lack it, or have it empty, do not count.
-    Field(String),
+    /// Those with the same value of a field. Records that lack it, or have it empty, do not count.
+    Field(Field),
 }
 
 /// Finds who comes too often.
@@ -230,16 +229,16 @@ impl Detector for Threshold {
                 };
                 (count?, vec![source], None)
             }
-            Track::Field(name) => {
-                let text = text(record, name).filter(|text| !text.is_empty())?;
-                let key = self.texts.key(&text);
+            Track::Field(field) => {
+                let subject = Subject::of(field, record)?;
+                let key = subject.key(&self.texts);
                 let found = match &mut self.memory {
                     Memory::FieldWindows(table) => track(table, key, source, at, rule),
                     Memory::FieldIntervals(table) => track(table, key, source, at, rule),
                     Memory::Windows(_) | Memory::Intervals(_) => None,
                 };
                 let (count, sources) = found?;
-                (count, sources, Some(text))
+                (count, sources, Some(subject.name()))
             }
         };
         let reason = self.reason(count, subject.as_deref(), sources.len());
@@ -250,7 +249,7 @@ impl Detector for Threshold {
             .collect();
         Some(Finding {
             sources,
-            subject: subject.map(|subject| words::bounded(&subject, SUBJECT).to_owned()),
+            subject,
             at,
             count,
             reason,
@@ -333,36 +332,6 @@ impl<C> Tracked<C> {
         }
         recent
     }
-}
-
-/// A field of a record as text.
-fn text<'r>(record: &'r Record<'_>, name: &str) -> Option<Cow<'r, str>> {
-    let field = match name {
-        "key" => &record.key,
-        "user" => &record.user,
-        "path" => &record.path,
-        "method" => &record.method,
-        "message" => &record.message,
-        "status" => return record.status.map(|status| status.to_string().into()),
-        _ => match &record.fields {
-            Fields::None => return None,
-            Fields::Groups(groups) => {
-                let (_, value) = groups.iter().find(|(group, _)| group == name)?;
-                return Some(Cow::Borrowed(value));
-            }
-            Fields::Json(document) => {
-                let mut names = name.split('.');
-                return match names.try_fold(document, |value, name| value.get(name))? {
-                    serde_json::Value::String(text) => Some(Cow::Borrowed(text)),
-                    value @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_)) => {
-                        Some(value.to_string().into())
-                    }
-                    _ => None,
-                };
-            }
-        },
-    };
-    field.as_deref().map(Cow::Borrowed)
 }
 
 #[cfg(test)]

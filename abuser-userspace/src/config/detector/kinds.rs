@@ -224,7 +224,7 @@ fn threshold(section: &Section<'_>) -> Result<DetectorKind, ConfigError> {
     set(&mut settings.track, section.get("track"), |item| {
         Ok(match tracked(item)? {
             Field::Source => threshold::Track::Source,
-            field => threshold::Track::Field(field.to_string()),
+            field => threshold::Track::Field(field),
         })
     })?;
     Ok(DetectorKind::Threshold(settings))

@@ -186,15 +186,33 @@ impl Follow {
         is_other || metadata.len() != self.scanned
     }
 
-    /// Hands on what can be read at once.
-    pub(super) fn read(&mut self, buffer: &mut [u8], out: &mut Out<'_>) -> io::Result<Progress> {
+    /// How long it is now, in bytes.
+    pub(super) fn length(&self) -> u64 {
+        self.file.metadata().map_or(0, |metadata| metadata.len())
+    }
+
+    /// Whether it has grown since it was read.
+    pub(super) fn has_grown(&self) -> bool {
+        self.length() > self.scanned
+    }
+
+    /// Hands on what can be read at once, and nothing past the first `limit` bytes of the file.
+    pub(super) fn read(
+        &mut self,
+        buffer: &mut [u8],
+        limit: u64,
+        out: &mut Out<'_>,
+    ) -> io::Result<Progress> {
         let metadata = self.file.metadata()?;
         self.gauge.size.store(metadata.len(), Relaxed);
         if metadata.len() < self.scanned || !begins_with(&self.file, &self.beginning) {
             return Ok(Progress::Truncated);
         }
-        let count = self.file.read_at(buffer, self.scanned)?;
-        let is_full = count == buffer.len();
+        let left = usize::try_from(limit.saturating_sub(self.scanned)).unwrap_or(usize::MAX);
+        let room = left.min(buffer.len());
+        let wanted = buffer.get_mut(..room).unwrap_or_default();
+        let count = self.file.read_at(wanted, self.scanned)?;
+        let is_full = count == room && count > 0;
         let piece = buffer.get(..count).unwrap_or_default();
         self.learn(piece);
         let before = self.offset;

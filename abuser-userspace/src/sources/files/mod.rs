@@ -57,6 +57,8 @@ pub(super) struct Files {
     kept_at: Option<SystemTime>,
     follows: HashMap<u64, Follow>,
     next: u64,
+    /// Which file had a name last that it has no more.
+    left: HashMap<PathBuf, u64>,
     /// Files to look at.
     queue: VecDeque<u64>,
     folders: HashSet<WatchDescriptor>,
@@ -81,6 +83,7 @@ impl Files {
             kept,
             follows: HashMap::new(),
             next: 0,
+            left: HashMap::new(),
             queue: VecDeque::new(),
             folders: HashSet::new(),
             name: String::new(),
@@ -156,16 +159,18 @@ impl Files {
     /// Takes note of what each file is called now. Whether that is something else than before.
     fn settle(&mut self, mut present: HashMap<FileId, PathBuf>, now: Instant) -> bool {
         let mut has_changed = false;
-        for follow in self.follows.values_mut() {
+        for (&key, follow) in &mut self.follows {
             match (present.remove(&follow.id), follow.rotated) {
                 (Some(path), None) if path == follow.path => {}
                 // Another of its names, if it still has this one.
                 (Some(_), None) if FileId::of(&follow.path) == Some(follow.id) => {}
                 (Some(path), _) => {
+                    self.left.insert(follow.path.clone(), key);
                     follow.rename(path, None);
                     has_changed = true;
                 }
                 (None, None) => {
+                    self.left.insert(follow.path.clone(), key);
                     let path = follow.name_now().unwrap_or_else(|| follow.path.clone());
                     follow.rename(path, Some(now));
                     has_changed = true;
@@ -190,38 +195,56 @@ impl Files {
             // Its lines are read where they were written. When that one is cut, the rest is read here.
             return;
         }
+        let (offset, after) = self.resume(&path, &file, metadata, turn);
+        // The one that had the name before may still be read.
+        let after = after.or_else(|| self.left.get(&path).copied());
+        self.follow(path, file, metadata, offset, turn, |follow| {
+            follow.after = after;
+        });
+    }
+
+    /// Where to go on with a file, by what is kept; and which file is to be read first.
+    fn resume(
+        &mut self,
+        path: &Path,
+        file: &File,
+        metadata: &Metadata,
+        turn: &mut Turn<'_>,
+    ) -> (u64, Option<u64>) {
+        let id = FileId::from(metadata);
         let is_same = |row: &PositionRow| (row.key.device, row.key.inode) == (id.device, id.inode);
+        let same = self
+            .kept
+            .iter()
+            .position(is_same)
+            .map(|index| self.kept.swap_remove(index));
+        if let Some(row) = &same
+            && metadata.len() >= row.offset
+            && begins_with(file, &row.beginning)
+        {
+            return (row.offset, None);
+        }
+        // An inode is given again when its file is deleted, so it may tell of one that is gone, while
+        // what had this name is elsewhere.
+        let named = self.kept.iter().position(|row| row.path == path);
+        let named = named.map(|index| self.kept.swap_remove(index));
         let mut after = None;
-        let offset = if let Some(index) = self.kept.iter().position(is_same) {
-            let row = self.kept.swap_remove(index);
-            if metadata.len() >= row.offset && begins_with(&file, &row.beginning) {
-                row.offset
-            } else {
-                after = self.follow_rest(&row, turn);
-                0
-            }
-        } else if let Some(index) = self.kept.iter().position(|row| row.path == path) {
-            let row = self.kept.swap_remove(index);
-            after = self.follow_rest(&row, turn);
-            if after.is_none() {
+        for row in [&same, &named].into_iter().flatten() {
+            let rest = self.follow_rest(row, turn);
+            if rest.is_none() && row.path == path {
                 tracing::warn!(
                     source = turn.name,
-                    "what {} was when it was read last is gone from its folder, or packed: lines that were \
-                     written to it since then are not read",
+                    "what {} was when it was read last is gone from its folder, or packed: lines \
+                     that were written to it since then are not read",
                     path.display()
                 );
             }
-            0
-        } else {
-            self.first_offset(metadata)
-        };
-        // The one that had the name before may still be read.
-        let was_it = |follow: &Follow| follow.path == path || may_be_of(&follow.path, &path);
-        let before = self.follows.iter().filter(|(_, follow)| was_it(follow));
-        let after = after.or_else(|| before.map(|(&key, _)| key).max());
-        self.follow(path, file, metadata, offset, turn, |follow| {
-            follow.after = after
-        });
+            after = rest.or(after);
+        }
+        if same.is_none() && named.is_none() {
+            return (self.first_offset(metadata), None);
+        }
+        (0, after)
     }
 
     /// Where to begin with a file of which nothing is known.
@@ -357,6 +380,7 @@ impl Files {
             turn.moved();
         }
         if !over.is_empty() {
+            self.left.retain(|_, key| self.follows.contains_key(key));
             self.show_files(turn);
         }
     }
@@ -411,8 +435,16 @@ impl Driver for Files {
             let Some(follow) = self.follows.get(&key) else {
                 continue;
             };
-            let first = follow.after.and_then(|first| self.follows.get(&first));
-            if first.is_some_and(|first| first.is_queued) {
+            // What is there now was written after all that is in the file before it; what comes
+            // later need not be.
+            let first = follow
+                .after
+                .and_then(|first| Some((first, self.follows.get(&first)?)));
+            let limit = first.map_or(u64::MAX, |_| follow.length());
+            if let Some((first, before)) = first
+                && (before.is_queued || before.has_grown())
+            {
+                self.enqueue(first);
                 self.queue.push_back(key);
                 waiting += 1;
                 continue;
@@ -422,7 +454,7 @@ impl Driver for Files {
                 continue;
             };
             let (buffer, mut out) = turn.split();
-            let count = match follow.read(buffer, &mut out) {
+            let count = match follow.read(buffer, limit, &mut out) {
                 Ok(Progress::More(count)) => {
                     self.queue.push_back(key);
                     count

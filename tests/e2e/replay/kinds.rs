@@ -11,7 +11,7 @@ use testkit::{
 
 use super::{CONFIG, Site, answer, attack, capture, segment, time};
 
-/// `PACKET_HOST` and `PACKET_OUTGOING` of linux/if_packet.h.
+/// `PACKET_HOST` and `PACKET_OUTGOING` of `linux/if_packet.h`.
 const TO_US: u8 = 0;
 const OUTGOING: u8 = 4;
 

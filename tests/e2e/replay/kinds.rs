@@ -124,6 +124,24 @@ fn what_others_send_each_other_and_what_the_host_sends_is_left_out() {
 }
 
 #[test]
+fn what_pcapng_tells_of_a_packet_s_way_is_believed() {
+    // The addresses alone would say the contrary.
+    let frames = attack(2);
+    let captured = frames
+        .iter()
+        .fold(Capture::new(Format::Pcapng), |capture, (at, frame)| {
+            let is_answer = frame[11] == 1;
+            capture.directed_frame(time(*at), frame, !is_answer)
+        });
+    let site = Site::new(CONFIG);
+    site.write("capture", &captured.build());
+    let report = site.replay(&["capture"]);
+    assert_eq!(report["packets"], 1 + 200);
+    assert_eq!(report["sources"][0]["source"], "192.0.2.1");
+    assert_eq!(report["captures"][0]["hosts"], json!([]));
+}
+
+#[test]
 fn what_was_cut_off_counts_as_bytes_and_headers_that_were_are_malformed() {
     let config =
         "[[limit]]\nname = \"bytes\"\ncount = \"bytes\"\nrate = \"1000/s\"\nburst = 2999\n";

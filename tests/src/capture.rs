@@ -107,7 +107,23 @@ impl Capture {
     /// # Panics
     /// If the time or a length cannot be written.
     #[must_use]
-    pub fn cut_frame(mut self, at: Duration, captured: &[u8], length: usize) -> Self {
+    pub fn cut_frame(self, at: Duration, captured: &[u8], length: usize) -> Self {
+        self.record(at, captured, length, None)
+    }
+
+    /// Adds a frame with its way, which only pcapng can tell.
+    #[must_use]
+    pub fn directed_frame(self, at: Duration, frame: &[u8], goes_out: bool) -> Self {
+        self.record(at, frame, frame.len(), Some(goes_out))
+    }
+
+    fn record(
+        mut self,
+        at: Duration,
+        captured: &[u8],
+        length: usize,
+        goes_out: Option<bool>,
+    ) -> Self {
         let [captured_length, length] =
             [captured.len(), length].map(|length| u32::try_from(length).expect("a frame"));
         if self.format == Format::Pcapng {
@@ -120,9 +136,14 @@ impl Capture {
             body.extend(length.to_le_bytes());
             body.extend(captured);
             body.resize(body.len().next_multiple_of(4), 0);
+            if let Some(goes_out) = goes_out {
+                // The flags' two lowest bits, then the end of options.
+                body.extend([2, 0, 4, 0, 1 + u8::from(goes_out), 0, 0, 0, 0, 0, 0, 0]);
+            }
             self.block(6, &body);
             return self;
         }
+        assert_eq!(goes_out, None, "only pcapng tells the way");
         let fraction = match self.format {
             Format::PcapNanoseconds => at.subsec_nanos(),
             _ => at.subsec_micros(),

@@ -93,4 +93,23 @@ mod tests {
         let others = (8..108).filter(|n| doubts.contains(&subject(*n), now));
         assert!(others.count() < 3);
     }
+
+    #[test]
+    fn an_offence_is_one_s_own_if_it_is_verified_and_nobody_forges() {
+        let subject = PrefixKey::new([203, 0, 113, 7].into(), 32).unwrap();
+        let mut doubts = Doubts::default();
+        let now = Duration::from_secs(1000);
+        assert!(doubts.is_own(true, false, &subject, now));
+        assert!(
+            !doubts.is_own(false, true, &subject, now),
+            "a SYN of anyone"
+        );
+        assert!(doubts.is_own(true, false, &subject, now), "and no doubt");
+        assert!(!doubts.is_own(false, false, &subject, now));
+        assert!(!doubts.is_own(true, false, &subject, now), "in doubt");
+        assert!(
+            doubts.is_own(true, true, &subject, now),
+            "that is of packets"
+        );
+    }
 }

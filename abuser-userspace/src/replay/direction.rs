@@ -32,7 +32,7 @@ use super::capture::{Frame, Told};
 /// Packets by which hosts are found, and their bytes at most.
 pub(super) const LOOKED_AT: usize = 20_000;
 /// See [`LOOKED_AT`].
-pub(super) const LOOKED_AT_BYTES: usize = 16 << 20;
+pub(super) const LOOKED_AT_BYTES: usize = 4 << 20;
 
 type Hardware = [u8; 6];
 

@@ -121,7 +121,7 @@ fn nothing_that_a_file_holds_makes_it_panic() {
         Format::Pcapng,
     ]
     .map(|format| capture(format, &attack(1)[..40]));
-    for _ in 0..200 {
+    for _ in 0..100 {
         let mut bytes = seeds[random.usize(0..seeds.len())].clone();
         for _ in 0..random.usize(1..20) {
             let at = random.usize(0..bytes.len());

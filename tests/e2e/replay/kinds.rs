@@ -11,7 +11,7 @@ use testkit::{
 
 use super::{CONFIG, Site, answer, attack, capture, segment, time};
 
-/// `PACKET_HOST` and `PACKET_OUTGOING` of linux/if_packet.h.
+/// `PACKET_HOST` and `PACKET_OUTGOING` of `linux/if_packet.h`.
 const TO_US: u8 = 0;
 const OUTGOING: u8 = 4;
 
@@ -121,6 +121,24 @@ fn what_others_send_each_other_and_what_the_host_sends_is_left_out() {
     frames.truncate(2);
     site.write("capture", &capture(Format::Pcap, &frames));
     assert_eq!(site.replay(&["capture"])["packets"], 2);
+}
+
+#[test]
+fn what_pcapng_tells_of_a_packet_s_way_is_believed() {
+    // The addresses alone would say the contrary.
+    let frames = attack(2);
+    let captured = frames
+        .iter()
+        .fold(Capture::new(Format::Pcapng), |capture, (at, frame)| {
+            let is_answer = frame[11] == 1;
+            capture.directed_frame(time(*at), frame, !is_answer)
+        });
+    let site = Site::new(CONFIG);
+    site.write("capture", &captured.build());
+    let report = site.replay(&["capture"]);
+    assert_eq!(report["packets"], 1 + 200);
+    assert_eq!(report["sources"][0]["source"], "192.0.2.1");
+    assert_eq!(report["captures"][0]["hosts"], json!([]));
 }
 
 #[test]

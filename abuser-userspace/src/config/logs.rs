@@ -294,7 +294,8 @@ fn free_name(name: String, places: &HashMap<String, Place>) -> String {
     if !places.contains_key(&name) {
         return name;
     }
-    (2..)
+    // One of these is free: there are not so many names.
+    (2..=MAX_SOURCES + 1)
         .map(|number| format!("{name}-{number}"))
         .find(|numbered| !places.contains_key(numbered))
         .unwrap_or(name)

@@ -31,7 +31,7 @@ pub enum DetectionError {
         /// The name in that table.
         name: String,
         /// What is wrong.
-        error: filter::Error,
+        error: Box<filter::Error>,
     },
     /// A parser or a condition that the configuration had let pass.
     #[error("\"{name}\": {error}")]
@@ -181,7 +181,7 @@ fn load(
         DetectionError::Filter {
             label,
             name: name.to_owned(),
-            error,
+            error: Box::new(error),
         }
     })
 }

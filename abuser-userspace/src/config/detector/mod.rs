@@ -212,8 +212,8 @@ impl DetectorDraft {
             let there = known.sources.iter().find(|(name, _)| name == source);
             match there {
                 None => {
-                    let names = known.sources.iter().map(|(name, _)| *name);
-                    return Err(unknown(place, "sources", "[[source]]", source, names));
+                    let known = known.sources.iter().map(|(name, _)| *name);
+                    return Err(unknown(place, "sources", "[[source]]", source, known));
                 }
                 Some((_, false)) if config.filter.is_none() => {
                     return Err(place.error(format!(
@@ -306,8 +306,8 @@ fn read(
         Some(item) => item.list("a list of the names of sources, for example [\"web\"]")?,
         None => Vec::new(),
     };
-    let names = source_items.iter().map(|item| limit::name(item, "source"));
-    let names: Vec<_> = names.collect::<Result<_, _>>()?;
+    let sources = source_items.iter().map(|item| limit::name(item, "source"));
+    let sources = sources.collect::<Result<Vec<_>, _>>()?;
     Ok(DetectorDraft {
         config: DetectorConfig {
             rule: Arc::new(DetectorRule {
@@ -317,7 +317,7 @@ fn read(
                 limit,
                 throttle_for,
             }),
-            sources: (!names.is_empty()).then_some(names),
+            sources: (!sources.is_empty()).then_some(sources),
             filter,
             condition,
             kind,

@@ -96,9 +96,11 @@ fn assert_banned(site: &Site, daemon: &Daemon, source: IpAddr) -> Value {
     let patience = Instant::now() + PATIENCE;
     while ban.is_null() {
         ban = daemon.json(&["ban", "list"])[0].clone();
-        if Instant::now() > patience {
-            panic!("nobody was banned: {}", daemon.json(&["detectors"]));
-        }
+        assert!(
+            Instant::now() < patience,
+            "nobody was banned: {}",
+            daemon.json(&["detectors"])
+        );
         thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(ban["source"], banned.as_str(), "{}", daemon.stderr());

@@ -1,6 +1,5 @@
 //! From a message of syslog to a line: RFC 3164 as programs really write it, and RFC 5424.
 
-use std::borrow::Cow;
 
 use abuser_detect::time::Time;
 use jiff::Zoned;
@@ -69,18 +68,17 @@ impl Message {
 }
 
 /// The bytes of the message's text, which is the end of it, as they were sent.
-fn as_sent(text: &Cow<'_, str>, datagram: &[u8], message: &str) -> Vec<u8> {
+fn as_sent(text: &str, datagram: &[u8], message: &str) -> Vec<u8> {
     let message = message.strip_prefix('\u{feff}').unwrap_or(message);
-    let sent = match text {
-        Cow::Borrowed(_) => message.as_bytes(),
-        // Its header is text; so what precedes the message is as long as it was sent.
-        Cow::Owned(text) => text
-            .len()
-            .checked_sub(message.len())
-            .filter(|&start| text.get(..start).is_some_and(|header| header.is_ascii()))
-            .and_then(|start| datagram.get(start..))
-            .unwrap_or(message.as_bytes()),
-    };
+    // What is text is as it was sent. Else the header is text; so what precedes the message is as
+    // long as it was sent.
+    let sent = text
+        .len()
+        .checked_sub(message.len())
+        .filter(|_| text.as_bytes() != datagram)
+        .filter(|&start| text.get(..start).is_some_and(str::is_ascii))
+        .and_then(|start| datagram.get(start..))
+        .unwrap_or(message.as_bytes());
     sent.to_vec()
 }
 

@@ -110,12 +110,13 @@ impl Gauge {
         if detail.error == error {
             return;
         }
-        match &error {
-            Some(error) => tracing::warn!(source = self.name, "{error}"),
-            None => tracing::info!(
+        if let Some(error) = &error {
+            tracing::warn!(source = self.name, "{error}");
+        } else {
+            tracing::info!(
                 source = self.name,
                 "what was wrong with this source is over"
-            ),
+            );
         }
         detail.error = error;
     }

@@ -14,6 +14,7 @@ mod entry;
 
 use std::{
     os::fd::BorrowedFd,
+    path::PathBuf,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -230,7 +231,7 @@ impl Driver for Journal {
                 device: 0,
                 inode: 0,
             },
-            path: Default::default(),
+            path: PathBuf::new(),
             beginning: Vec::new(),
             offset: 0,
             cursor: Some(cursor),

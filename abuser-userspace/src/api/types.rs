@@ -20,7 +20,7 @@ mod throttles;
 pub use bulk::{
     BlocklistStatus, ExportQuery, ImportEntry, ImportRequest, Imported, MAX_IMPORT, RefusedEntry,
 };
-pub use detection::{Detection, DetectorStatus, SourceStatus, UnparsedLine};
+pub use detection::{Detection, DetectorStatus, SourceStatus};
 pub use explanation::{Evidence, ExplainedBan, Explanation, LimitLevel, OffenceRecord, PastBan};
 pub use offences::{MAX_OFFENCES, OffenceReport, OffencesRequest, OffencesTaken, RefusedOffence};
 pub(super) use text::{Address, Null, Prefix};

@@ -101,9 +101,9 @@ fn troubles(source: &SourceStatus) -> Vec<String> {
             troubles.push(format!("{name}: {lines} {what}"));
         }
     }
-    if let Some(sample) = &source.unparsed_sample {
-        let line = output::plain(&sample.line).into_owned();
-        troubles.push(format!("{name}: no record: {}: {line}", sample.error));
+    if let (Some(line), Some(error)) = (&source.unparsed_sample, &source.unparsed_error) {
+        let line = output::plain(line).into_owned();
+        troubles.push(format!("{name}: no record: {error}: {line}"));
     }
     troubles
 }

@@ -20,7 +20,7 @@ use super::{
     engine::{Command, Detected},
 };
 use crate::{
-    api::types::{self, DetectorStatus, SourceStatus, UnparsedLine},
+    api::types::{self, DetectorStatus, SourceStatus},
     config::{Config, DetectorConfig, LineParser, LogSource},
     detection::{Detection, DetectionError, Detector},
     sources::{self, Handle, Line, Sink},
@@ -271,6 +271,7 @@ fn source_status(
     counts: &FeedCounts,
     read: sources::SourceStatus,
 ) -> SourceStatus {
+    let sample = counts.unparsed_sample.as_ref();
     SourceStatus {
         name: source.name().to_owned(),
         parser: source.parser.as_ref().map(LineParser::to_string),
@@ -281,13 +282,8 @@ fn source_status(
         lost: read.lost,
         cut: read.cut,
         unparsed: counts.unparsed,
-        unparsed_sample: counts
-            .unparsed_sample
-            .as_ref()
-            .map(|(line, error)| UnparsedLine {
-                line: line.clone(),
-                error: error.to_string(),
-            }),
+        unparsed_sample: sample.map(|(line, _)| line.clone()),
+        unparsed_error: sample.map(|(_, error)| error.to_string()),
         stale: counts.stale,
         ahead: counts.ahead,
         last: counts.last.map(shown),

@@ -196,25 +196,6 @@ fn positions_are_there_after_a_restart_until_they_are_gone() {
 }
 
 #[test]
-fn a_store_of_the_version_before_is_brought_to_this_one_or_read_as_it_is() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("abuser.db");
-    let (store, _) = Store::open(&config(&path)).unwrap();
-    write(&store, vec![Change::Ban(ban(7, "203.0.113.7/32"))]);
-    drop(store);
-    let connection = rusqlite::Connection::open(&path).unwrap();
-    connection
-        .execute_batch("DROP TABLE positions; PRAGMA user_version = 1;")
-        .unwrap();
-    drop(connection);
-    let snapshot = schema::read_only(&path).expect("a readable database");
-    assert_eq!(snapshot.bans, [ban(7, "203.0.113.7/32")]);
-    let (store, snapshot) = Store::open(&config(&path)).unwrap();
-    assert_eq!(snapshot.bans, [ban(7, "203.0.113.7/32")]);
-    assert_eq!(count(&store, "positions"), 0);
-}
-
-#[test]
 fn a_second_daemon_is_refused_and_a_newer_schema_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("abuser.db");
@@ -394,19 +375,23 @@ fn an_older_database_gets_what_it_lacks_and_is_read_even_where_it_cannot() {
     let (store, _) = Store::open(&config(&path)).unwrap();
     write(&store, vec![Change::Ban(ban(7, "203.0.113.7/32"))]);
     drop(store);
-    let connection = rusqlite::Connection::open(&path).unwrap();
-    connection
-        .execute_batch("DROP TABLE throttles; PRAGMA user_version = 1;")
-        .unwrap();
-    drop(connection);
-    let snapshot = schema::read_only(&path).expect("what it holds");
-    assert_eq!((snapshot.bans.len(), snapshot.throttles.len()), (1, 0));
-    let (store, snapshot) = Store::open(&config(&path)).unwrap();
-    assert_eq!(snapshot.bans, [ban(7, "203.0.113.7/32")]);
-    let row = throttle("203.0.113.7/32", "slow");
-    write(&store, vec![Change::Throttle(row)]);
-    assert_eq!(store.health(), Health::Good);
-    assert_eq!(count(&store, "throttles"), 1);
+    for older in [
+        "DROP TABLE throttles; DROP TABLE positions; PRAGMA user_version = 1;",
+        "DROP TABLE positions; PRAGMA user_version = 2;",
+    ] {
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        connection.execute_batch(older).unwrap();
+        drop(connection);
+        let snapshot = schema::read_only(&path).expect("what it holds");
+        assert_eq!((snapshot.bans.len(), snapshot.positions.len()), (1, 0));
+        let (store, snapshot) = Store::open(&config(&path)).unwrap();
+        assert_eq!(snapshot.bans, [ban(7, "203.0.113.7/32")]);
+        let row = throttle("203.0.113.7/32", "slow");
+        write(&store, vec![Change::Throttle(row)]);
+        assert_eq!(store.health(), Health::Good);
+        assert_eq!(count(&store, "throttles"), 1);
+        assert_eq!(count(&store, "positions"), 0);
+    }
 }
 
 #[test]

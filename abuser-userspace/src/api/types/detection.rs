@@ -33,8 +33,10 @@ pub struct SourceStatus {
     pub cut: u64,
     /// Lines of which the parser could make no record.
     pub unparsed: u64,
-    /// One of them.
-    pub unparsed_sample: Option<UnparsedLine>,
+    /// One of them: its first 500 bytes.
+    pub unparsed_sample: Option<String>,
+    /// What is wrong with that one.
+    pub unparsed_error: Option<String>,
     /// Lines that were older than an hour when they were read, and had no effect.
     pub stale: u64,
     /// Lines that claimed to be from the future, and counted as of now.
@@ -44,15 +46,6 @@ pub struct SourceStatus {
     pub last: Option<String>,
     /// Why it cannot be read, if it cannot.
     pub error: Option<String>,
-}
-
-/// A line that is no record.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct UnparsedLine {
-    /// Its first 500 bytes.
-    pub line: String,
-    /// What is wrong with it.
-    pub error: String,
 }
 
 /// A detector.

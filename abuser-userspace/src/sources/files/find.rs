@@ -24,6 +24,13 @@ const TELLING: usize = 16;
 /// What has been packed is no log any more.
 const PACKED: [&str; 6] = ["gz", "xz", "bz2", "zst", "lz4", "zip"];
 
+/// As in a shell.
+const OPTIONS: MatchOptions = MatchOptions {
+    case_sensitive: true,
+    require_literal_separator: true,
+    require_literal_leading_dot: true,
+};
+
 /// What the patterns lead to.
 #[derive(Debug, Default)]
 pub(super) struct Found {
@@ -37,16 +44,11 @@ pub(super) struct Found {
 
 /// Looks for what matches.
 pub(super) fn find(patterns: &[String]) -> Found {
-    let options = MatchOptions {
-        case_sensitive: true,
-        require_literal_separator: true,
-        require_literal_leading_dot: true,
-    };
     let mut found = Found::default();
     for pattern in patterns {
         found.folders.extend(literal_folder(pattern));
         // Checked when the configuration was.
-        let Ok(matches) = glob::glob_with(pattern, options) else {
+        let Ok(matches) = glob::glob_with(pattern, OPTIONS) else {
             continue;
         };
         let is_pattern = glob::Pattern::escape(pattern) != *pattern;
@@ -76,6 +78,14 @@ pub(super) fn find(patterns: &[String]) -> Found {
     found.folders.sort();
     found.folders.dedup();
     found
+}
+
+/// Whether a path is one that is looked for.
+pub(super) fn is_asked_for(path: &Path, patterns: &[String]) -> bool {
+    let mut patterns = patterns
+        .iter()
+        .filter_map(|pattern| glob::Pattern::new(pattern).ok());
+    patterns.any(|pattern| pattern.matches_path_with(path, OPTIONS))
 }
 
 /// The folder that is there, or may be, whatever the pattern stands for.

@@ -55,7 +55,10 @@ impl From<&Metadata> for FileId {
 pub(super) struct Follow {
     file: File,
     pub(super) id: FileId,
+    /// What it is called.
     pub(super) path: PathBuf,
+    /// What it was called when it was asked for by that name.
+    pub(super) asked: PathBuf,
     /// Its first bytes, [`BEGINNING`] at most.
     pub(super) beginning: Vec<u8>,
     /// Where the first line begins that was not handed on.
@@ -156,6 +159,7 @@ impl Follow {
         Ok(Self {
             file,
             id: metadata.into(),
+            asked: path.clone(),
             path,
             beginning,
             offset,
@@ -205,13 +209,14 @@ impl Follow {
     ) -> io::Result<Progress> {
         let metadata = self.file.metadata()?;
         self.gauge.size.store(metadata.len(), Relaxed);
-        if metadata.len() < self.scanned || !begins_with(&self.file, &self.beginning) {
-            return Ok(Progress::Truncated);
-        }
         let left = usize::try_from(limit.saturating_sub(self.scanned)).unwrap_or(usize::MAX);
         let room = left.min(buffer.len());
         let wanted = buffer.get_mut(..room).unwrap_or_default();
         let count = self.file.read_at(wanted, self.scanned)?;
+        // Looked at last: if it is what it was now, it was when it was read.
+        if !begins_with(&self.file, &self.beginning) || self.length() < self.scanned {
+            return Ok(Progress::Truncated);
+        }
         let is_full = count == room && count > 0;
         let piece = buffer.get(..count).unwrap_or_default();
         self.learn(piece);
@@ -290,6 +295,9 @@ impl Follow {
     pub(super) fn rename(&mut self, path: PathBuf, rotated: Option<Instant>) {
         self.path = path;
         self.rotated = rotated;
+        if rotated.is_none() {
+            self.asked.clone_from(&self.path);
+        }
         self.gauge = Arc::new(FileGauge {
             path: self.path.clone(),
             rotated: rotated.is_some(),

@@ -5,6 +5,10 @@
 //! that was copied and cut has the rest of its lines in the copy. What the kernel does not tell of
 //! is found by a look at all of it each second.
 //!
+//! Not found is a log that comes and goes between two looks (some milliseconds, or while nobody
+//! reads), what was packed or moved to another folder before it was read, and what `copytruncate` loses
+//! itself between the copy and the cut.
+//!
 //! | module | what it holds |
 //! | --- | --- |
 //! | `follow` | one file |
@@ -26,7 +30,7 @@ use std::{
 use nix::sys::inotify::WatchDescriptor;
 
 use self::{
-    find::{Found, MAX_FILES, find, find_rest, is_copy, may_be_of},
+    find::{Found, MAX_FILES, find, find_rest, is_asked_for, is_copy, may_be_of},
     follow::{FileId, Follow, Progress, begins_with, open},
 };
 use super::{
@@ -76,6 +80,11 @@ pub(super) struct Files {
 impl Files {
     pub(super) fn new(patterns: &[String], begin: Begin, kept: Vec<PositionRow>) -> Self {
         let now = Instant::now();
+        // What is kept may be of files that are not asked for any more.
+        let kept: Vec<_> = kept
+            .into_iter()
+            .filter(|row| is_asked_for(&row.path, patterns))
+            .collect();
         Self {
             patterns: patterns.to_vec(),
             begin,
@@ -224,25 +233,28 @@ impl Files {
         {
             return (row.offset, None);
         }
-        // An inode is given again when its file is deleted, so it may tell of one that is gone, while
+        // An inode is given again when its file is deleted, so it may tell of one that is gone;
         // what had this name is elsewhere.
-        let named = self.kept.iter().position(|row| row.path == path);
-        let named = named.map(|index| self.kept.swap_remove(index));
-        let mut after = None;
-        for row in [&same, &named].into_iter().flatten() {
-            let rest = self.follow_rest(row, turn);
-            if rest.is_none() && row.path == path {
-                tracing::warn!(
-                    source = turn.name,
-                    "what {} was when it was read last is gone from its folder, or packed: lines \
-                     that were written to it since then are not read",
-                    path.display()
-                );
-            }
-            after = rest.or(after);
-        }
-        if same.is_none() && named.is_none() {
+        let (mut before, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.kept)
+            .into_iter()
+            .partition(|row| row.path == path);
+        self.kept = others;
+        before.extend(same);
+        before.sort_by_key(|row| row.at);
+        if before.is_empty() {
             return (self.first_offset(metadata), None);
+        }
+        let mut after = None;
+        for row in &before {
+            after = self.follow_rest(row, turn);
+        }
+        if after.is_none() {
+            tracing::warn!(
+                source = turn.name,
+                "what {} was when it was read last is gone from its folder, or packed: lines that \
+                 were written to it since then are not read",
+                path.display()
+            );
         }
         (0, after)
     }
@@ -270,6 +282,7 @@ impl Files {
         let now = turn.now;
         self.follow(path.clone(), file, &metadata, row.offset, turn, |follow| {
             follow.rename(path, Some(now));
+            follow.asked.clone_from(&row.path);
         })
     }
 
@@ -313,9 +326,9 @@ impl Files {
     fn look_for_kept(&mut self, turn: &mut Turn<'_>) {
         let oldest = SystemTime::now().checked_sub(LOST_FOR);
         for row in std::mem::take(&mut self.kept) {
-            let is_asked_for = self.problems.contains_key(&row.path);
+            let is_unread = self.problems.contains_key(&row.path);
             if self.follow_rest(&row, turn).is_none()
-                && (is_asked_for || !row.path.exists())
+                && (is_unread || !row.path.exists())
                 && oldest.is_none_or(|oldest| row.at > oldest)
             {
                 self.kept.push(row);
@@ -565,7 +578,7 @@ fn row(source: &str, follow: &Follow) -> PositionRow {
             device: follow.id.device,
             inode: follow.id.inode,
         },
-        path: follow.path.clone(),
+        path: follow.asked.clone(),
         beginning: follow.beginning.clone(),
         offset: follow.offset,
         cursor: None,

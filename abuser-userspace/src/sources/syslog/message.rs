@@ -1,6 +1,5 @@
 //! From a message of syslog to a line: RFC 3164 as programs really write it, and RFC 5424.
 
-
 use abuser_detect::time::Time;
 use jiff::Zoned;
 use syslog_loose::{IncompleteDate, ProcId, Variant, parse_message_with_year_exact};
@@ -70,16 +69,16 @@ impl Message {
 /// The bytes of the message's text, which is the end of it, as they were sent.
 fn as_sent(text: &str, datagram: &[u8], message: &str) -> Vec<u8> {
     let message = message.strip_prefix('\u{feff}').unwrap_or(message);
-    // What is text is as it was sent. Else the header is text; so what precedes the message is as
-    // long as it was sent.
-    let sent = text
-        .len()
-        .checked_sub(message.len())
-        .filter(|_| text.as_bytes() != datagram)
+    if text.as_bytes() == datagram {
+        return message.as_bytes().to_vec();
+    }
+    // Its header is text; so what precedes the message is as long as it was sent.
+    let start = text.len().checked_sub(message.len());
+    start
         .filter(|&start| text.get(..start).is_some_and(str::is_ascii))
         .and_then(|start| datagram.get(start..))
-        .unwrap_or(message.as_bytes());
-    sent.to_vec()
+        .unwrap_or(message.as_bytes())
+        .to_vec()
 }
 
 /// Writes the text of a message so that it is one line, whatever is in it.

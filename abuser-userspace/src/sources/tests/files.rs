@@ -303,6 +303,8 @@ fn each_of_many_lines_is_read_once_while_logs_are_rotated() {
                     }
                 }
                 let rotated = folder.join(format!("access.log.{batch}"));
+                // A file that comes and goes between two looks is not seen.
+                std::thread::sleep(Duration::from_millis(100));
                 if way == "create" {
                     fs::rename(&path, rotated).unwrap();
                 } else {

@@ -181,6 +181,50 @@ fn sources_that_stay_go_on_and_others_are_exchanged_between_two_lines() {
 }
 
 #[test]
+fn files_that_are_not_asked_for_any_more_are_not_read() {
+    let logs = Logs::new();
+    logs.append("a.log", "a\n");
+    logs.append("b.log", "b\n");
+    let reading = logs.read("a.log", Begin::Start);
+    reading.expect(&["a"]);
+    reading.stop();
+    logs.append("a.log", "more\n");
+    for name in ["web", "other"] {
+        let before = logs.kept.lock().unwrap().clone();
+        let source = SourceConfig {
+            name: name.to_owned(),
+            ..logs.files("b.log", Begin::Start)
+        };
+        let reading = logs.start(vec![source]);
+        reading.expect(&["b"]);
+        assert_eq!(reading.stop(), [""; 0], "{name}");
+        *logs.kept.lock().unwrap() = before;
+    }
+}
+
+#[test]
+fn a_log_that_was_rotated_before_a_stop_is_followed_after_it() {
+    let logs = Logs::new();
+    logs.append("access.log", "zero\n");
+    let reading = logs.read("access.log", Begin::Start);
+    reading.expect(&["zero"]);
+    fs::rename(logs.path("access.log"), logs.path("access.log.1")).unwrap();
+    logs.append("access.log", "one\n");
+    reading.expect(&["one"]);
+    assert_eq!(reading.stop(), [""; 0]);
+    // Its writer was not told yet.
+    logs.append("access.log.1", "two\n");
+    logs.append("access.log", "three\n");
+    let reading = logs.read("access.log", Begin::Start);
+    let mut lines = [reading.next(), reading.next()];
+    lines.sort();
+    assert_eq!(lines, ["three", "two"]);
+    logs.append("access.log.1", "four\n");
+    reading.expect(&["four"]);
+    assert_eq!(reading.stop(), [""; 0]);
+}
+
+#[test]
 fn all_positions_are_kept_again_for_a_store_that_lost_them() {
     let logs = Logs::new();
     logs.append("a.log", "a\n");

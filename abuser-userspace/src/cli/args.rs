@@ -96,6 +96,20 @@ pub(super) enum Command {
     #[command(subcommand)]
     Import(ImportCommand),
     /// Tell what a configuration would have done with captured packets; touches nothing
+    ///
+    /// Captures of tcpdump (pcap and pcapng, also gzipped; Ethernet, `-i any`, and bare IP) run through the
+    /// function that decides in the kernel and the policies of the daemon, on their own clock. Capture
+    /// both ways on a host that does not drop yet: a source counts as verified when the capture shows
+    /// that it acknowledged what this host had sent it, or that this host spoke to it on a connection.
+    ///
+    /// Only packets to this host are replayed. Cooked captures (-i any) and pcapng may tell each packet's
+    /// way. Else the address that is in most of the first 20 000 packets is taken for this host's (in a
+    /// draw the one that was asked for connections), and what goes to its hardware address comes in.
+    /// --to says it exactly.
+    ///
+    /// Names of the allow list are not resolved, what the daemon allows by itself is not known, block
+    /// lists are not read, and what rndtime would add is left out. A capture that ends in the middle
+    /// of a packet is replayed and said so; one that is damaged also ends with status 1.
     Replay(ReplayArgs),
     /// Have the daemon read its configuration again; bans and unchanged limits stay as they are
     Reload(JsonArgs),
@@ -481,21 +495,6 @@ pub(super) struct ImportOutput {
     pub(super) json: bool,
 }
 
-/// Tell what a configuration would have done with captured packets; touches nothing
-///
-/// Captures of tcpdump (pcap and pcapng, also gzipped; Ethernet, `-i any`, and bare IP) run through the
-/// function that decides in the kernel and the policies of the daemon, on their own clock. Capture
-/// both ways on a host that does not drop yet: a source counts as verified when the capture shows
-/// that it acknowledged what this host had sent it, or that this host spoke to it on a connection.
-///
-/// Only packets to this host are replayed. Cooked captures (-i any) and pcapng may tell each packet's
-/// way. Else the address that is in most of the first 20 000 packets is taken for this host's (in a
-/// draw the one that was asked for connections), and what goes to its hardware address comes in.
-/// --to says it exactly.
-///
-/// Names of the allow list are not resolved, what the daemon allows by itself is not known, block
-/// lists are not read, and what rndtime would add is left out. A capture that ends in the middle
-/// of a packet is replayed and said so; one that is damaged also ends with status 1.
 #[derive(Debug, clap::Args)]
 pub(super) struct ReplayArgs {
     /// The configuration; conf.d/*.toml beside it is read, too

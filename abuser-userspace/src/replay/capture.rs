@@ -1,9 +1,5 @@
 //! Frames out of a capture: pcap and pcapng, whole or gzipped, in the order of the file.
 //!
-//! Whatever link they were captured on, frames come out as Ethernet frames, because that is what
-//! the packet path reads: those of Linux's "cooked" captures (`tcpdump -i any`) and bare IP
-//! packets get a header with their ethertype and addresses of zeros.
-//!
 //! A capture is somebody else's file. A record that is longer than any frame ends the reading,
 //! and no more is kept than one record and the numbers of its interfaces.
 
@@ -19,19 +15,16 @@ use pcap_parser::{
     traits::{PcapNGPacketBlock as _, PcapReaderIterator},
 };
 
+use super::frame::{Frame, Link, MAX_FRAME, Told, number};
+
 /// What is read at once, and what a record may take before more is asked for, in bytes.
 const BUFFER: usize = 1 << 18;
 /// The longest record; libpcap takes no longer frames than 2^18 bytes.
 const MAX_RECORD: usize = 1 << 20;
-/// The longest that a frame can be, in bytes.
-const MAX_FRAME: u32 = 1 << 18;
 /// Interfaces of one capture.
 const MAX_INTERFACES: usize = 1 << 16;
 
 const NANOSECONDS: u64 = 1_000_000_000;
-/// An Ethernet header without tags.
-const ETHERNET: usize = 14;
-
 /// Why a capture, or the rest of it, cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
@@ -64,63 +57,6 @@ impl CaptureError {
     /// Whether this is how a capture ends whose writer was stopped.
     pub(super) fn is_cut(&self) -> bool {
         matches!(self, Self::Cut)
-    }
-}
-
-/// What a capture itself tells of the way a frame went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Told {
-    /// Nothing.
-    #[default]
-    Nothing,
-    /// To the host that captured it.
-    Incoming,
-    /// From that host.
-    Outgoing,
-    /// From and to others.
-    Foreign,
-}
-
-/// One frame.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Frame {
-    /// When it was captured, in nanoseconds since 1970.
-    pub(super) at_ns: u64,
-    /// The number of its interface in the capture.
-    pub(super) interface: u32,
-    /// The frame, from its Ethernet header on, as far as it was captured.
-    pub(super) bytes: Vec<u8>,
-    /// The length of the whole frame in bytes.
-    pub(super) length: u32,
-    /// What the capture tells of its way.
-    pub(super) told: Told,
-    /// Whether its hardware addresses are those of the wire.
-    pub(super) has_addresses: bool,
-}
-
-/// The kinds of links.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Link {
-    Ethernet,
-    /// `LINKTYPE_LINUX_SLL`.
-    Cooked,
-    /// `LINKTYPE_LINUX_SLL2`.
-    Cooked2,
-    /// `LINKTYPE_RAW`, `LINKTYPE_IPV4` and `LINKTYPE_IPV6`.
-    Ip,
-}
-
-impl Link {
-    /// Source: <https://www.tcpdump.org/linktypes.html>.
-    fn new(number: i32) -> Result<Self, CaptureError> {
-        // In a pcap file the upper bits tell of checksums.
-        match number & 0xffff {
-            1 => Ok(Self::Ethernet),
-            113 => Ok(Self::Cooked),
-            276 => Ok(Self::Cooked2),
-            101 | 228 | 229 => Ok(Self::Ip),
-            other => Err(CaptureError::Link(other)),
-        }
     }
 }
 
@@ -392,10 +328,6 @@ const TOO_LONG: CaptureError = CaptureError::Damaged("a record is longer than an
 const NO_INTERFACE: CaptureError =
     CaptureError::Damaged("a packet is of an interface that is not described");
 
-fn number(index: usize) -> u32 {
-    u32::try_from(index).unwrap_or(u32::MAX)
-}
-
 /// A record of a pcap file.
 fn legacy(
     block: &LegacyPcapBlock<'_>,
@@ -456,56 +388,5 @@ fn told(block: &EnhancedPacketBlock<'_>) -> Told {
         1 => Told::Incoming,
         2 => Told::Outgoing,
         _ => Told::Nothing,
-    }
-}
-
-impl Frame {
-    /// Takes what was captured on `link` of a packet that was `length` bytes long.
-    fn fill(&mut self, link: Link, data: &[u8], length: u32) {
-        self.bytes.clear();
-        self.told = Told::Nothing;
-        self.has_addresses = link == Link::Ethernet;
-        let whole = length.max(number(data.len()));
-        let (type_at, header, way_at) = match link {
-            Link::Ethernet => {
-                self.bytes.extend_from_slice(data);
-                self.length = whole.min(MAX_FRAME);
-                return;
-            }
-            Link::Cooked => (14, 16, Some(0..2)),
-            Link::Cooked2 => (0, 20, Some(10..11)),
-            Link::Ip => (0, 0, None),
-        };
-        let added = number(ETHERNET);
-        self.length = whole
-            .saturating_sub(number(header))
-            .saturating_add(added)
-            .min(MAX_FRAME);
-        let Some(packet) = data.get(header..) else {
-            return;
-        };
-        let ethertype = match link {
-            Link::Ip => match packet.first().map(|octet| octet >> 4) {
-                Some(4) => [0x08, 0x00],
-                Some(6) => [0x86, 0xdd],
-                _ => [0, 0],
-            },
-            _ => data
-                .get(type_at..)
-                .and_then(|rest| rest.first_chunk().copied())
-                .unwrap_or_default(),
-        };
-        if let Some(way) = way_at.and_then(|at| data.get(at)) {
-            // `PACKET_HOST` and the like of linux/if_packet.h.
-            self.told = match way.last() {
-                Some(0..=2) => Told::Incoming,
-                Some(3) => Told::Foreign,
-                Some(4) => Told::Outgoing,
-                _ => Told::Nothing,
-            };
-        }
-        self.bytes.extend_from_slice(&[0; ETHERNET - 2]);
-        self.bytes.extend_from_slice(&ethertype);
-        self.bytes.extend_from_slice(packet);
     }
 }

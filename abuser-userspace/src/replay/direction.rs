@@ -27,7 +27,7 @@ use abuser_common::{
 };
 use ipnet::IpNet;
 
-use super::capture::{Frame, Told};
+use super::frame::{Frame, Told};
 
 /// Packets by which hosts are found, and their bytes at most.
 pub(super) const LOOKED_AT: usize = 20_000;

@@ -12,6 +12,7 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | `capture` | frames out of a file |
+//! | `frame` | those of any link as Ethernet frames |
 //! | `direction` | which of them came to this host |
 //! | `stream` | several captures as one |
 //! | `sockets` | which connections the host had |
@@ -22,6 +23,7 @@
 
 mod capture;
 mod direction;
+mod frame;
 pub mod judge;
 pub mod lines;
 pub mod packets;

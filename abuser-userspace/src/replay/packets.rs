@@ -19,8 +19,8 @@ use abuser_common::{
 };
 
 use super::{
-    capture::Frame,
     direction::Way,
+    frame::Frame,
     judge::{Judge, net},
     report::{LimitReport, OffencesReport, Outcomes, Sources},
     sockets::Sockets,

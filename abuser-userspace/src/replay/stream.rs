@@ -9,8 +9,9 @@ use ipnet::IpNet;
 
 use super::{
     Input, ReplayError,
-    capture::{CaptureError, Frame, Reader, Told},
+    capture::{CaptureError, Reader},
     direction::{Host, LOOKED_AT, LOOKED_AT_BYTES, Way},
+    frame::{Frame, Told},
     report::CaptureReport,
 };
 

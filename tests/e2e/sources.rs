@@ -216,7 +216,12 @@ fn entries_of_the_journal_come_as_syslog_would_write_them_and_each_once() {
         // journalctl dies, and nothing is missed.
         let children = || {
             let listed = Command::new("pgrep")
-                .args(["-P", &std::process::id().to_string(), "journalctl"])
+                .args([
+                    "-P",
+                    &std::process::id().to_string(),
+                    "-f",
+                    "SYSLOG_IDENTIFIER=none",
+                ])
                 .output();
             String::from_utf8(listed.expect("pgrep").stdout).expect("text")
         };

@@ -145,6 +145,40 @@ fn what_was_not_read_when_a_file_was_cut_is_read_from_its_copy() {
 }
 
 #[test]
+fn a_copy_of_a_log_is_not_read_again() {
+    let logs = Logs::new();
+    logs.append("access.log", "203.0.113.7 a first line to tell it by\n");
+    let reading = logs.read("access*", Begin::Start);
+    reading.expect(&["203.0.113.7 a first line to tell it by"]);
+    fs::copy(logs.path("access.log"), logs.path("access.log.bak")).unwrap();
+    logs.append("access.log", "two\n");
+    reading.expect(&["two"]);
+    logs.append("access-api.log", "of another program\n");
+    reading.expect(&["of another program"]);
+    reading.expect_no_more();
+}
+
+#[test]
+fn what_is_left_of_a_renamed_file_comes_before_what_is_in_the_new_one() {
+    let logs = Logs::new();
+    logs.append("access.log", "");
+    let reading = logs.read("access.log", Begin::Start);
+    let (go_on, wait) = mpsc::channel::<()>();
+    reading.handle.with(move |_| {
+        let _gone = wait.recv_timeout(PATIENCE);
+    });
+    let old = format!("{}\n", "x".repeat(99)).repeat(50_000);
+    logs.append("access.log", &old);
+    fs::rename(logs.path("access.log"), logs.path("access.log.1")).unwrap();
+    logs.append("access.log", "new\n");
+    drop(go_on);
+    for _ in 0..50_000 {
+        assert_ne!(reading.next(), "new");
+    }
+    reading.expect(&["new"]);
+}
+
+#[test]
 fn a_deleted_file_and_one_that_takes_its_place_are_both_read() {
     let logs = Logs::new();
     logs.append("access.log", "zero\n");
@@ -235,9 +269,9 @@ fn a_long_line_is_cut_and_counted_and_zeros_are_bytes_like_others() {
         logs.append("access.log", &format!("{}\nz\n", &long[..length]));
         reading.expect(&[&long[..length.min(MAX_LINE)], "z"]);
     }
-    let status = reading.status();
+    let status = reading.wait_for(|status| status.lag == 0);
     assert_eq!(status.cut, 6);
-    assert_eq!(status.bytes, status.files[0].offset);
+    assert_eq!(status.bytes, status.files[0].size);
     assert_eq!(reading.stop(), [""; 0]);
 }
 

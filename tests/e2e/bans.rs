@@ -5,13 +5,14 @@ use testkit::{CommandOutput, Daemon, require_root};
 
 use crate::support::{Complains as _, assert_keys, daemon_on_lo};
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "id",
     "source",
     "created",
     "expires",
     "remaining_seconds",
     "cause",
+    "detector",
     "limit",
     "blocklist",
     "policy",

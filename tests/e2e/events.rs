@@ -41,7 +41,7 @@ action = "observe"
 maxretry = 1000
 "#;
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 15] = [
     "time",
     "kind",
     "interface",
@@ -53,6 +53,8 @@ const KEYS: [&str; 13] = [
     "drops",
     "verified",
     "bytes",
+    "detector",
+    "action",
     "expires",
     "reason",
 ];

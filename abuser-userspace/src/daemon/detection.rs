@@ -108,16 +108,16 @@ impl Configured {
 pub(super) struct Prepared(Box<Configured>);
 
 impl DetectionHandle {
-    /// Starts reading what the configuration names, from where it was left.
+    /// Starts reading what was prepared, from where it was left.
     ///
     /// # Errors
-    /// If there can be no thread, or a filter cannot be read.
+    /// If there can be no thread.
     pub(super) fn start(
-        config: &Config,
+        Prepared(configured): Prepared,
         positions: Vec<PositionRow>,
         commands: &mpsc::Sender<Command>,
     ) -> anyhow::Result<Self> {
-        let configured = Configured::new(config)?;
+        let configured = *configured;
         let shared = Arc::<Shared>::default();
         let reads = configured.reads();
         let mut judge = Judge {
@@ -162,6 +162,13 @@ impl DetectionHandle {
             detectors: detectors
                 .map(|(detector, counts)| detector_status(detector, counts))
                 .collect(),
+        }
+    }
+
+    /// Has kept again how far everything was read, in a store that was away.
+    pub(super) fn keep_all(&self) {
+        if let Some(reader) = &*lock(&self.reader) {
+            reader.keep_all();
         }
     }
 

@@ -85,6 +85,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let hang_ups = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
     program::check_system()?;
     raise_descriptor_limit();
+    // Filters may be wrong, and then nothing is to have changed.
+    let prepared = DetectionHandle::prepare(&config)?;
     let mut resolver = Resolver::new(config.allow.clone());
     let allow = resolver.resolve().await;
     let (events, _) = broadcast::channel(EVENT_BACKLOG);
@@ -131,7 +133,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     let resolver = Arc::new(Mutex::new(resolver));
     start::keep_allowing(Arc::clone(&resolver), host, essential, &commands);
-    let detection = Arc::new(DetectionHandle::start(&config, positions, &commands)?);
+    let detection = Arc::new(DetectionHandle::start(prepared, positions, &commands)?);
+    let logs = Arc::clone(&detection);
+    engine.when_revived(move || logs.keep_all());
     let reloader =
         start::follow_configuration(reload, &config, resolver, &detection, hang_ups, &commands);
     if let Some(print) = print {

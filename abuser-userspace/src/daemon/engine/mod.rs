@@ -128,6 +128,8 @@ pub struct Engine {
     next_bucket_sweep: tokio::time::Instant,
     /// When to give up unless somebody confirms.
     confirm_by: Option<tokio::time::Instant>,
+    /// Who else has things kept in the store is told here that it is back.
+    when_revived: Option<Box<dyn Fn() + Send>>,
 }
 
 impl Engine {
@@ -163,6 +165,7 @@ impl Engine {
             persist: config.xdp.persist,
             next_bucket_sweep: tokio::time::Instant::now(),
             confirm_by: None,
+            when_revived: None,
         }
     }
 
@@ -195,6 +198,11 @@ impl Engine {
     /// The data plane, for what only the start needs.
     pub fn dataplane_mut(&mut self) -> &mut Dataplane {
         &mut self.dataplane
+    }
+
+    /// Has somebody told when a store is back that could not be written.
+    pub fn when_revived(&mut self, tell: impl Fn() + Send + 'static) {
+        self.when_revived = Some(Box::new(tell));
     }
 
     /// Gives up a start that failed; what an earlier daemon left is kept as it is.

@@ -112,6 +112,9 @@ impl Engine {
         }
         if self.store.take_revived() {
             self.store.write(self.all_offenders(), None);
+            if let Some(tell) = &self.when_revived {
+                tell();
+            }
         }
         self.store.revive();
     }

@@ -7,6 +7,7 @@
 //! | [`flood`] | throughput over a veth pair, against nftables |
 //! | [`latency`] | from an offence to its enforced ban, under that flood |
 //! | [`control`] | the control plane: a million bans, restarts, memory |
+//! | [`detect`] | detection: lines a second beside fail2ban, latency, memory, walks |
 //! | [`subject`] | all that knows `abuser`'s tables and configuration |
 //! | [`programs`] | the bench's own XDP programs |
 //! | [`prefixes`] | blocklists like those that are published |
@@ -17,6 +18,7 @@
 
 mod control;
 mod cost;
+mod detect;
 mod flood;
 mod latency;
 mod prefixes;
@@ -30,7 +32,10 @@ mod wire;
 use std::{process::ExitCode, time::Instant};
 
 use anyhow::bail;
-use clap::{Parser, ValueEnum as _};
+use clap::{
+    Parser, ValueEnum as _,
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
+};
 
 use crate::{
     control::Shared,
@@ -48,8 +53,8 @@ use crate::{
 #[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
 struct Args {
     /// Measure only these
-    #[arg(value_name = "SCENARIO")]
-    scenarios: Vec<Scenario>,
+    #[arg(value_name = "SCENARIO", value_parser = choices())]
+    scenarios: Vec<Choice>,
 
     /// How long the scenario soak goes on
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
@@ -58,6 +63,34 @@ struct Args {
     /// Print one JSON object a line instead of a table
     #[arg(long)]
     json: bool,
+}
+
+/// What can be named on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Choice {
+    One(Scenario),
+    /// All of detection.
+    Detection,
+}
+
+impl Choice {
+    const DETECTION: &str = "detect";
+
+    fn scenarios(self) -> impl Iterator<Item = Scenario> {
+        let all = Scenario::value_variants().iter().copied();
+        all.filter(move |scenario| match self {
+            Self::One(one) => one == *scenario,
+            Self::Detection => scenario.is_of_detection(),
+        })
+    }
+}
+
+fn choices() -> impl TypedValueParser<Value = Choice> {
+    let all = Scenario::value_variants().iter();
+    let names = all.filter_map(Scenario::to_possible_value);
+    let detection = PossibleValue::new(Choice::DETECTION).help("All whose names begin so");
+    PossibleValuesParser::new(names.chain([detection]))
+        .map(|name| Scenario::from_str(&name, false).map_or(Choice::Detection, Choice::One))
 }
 
 fn main() -> ExitCode {
@@ -77,7 +110,8 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     if let Some(reason) = testkit::privilege::missing() {
         bail!("the bench loads XDP programs and makes network namespaces: {reason}");
     }
-    let mut chosen = args.scenarios.clone();
+    let named = args.scenarios.iter();
+    let mut chosen: Vec<_> = named.flat_map(|choice| choice.scenarios()).collect();
     if chosen.is_empty() {
         let all = Scenario::value_variants().iter().copied();
         chosen.extend(all.filter(|scenario| scenario.is_usual()));
@@ -87,7 +121,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     let started = Instant::now();
     for scenario in chosen {
         let since = Instant::now();
-        eprint!("{:<16} ", scenario.name());
+        eprint!("{:<19} ", scenario.name());
         if !control::shares(scenario) {
             shared.clear();
         }
@@ -124,6 +158,14 @@ fn measure(
         Scenario::Restart => shared.measure(control::restart),
         Scenario::MemoryBan => shared.measure(control::memory_ban),
         Scenario::ApiBans => control::api_bans(),
+        Scenario::DetectNginx => detect::nginx(),
+        Scenario::DetectNginxRatio => detect::nginx_ratio(),
+        Scenario::DetectSshdRatio => detect::sshd_ratio(),
+        Scenario::DetectLatency => detect::latency(),
+        Scenario::DetectLatencyBusy => detect::latency_busy(),
+        Scenario::DetectMemory => detect::memory(),
+        Scenario::DetectWalk => detect::walkers(),
+        Scenario::DetectReaders => detect::readers(),
         Scenario::Soak => control::soak::measure(minutes),
     }
 }

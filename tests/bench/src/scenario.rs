@@ -39,6 +39,22 @@ pub(crate) enum Scenario {
     MemoryBan,
     /// Bans by single requests over the socket, acknowledged when they are on disk
     ApiBans,
+    /// An access log through a threshold with a condition
+    DetectNginx,
+    /// The same, against fail2ban-regex
+    DetectNginxRatio,
+    /// sshd's log through fail2ban's own filter, against fail2ban-regex
+    DetectSshdRatio,
+    /// From a line of a log to the ban in the kernel
+    DetectLatency,
+    /// The same, while 100,000 other lines are written in a second
+    DetectLatencyBusy,
+    /// What the daemon's own memory grows by for 1,000,000 sources of a threshold
+    DetectMemory,
+    /// After how many requests a walk through ids is found, by any stride up to 16
+    DetectWalk,
+    /// How many readers of ids at random are taken for walkers
+    DetectReaders,
     // The last: nftables' sets of millions are cleared away for seconds after them.
     /// A flood over a veth, a million sources over one limit, against nftables
     Flood,
@@ -67,6 +83,12 @@ pub(crate) enum Unit {
     BytesPerBan,
     /// Millions of bytes more than at the beginning.
     GrowthMegabytes,
+    /// Lines in a second of a CPU.
+    LinesPerSecond,
+    /// Requests until it was found.
+    Requests,
+    /// Clients that were found and had done nothing.
+    FalseFindings,
 }
 
 /// What a scenario must keep.
@@ -114,6 +136,14 @@ impl Scenario {
             Self::Restart => "restart",
             Self::MemoryBan => "memory-ban",
             Self::ApiBans => "api-bans",
+            Self::DetectNginx => "detect-nginx",
+            Self::DetectNginxRatio => "detect-nginx-ratio",
+            Self::DetectSshdRatio => "detect-sshd-ratio",
+            Self::DetectLatency => "detect-latency",
+            Self::DetectLatencyBusy => "detect-latency-busy",
+            Self::DetectMemory => "detect-memory",
+            Self::DetectWalk => "detect-walk",
+            Self::DetectReaders => "detect-readers",
             Self::Soak => "soak",
         }
     }
@@ -123,16 +153,36 @@ impl Scenario {
         !matches!(self, Self::Soak)
     }
 
+    /// Whether it is one of those that are named `detect` together.
+    pub(crate) const fn is_of_detection(self) -> bool {
+        matches!(
+            self,
+            Self::DetectNginx
+                | Self::DetectNginxRatio
+                | Self::DetectSshdRatio
+                | Self::DetectLatency
+                | Self::DetectLatencyBusy
+                | Self::DetectMemory
+                | Self::DetectWalk
+                | Self::DetectReaders
+        )
+    }
+
     /// The unit of its figure.
     pub(crate) const fn unit(self) -> Unit {
         match self {
             Self::Flood | Self::FloodWithin => Unit::PacketsPerSecond,
-            Self::Latency => Unit::P99Ms,
+            Self::Latency | Self::DetectLatency | Self::DetectLatencyBusy => Unit::P99Ms,
             Self::Import | Self::Export | Self::Restart => Unit::Seconds,
             Self::ApiBans => Unit::BansPerSecond,
-            Self::MemoryRest | Self::ListMemory => Unit::Megabytes,
+            Self::MemoryRest | Self::ListMemory | Self::DetectMemory => Unit::Megabytes,
             Self::MemoryBan => Unit::BytesPerBan,
             Self::Soak => Unit::GrowthMegabytes,
+            Self::DetectNginx | Self::DetectNginxRatio | Self::DetectSshdRatio => {
+                Unit::LinesPerSecond
+            }
+            Self::DetectWalk => Unit::Requests,
+            Self::DetectReaders => Unit::FalseFindings,
             _ => Unit::NsNet,
         }
     }
@@ -148,17 +198,24 @@ impl Scenario {
             Self::RandomLimit => (Some(110.0), Some(4.0)),
             Self::RandomBans => (Some(170.0), Some(6.0)),
             Self::Flood => (None, Some(4.0)),
-            // The one is told for the whole picture, for most of it is the stack's; the other has
+            // The one is told for the whole picture, for most of it is the stack's; the others have
             // a floor.
-            Self::FloodWithin | Self::ApiBans => (None, None),
+            Self::FloodWithin | Self::ApiBans | Self::DetectNginx => (None, None),
             Self::Latency | Self::Restart => (Some(5.0), None),
             Self::Import => (Some(8.0), None),
             Self::Export | Self::Soak => (Some(2.0), None),
             Self::ListMemory => (Some(16.0), None),
             Self::MemoryBan => (Some(300.0), None),
+            Self::DetectNginxRatio => (None, Some(50.0)),
+            Self::DetectSshdRatio => (None, Some(20.0)),
+            Self::DetectLatency | Self::DetectLatencyBusy => (Some(20.0), None),
+            Self::DetectMemory => (Some(200.0), None),
+            Self::DetectWalk => (Some(100.0), None),
+            Self::DetectReaders => (Some(0.0), None),
         };
         let at_least = match self {
             Self::ApiBans => Some(10_000.0),
+            Self::DetectNginx => Some(1_000_000.0),
             _ => None,
         };
         Budget {
@@ -174,6 +231,7 @@ impl Scenario {
             Self::RandomLimit => Some("LRU-hash token bucket"),
             Self::RandomBans => Some("LPM blocklist"),
             Self::Flood | Self::FloodWithin => Some("nftables"),
+            Self::DetectNginxRatio | Self::DetectSshdRatio => Some("fail2ban-regex"),
             _ => None,
         }
     }
@@ -182,7 +240,9 @@ impl Scenario {
     pub(crate) fn ratio(self, measured: &Measured) -> Option<f64> {
         let reference = measured.reference?;
         Some(match self.unit() {
-            Unit::PacketsPerSecond | Unit::BansPerSecond => measured.value / reference,
+            Unit::PacketsPerSecond | Unit::BansPerSecond | Unit::LinesPerSecond => {
+                measured.value / reference
+            }
             _ => reference / measured.value,
         })
     }
@@ -212,6 +272,9 @@ impl Unit {
             Self::Megabytes => "megabytes",
             Self::BytesPerBan => "bytes_per_ban",
             Self::GrowthMegabytes => "growth_megabytes",
+            Self::LinesPerSecond => "lines_per_second",
+            Self::Requests => "requests",
+            Self::FalseFindings => "false_findings",
         }
     }
 
@@ -226,6 +289,9 @@ impl Unit {
             Self::Megabytes => format!("{value:.1} MB"),
             Self::BytesPerBan => format!("{value:.0} B"),
             Self::GrowthMegabytes => format!("{value:+.2} MB"),
+            Self::LinesPerSecond => format!("{value:.0} lines/s"),
+            Self::Requests => format!("{value:.0} requests"),
+            Self::FalseFindings => format!("{value:.0} false"),
         }
     }
 }

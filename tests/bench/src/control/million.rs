@@ -169,7 +169,7 @@ impl Million {
 }
 
 /// The memory of a process when it does not change any more.
-pub(super) fn settled(process: Process) -> Result<Memory> {
+pub(crate) fn settled(process: Process) -> Result<Memory> {
     const NOISE: u64 = 256 * 1024;
     let deadline = Instant::now() + SETTLE;
     let mut known = process.memory()?;

@@ -25,6 +25,7 @@ pub(crate) mod soak;
 use anyhow::Result;
 
 use self::million::Million;
+pub(crate) use self::{million::settled, process::Process};
 use crate::scenario::{Measured, Scenario};
 
 /// What scenarios share, made when the first of them wants it.
@@ -141,6 +142,6 @@ pub(crate) const fn shares(scenario: Scenario) -> bool {
 
 /// Bytes as millions of them.
 #[expect(clippy::cast_precision_loss, reason = "sizes here are below 2^52")]
-fn megabytes(bytes: u64) -> f64 {
+pub(crate) fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }

@@ -83,6 +83,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let hang_ups = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+    // A configuration that cannot be is refused before anything is touched.
+    let detection = DetectionHandle::prepare(&config)?;
     program::check_system()?;
     raise_descriptor_limit();
     let mut resolver = Resolver::new(config.allow.clone());
@@ -131,7 +133,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     let resolver = Arc::new(Mutex::new(resolver));
     start::keep_allowing(Arc::clone(&resolver), host, essential, &commands);
-    let detection = Arc::new(DetectionHandle::start(&config, positions, &commands)?);
+    let detection = DetectionHandle::start(detection, positions, &commands);
+    let detection = Arc::new(detection.context("cannot start the thread that reads logs")?);
     let reloader =
         start::follow_configuration(reload, &config, resolver, &detection, hang_ups, &commands);
     if let Some(print) = print {

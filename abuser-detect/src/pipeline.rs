@@ -397,3 +397,6 @@ impl Watches<'_> {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

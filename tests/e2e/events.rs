@@ -41,7 +41,7 @@ action = "observe"
 maxretry = 1000
 "#;
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 15] = [
     "time",
     "kind",
     "interface",
@@ -55,6 +55,8 @@ const KEYS: [&str; 13] = [
     "bytes",
     "expires",
     "reason",
+    "detector",
+    "action",
 ];
 
 /// Sends a few datagrams: the first conforms, the others are over the limit.

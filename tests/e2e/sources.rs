@@ -395,7 +395,7 @@ fn each_line_is_read_once_while_logrotate_rotates_the_log_and_nobody_reads_at_ti
         let mut writer = open();
         let mut expected = 0;
         for round in 0..6 {
-            let mut write = |writer: &mut File, written: &mut usize| {
+            let write = |writer: &mut File, written: &mut usize| {
                 for _ in 0..500 {
                     writeln!(writer, "203.0.113.7 line {written}").expect("writing");
                     *written += 1;

@@ -62,8 +62,6 @@ fn a_message_over_syslog_cannot_make_two_lines() {
     socket
         .send_to(format!("<38>{line}").as_bytes(), &path)
         .expect("sending");
-    std::thread::sleep(std::time::Duration::from_secs(3));
-    eprintln!("DBG {}", logged.daemon.json(&["detectors"]));
     wait_until("the last one counts", || logged.detector()["matched"] == 1);
     assert_eq!(logged.banned(), Vec::<String>::new());
 }

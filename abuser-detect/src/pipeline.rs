@@ -85,7 +85,8 @@ pub struct Found {
     pub finding: Finding,
     /// The lines that show it.
     pub evidence: Vec<Evidence>,
-    /// The proxies that the source it found them in trusts: nobody is banned together with one.
+    /// The proxies that any source trusts: nobody is banned together with one, for a ban would cut
+    /// off all whom it speaks for, wherever it was found.
     pub trusted: Vec<IpNet>,
 }
 
@@ -151,6 +152,8 @@ pub struct Pipeline {
     clock: Clock,
     feeds: Vec<FeedState>,
     watches: Vec<WatchState>,
+    /// The proxies that any feed trusts.
+    trusted: Vec<IpNet>,
 }
 
 impl Pipeline {
@@ -171,6 +174,9 @@ impl Pipeline {
                 counts: FeedCounts::default(),
             }
         };
+        let mut trusted: Vec<_> = feeds.iter().flat_map(|feed| feed.trusted.clone()).collect();
+        trusted.sort_unstable();
+        trusted.dedup();
         let feeds = feeds.into_iter().enumerate().map(state).collect();
         let state = |watch| WatchState {
             watch,
@@ -182,6 +188,7 @@ impl Pipeline {
             clock,
             feeds,
             watches: watches.into_iter().map(state).collect(),
+            trusted,
         }
     }
 
@@ -191,6 +198,7 @@ impl Pipeline {
             clock,
             feeds,
             watches,
+            trusted,
         } = self;
         let Some(feed) = feeds.get_mut(feed) else {
             return Outcome::default();
@@ -198,8 +206,13 @@ impl Pipeline {
         feed.counts.lines += 1;
         let before = found.len();
         let text = line::text(line.bytes);
-        let mut outcome = feed.read_records(*clock, &line, &text, watches, found);
-        outcome.matched |= feed.read_filters(*clock, &line, &text, watches, found);
+        let mut watches = Watches {
+            states: watches,
+            trusted,
+            found,
+        };
+        let mut outcome = feed.read_records(*clock, &line, &text, &mut watches);
+        outcome.matched |= feed.read_filters(*clock, &line, &text, &mut watches);
         outcome.found = found.len() - before;
         outcome
     }
@@ -241,6 +254,13 @@ impl Pipeline {
     }
 }
 
+/// Who is given records, and where goes what they find.
+struct Watches<'p> {
+    states: &'p mut [WatchState],
+    trusted: &'p [IpNet],
+    found: &'p mut Vec<Found>,
+}
+
 impl FeedState {
     /// Gives the line's record to whoever wants it.
     fn read_records(
@@ -248,8 +268,7 @@ impl FeedState {
         clock: Clock,
         line: &Line<'_>,
         text: &str,
-        watches: &mut [WatchState],
-        found: &mut Vec<Found>,
+        watches: &mut Watches<'_>,
     ) -> Outcome {
         let mut outcome = Outcome::default();
         match &mut self.feed.reader {
@@ -257,7 +276,7 @@ impl FeedState {
             Some(Reader::Parser(parser)) => {
                 parser.set_now(line.arrived);
                 match parser.parse(text) {
-                    Ok(record) => self.give(clock, line, &record, watches, found, &mut outcome),
+                    Ok(record) => self.give(clock, line, &record, watches, &mut outcome),
                     Err(unparsed) => {
                         self.counts.unparsed += 1;
                         // Now and then: there may be nothing but such lines.
@@ -272,7 +291,7 @@ impl FeedState {
             Some(Reader::Filter(filter)) => {
                 for failure in failures(filter, line, text) {
                     let record = failure.record();
-                    self.give(clock, line, &record, watches, found, &mut outcome);
+                    self.give(clock, line, &record, watches, &mut outcome);
                 }
             }
         }
@@ -285,8 +304,7 @@ impl FeedState {
         clock: Clock,
         line: &Line<'_>,
         record: &Record<'_>,
-        watches: &mut [WatchState],
-        found: &mut Vec<Found>,
+        watches: &mut Watches<'_>,
         outcome: &mut Outcome,
     ) {
         let Some(at) = self.counts.time(clock, line, record.time) else {
@@ -294,9 +312,7 @@ impl FeedState {
             return;
         };
         for number in &self.records {
-            if let Some(state) = watches.get_mut(*number) {
-                outcome.matched |= state.observe(*number, record, at, &self.feed.trusted, found);
-            }
+            outcome.matched |= watches.observe(*number, record, at);
         }
     }
 
@@ -306,21 +322,18 @@ impl FeedState {
         clock: Clock,
         line: &Line<'_>,
         text: &str,
-        watches: &mut [WatchState],
-        found: &mut Vec<Found>,
+        watches: &mut Watches<'_>,
     ) -> bool {
         let mut matched = false;
         for (number, place) in &self.filters {
-            let Some(state) = watches.get_mut(*number) else {
-                continue;
-            };
-            let Some(filter) = state.watch.filters.get_mut(*place) else {
+            let state = watches.states.get_mut(*number);
+            let filter = state.and_then(|state| state.watch.filters.get_mut(*place));
+            let Some(filter) = filter else {
                 continue;
             };
             for failure in failures(filter, line, text) {
                 if let Some(at) = self.counts.time(clock, line, failure.time) {
-                    let record = failure.record();
-                    matched |= state.observe(*number, &record, at, &self.feed.trusted, found);
+                    matched |= watches.observe(*number, &failure.record(), at);
                 }
             }
         }
@@ -360,31 +373,30 @@ impl FeedCounts {
     }
 }
 
-impl WatchState {
-    /// Gives a record to the detector if it is one of those that it wants; whether it was.
-    fn observe(
-        &mut self,
-        number: usize,
-        record: &Record<'_>,
-        at: Time,
-        trusted: &[IpNet],
-        found: &mut Vec<Found>,
-    ) -> bool {
-        let condition = self.watch.condition.as_ref();
+impl Watches<'_> {
+    /// Gives a record to a detector if it is one of those that it wants; whether it was.
+    fn observe(&mut self, number: usize, record: &Record<'_>, at: Time) -> bool {
+        let Some(state) = self.states.get_mut(number) else {
+            return false;
+        };
+        let condition = state.watch.condition.as_ref();
         if condition.is_some_and(|condition| !condition.holds(record)) {
             return false;
         }
-        self.matched += 1;
-        self.recent.push(record.source, at, record.raw);
-        if let Some(finding) = self.watch.detector.observe(record, at) {
-            self.found += 1;
-            found.push(Found {
+        state.matched += 1;
+        state.recent.push(record.source, at, record.raw);
+        if let Some(finding) = state.watch.detector.observe(record, at) {
+            state.found += 1;
+            self.found.push(Found {
                 watch: number,
-                evidence: self.recent.of(&finding.sources),
+                evidence: state.recent.of(&finding.sources),
                 finding,
-                trusted: trusted.to_vec(),
+                trusted: self.trusted.to_vec(),
             });
         }
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,7 +64,8 @@ fn a_good_configuration_is_summed_up_in_a_line() {
     assert_eq!(
         said.stdout,
         format!(
-            "{}: fine; interfaces: eth0, eth1; limits: api; allow entries: 3\n",
+            "{}: fine; interfaces: eth0, eth1; limits: api; allow entries: 3; sources: none; \
+             detectors: none\n",
             config.path.display()
         )
     );
@@ -80,6 +81,8 @@ fn a_good_configuration_is_summed_up_as_json() {
             "interfaces": ["eth0", "eth1"],
             "limits": ["api"],
             "allow": ["10.0.0.0/8", "192.0.2.7/32", "monitoring.example.com"],
+            "sources": [],
+            "detectors": [],
         })
     );
 }

@@ -57,6 +57,8 @@ const KEYS: [&str; 15] = [
     "action",
     "expires",
     "reason",
+    "detector",
+    "action",
 ];
 
 /// Sends a few datagrams: the first conforms, the others are over the limit.

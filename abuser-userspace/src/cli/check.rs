@@ -3,7 +3,11 @@
 use serde::Serialize;
 
 use super::{CliError, args::CheckArgs, output};
-use crate::config::{self, AllowEntry};
+use crate::{
+    config::{self, AllowEntry},
+    detection::Detection,
+};
+use abuser_detect::pipeline::Clock;
 
 /// What `check --json` prints.
 #[derive(Serialize)]
@@ -12,11 +16,15 @@ struct Checked {
     interfaces: Vec<String>,
     limits: Vec<String>,
     allow: Vec<String>,
+    sources: Vec<String>,
+    detectors: Vec<String>,
 }
 
 pub(super) fn check(args: &CheckArgs) -> Result<(), CliError> {
     let CheckArgs { config: path, json } = args;
     let config = config::load(path)?;
+    // Filters are files of their own, and only whoever builds them knows what is wrong with them.
+    let detection = Detection::new(&config, Clock::Host)?;
     let checked = Checked {
         config: path.display().to_string(),
         interfaces: config.interfaces,
@@ -29,16 +37,28 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), CliError> {
                 AllowEntry::Name(name) => name,
             })
             .collect(),
+        sources: config
+            .sources
+            .iter()
+            .map(|source| source.name().to_owned())
+            .collect(),
+        detectors: detection
+            .detectors
+            .iter()
+            .map(|detector| detector.rule.name.clone())
+            .collect(),
     };
     if *json {
         output::json(&checked)?;
     } else {
         output::line(&format!(
-            "{}: fine; interfaces: {}; limits: {}; allow entries: {}",
+            "{}: fine; interfaces: {}; limits: {}; allow entries: {}; sources: {}; detectors: {}",
             checked.config,
             or_none(&checked.interfaces),
             or_none(&checked.limits),
             checked.allow.len(),
+            or_none(&checked.sources),
+            or_none(&checked.detectors),
         ))?;
     }
     Ok(())

@@ -24,7 +24,7 @@ use std::{io, process::ExitCode};
 use clap::Parser as _;
 
 use self::args::{Args, Command};
-use crate::{api::client::ClientError, config::ConfigError};
+use crate::{api::client::ClientError, config::ConfigError, detection::DetectionError};
 
 /// Wrong usage or configuration.
 const USAGE: u8 = 2;
@@ -37,6 +37,9 @@ enum CliError {
     Usage(String),
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A configuration whose filters cannot be used.
+    #[error(transparent)]
+    Detection(#[from] DetectionError),
     #[error(transparent)]
     Client(#[from] ClientError),
     /// Standard output is gone.
@@ -68,7 +71,9 @@ pub fn main() -> ExitCode {
         Err(error) => {
             output::error(&error);
             match error {
-                CliError::Usage(_) | CliError::Config(_) => ExitCode::from(USAGE),
+                CliError::Usage(_) | CliError::Config(_) | CliError::Detection(_) => {
+                    ExitCode::from(USAGE)
+                }
                 _ => ExitCode::FAILURE,
             }
         }

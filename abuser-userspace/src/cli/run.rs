@@ -49,7 +49,12 @@ pub(super) async fn run(args: RunArgs, socket: Socket) -> Result<(), CliError> {
         }),
         confirm,
     };
-    Ok(daemon::run(options).await?)
+    daemon::run(options)
+        .await
+        .map_err(|error| match error.downcast() {
+            Ok(detection) => CliError::Detection(detection),
+            Err(error) => CliError::Other(error),
+        })
 }
 
 /// What the command line says about the configuration, for a start and every reload.

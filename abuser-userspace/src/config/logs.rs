@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use super::{
     draft::absolute_path,
-    error::ConfigError,
+    error::{ConfigError, quote},
     limit, parse_prefix,
     preset::{self, Preset},
     section::{Item, Section},
@@ -24,7 +24,7 @@ const MAX_SOURCES: usize = 256;
 /// The most files, patterns or matches that one source names.
 const MAX_NAMED: usize = 64;
 /// The prefix that names a filter of fail2ban where a parser is named.
-pub(super) const FAIL2BAN: &str = "fail2ban:";
+pub(crate) const FAIL2BAN: &str = "fail2ban:";
 
 /// A log that detectors read.
 #[derive(Clone, Debug, PartialEq)]
@@ -203,7 +203,13 @@ fn parser(
                             extra.error("a filter of fail2ban takes neither pattern nor fields")
                         );
                     }
-                    return Ok(Some(LineParser::Filter(filter.to_owned())));
+                    if filter.trim().is_empty() {
+                        return Err(item.error(format!(
+                            "{} names no filter; write for example \"{FAIL2BAN}sshd\"",
+                            quote(name)
+                        )));
+                    }
+                    return Ok(Some(LineParser::Filter(filter.trim().to_owned())));
                 }
                 item.word(&parse::Kind::ALL)?
             }

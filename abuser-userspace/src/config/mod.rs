@@ -58,6 +58,7 @@ pub use duration::{DurationError, parse_duration};
 pub use error::ConfigError;
 pub use file::MAX_FILE_BYTES;
 pub use limit::{Action, LimitConfig, MAX_NAME_LENGTH, Protocol, Scope};
+pub(crate) use logs::FAIL2BAN;
 pub use logs::{LineParser, LogSource};
 pub use prefix::{PrefixError, normalise, parse_prefix};
 pub use rate::{RateError, RateSpec};

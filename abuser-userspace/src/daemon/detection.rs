@@ -5,6 +5,7 @@
 //! for it that thread waits, and the logs with it: nothing grows.
 
 use std::{
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, UNIX_EPOCH},
 };
@@ -76,15 +77,18 @@ impl Configured {
 
     /// Takes over what `before` knows of sources and detectors that are as they were.
     fn adopt(&mut self, before: Self) {
-        let feeds = self.sources.iter();
-        let feeds: Vec<_> = feeds
-            .map(|source| before.sources.iter().position(|old| old == source))
-            .collect();
-        let names = |configured: &Self| -> Vec<Vec<String>> {
-            let detectors = configured.detection.detectors.iter();
-            detectors.map(|detector| detector.sources.clone()).collect()
+        // Of a filter its files count, which may be others by now.
+        let as_before = |number: usize, source: &LogSource| {
+            let old = before.sources.iter().position(|old| old == source)?;
+            let filters = |configured: &Self, number: usize| {
+                configured.detection.source_filters.get(number).copied()
+            };
+            (filters(&before, old) == filters(self, number)).then_some(old)
         };
-        let (names_before, names_now) = (names(&before), names(self));
+        let feeds = self.sources.iter().enumerate();
+        let feeds: Vec<_> = feeds
+            .map(|(number, source)| as_before(number, source))
+            .collect();
         let is_kept = |name: &String| {
             let place = self.sources.iter().position(|source| source.name() == name);
             place.is_some_and(|place| feeds.get(place).is_some_and(Option::is_some))
@@ -92,10 +96,13 @@ impl Configured {
         let watches: Vec<_> = self
             .settings
             .iter()
-            .zip(&names_now)
-            .map(|(settings, names)| {
+            .zip(&self.detection.detectors)
+            .map(|(settings, now)| {
                 let old = before.settings.iter().position(|old| old == settings)?;
-                let as_before = names_before.get(old) == Some(names) && names.iter().all(is_kept);
+                let then = before.detection.detectors.get(old)?;
+                let as_before = then.sources == now.sources
+                    && then.filter == now.filter
+                    && now.sources.iter().all(is_kept);
                 as_before.then_some(old)
             })
             .collect();
@@ -104,7 +111,7 @@ impl Configured {
     }
 }
 
-/// Another configuration, ready to be judged by.
+/// A configuration, ready to be judged by.
 pub(super) struct Prepared(Box<Configured>);
 
 impl DetectionHandle {
@@ -116,12 +123,11 @@ impl DetectionHandle {
         Prepared(configured): Prepared,
         positions: Vec<PositionRow>,
         commands: &mpsc::Sender<Command>,
-    ) -> anyhow::Result<Self> {
-        let configured = *configured;
+    ) -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let reads = configured.reads();
         let mut judge = Judge {
-            configured,
+            configured: *configured,
             found: Vec::new(),
             commands: commands.clone(),
             shared: Arc::clone(&shared),
@@ -172,10 +178,10 @@ impl DetectionHandle {
         }
     }
 
-    /// Prepares for another configuration.
+    /// Prepares for a configuration.
     ///
     /// # Errors
-    /// If a filter cannot be read; then all stays as it is.
+    /// If a filter cannot be read; nothing has changed then.
     pub(super) fn prepare(config: &Config) -> Result<Prepared, DetectionError> {
         Ok(Prepared(Box::new(Configured::new(config)?)))
     }
@@ -303,6 +309,7 @@ fn detector_status(detector: &Detector, counts: &WatchCounts) -> DetectorStatus 
         rule,
         kind,
         sources,
+        filter: _,
     } = detector;
     DetectorStatus {
         name: rule.name.clone(),

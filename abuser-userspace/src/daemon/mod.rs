@@ -83,10 +83,10 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let hang_ups = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+    // A configuration that cannot be is refused before anything is touched.
+    let detection = DetectionHandle::prepare(&config)?;
     program::check_system()?;
     raise_descriptor_limit();
-    // Filters may be wrong, and then nothing is to have changed.
-    let prepared = DetectionHandle::prepare(&config)?;
     let mut resolver = Resolver::new(config.allow.clone());
     let allow = resolver.resolve().await;
     let (events, _) = broadcast::channel(EVENT_BACKLOG);
@@ -133,7 +133,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     let resolver = Arc::new(Mutex::new(resolver));
     start::keep_allowing(Arc::clone(&resolver), host, essential, &commands);
-    let detection = Arc::new(DetectionHandle::start(prepared, positions, &commands)?);
+    let detection = DetectionHandle::start(detection, positions, &commands);
+    let detection = Arc::new(detection.context("cannot start the thread that reads logs")?);
     let logs = Arc::clone(&detection);
     engine.when_revived(move || logs.keep_all());
     let reloader =

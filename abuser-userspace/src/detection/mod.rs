@@ -3,7 +3,14 @@
 
 mod consequence;
 
-use std::{fs, io, path::Path, sync::Arc};
+use std::{
+    cell::RefCell,
+    fs,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use abuser_detect::{
     condition::Condition,
@@ -14,7 +21,7 @@ use abuser_detect::{
 use jiff::tz::TimeZone;
 
 use crate::{
-    config::{Config, DetectorConfig, DetectorRule, LineParser, LogSource},
+    config::{Config, DetectorConfig, DetectorRule, FAIL2BAN, LineParser, LogSource},
     sources::Kind,
 };
 
@@ -24,14 +31,18 @@ pub use consequence::Consequence;
 #[derive(Debug, thiserror::Error)]
 pub enum DetectionError {
     /// A filter of fail2ban cannot be used.
-    #[error("{label} \"{name}\": {error}")]
+    #[error("{label} \"{name}\" cannot use \"{FAIL2BAN}{filter}\": {error}; {}", remedy(.error, .folder))]
     Filter {
         /// Which kind of table names it.
         label: &'static str,
         /// The name in that table.
         name: String,
+        /// The filter as it is named there.
+        filter: String,
         /// What is wrong.
         error: Box<filter::Error>,
+        /// Where a filter of one's own belongs.
+        folder: Option<PathBuf>,
     },
     /// A parser or a condition that the configuration had let pass.
     #[error("\"{name}\": {error}")]
@@ -49,7 +60,13 @@ pub struct Detection {
     pub pipeline: Pipeline,
     /// The detectors, by their numbers in it.
     pub detectors: Vec<Detector>,
+    /// What the files of the filter said that parses a source, by the source's number.
+    pub source_filters: Vec<FilterFiles>,
 }
+
+/// What the files of filters said when they were read: if two are equal, so are the filters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FilterFiles(u64);
 
 /// What is told of a detector.
 #[derive(Clone, Debug)]
@@ -60,6 +77,8 @@ pub struct Detector {
     pub kind: &'static str,
     /// The sources that it reads, by name.
     pub sources: Vec<String>,
+    /// What the files of its filter said.
+    pub filter: FilterFiles,
 }
 
 impl Detection {
@@ -71,10 +90,13 @@ impl Detection {
         let sources = &config.sources;
         let feeds = sources.iter().map(|source| feed(config, source));
         let feeds = feeds.collect::<Result<Vec<_>, _>>()?;
+        let (feeds, source_filters) = feeds.into_iter().unzip();
         let mut watches = Vec::with_capacity(config.detectors.len());
         let mut detectors = Vec::with_capacity(config.detectors.len());
         for detector in &config.detectors {
             let read = read_by(detector, sources);
+            let (watch, filter) = watch(config, detector, &read)?;
+            watches.push(watch);
             detectors.push(Detector {
                 rule: Arc::clone(&detector.rule),
                 kind: detector.kind.name(),
@@ -82,12 +104,13 @@ impl Detection {
                     .iter()
                     .map(|(_, source)| source.name().to_owned())
                     .collect(),
+                filter,
             });
-            watches.push(watch(config, detector, &read)?);
         }
         Ok(Self {
             pipeline: Pipeline::new(clock, feeds, watches),
             detectors,
+            source_filters,
         })
     }
 }
@@ -102,11 +125,13 @@ fn read_by<'s>(detector: &DetectorConfig, sources: &'s [LogSource]) -> Vec<(usiz
     sources.filter(|(_, source)| fits(source)).collect()
 }
 
-fn feed(config: &Config, source: &LogSource) -> Result<Feed, DetectionError> {
+fn feed(config: &Config, source: &LogSource) -> Result<(Feed, FilterFiles), DetectionError> {
+    let mut files = FilterFiles::default();
     let reader = match &source.parser {
         None => None,
         Some(LineParser::Filter(name)) => {
-            let filter = load(config, name, source, "[[source]]", source.name())?;
+            let filter;
+            (filter, files) = load(config, name, source, "[[source]]", source.name())?;
             Some(Reader::Filter(Box::new(filter)))
         }
         Some(LineParser::Builtin {
@@ -128,17 +153,18 @@ fn feed(config: &Config, source: &LogSource) -> Result<Feed, DetectionError> {
             Some(Reader::Parser(Box::new(parser)))
         }
     };
-    Ok(Feed {
+    let feed = Feed {
         reader,
         trusted: source.trusted_proxies.clone(),
-    })
+    };
+    Ok((feed, files))
 }
 
 fn watch(
     config: &Config,
     detector: &DetectorConfig,
     read: &[(usize, &LogSource)],
-) -> Result<Watch, DetectionError> {
+) -> Result<(Watch, FilterFiles), DetectionError> {
     let name = &detector.rule.name;
     let condition = detector.condition.as_deref().map(str::parse::<Condition>);
     let condition = condition
@@ -147,21 +173,22 @@ fn watch(
             name: name.clone(),
             error: error.to_string(),
         })?;
-    let filters = match &detector.filter {
-        None => Vec::new(),
-        Some(filter) => {
-            let filters = read
-                .iter()
-                .map(|(_, source)| load(config, filter, source, "[[detector]]", name));
-            filters.collect::<Result<_, _>>()?
+    let mut filters = Vec::new();
+    let mut files = FilterFiles::default();
+    for (_, source) in read {
+        if let Some(named) = &detector.filter {
+            let filter;
+            (filter, files) = load(config, named, source, "[[detector]]", name)?;
+            filters.push(filter);
         }
-    };
-    Ok(Watch {
+    }
+    let watch = Watch {
         feeds: read.iter().map(|(number, _)| *number).collect(),
         filters,
         condition,
         detector: detector.kind.build(),
-    })
+    };
+    Ok((watch, files))
 }
 
 /// Loads a filter for the lines of a source.
@@ -171,19 +198,42 @@ fn load(
     source: &LogSource,
     label: &'static str,
     name: &str,
-) -> Result<Filter, DetectionError> {
+) -> Result<(Filter, FilterFiles), DetectionError> {
     let options = filter::Options {
         journal: matches!(source.reads.kind, Kind::Journal(_) | Kind::Syslog(_)),
         zone: TimeZone::system(),
         ..filter::Options::default()
     };
-    Filter::load(filter, &config.filter_dirs, &options, &read_file).map_err(|error| {
-        DetectionError::Filter {
+    let said = RefCell::new(DefaultHasher::new());
+    let read = |path: &Path| {
+        let text = read_file(path)?;
+        (path, &text).hash(&mut *said.borrow_mut());
+        Ok(text)
+    };
+    match Filter::load(filter, &config.filter_dirs, &options, &read) {
+        Ok(filter) => Ok((filter, FilterFiles(said.into_inner().finish()))),
+        Err(error) => Err(DetectionError::Filter {
             label,
             name: name.to_owned(),
+            filter: filter.to_owned(),
             error: Box::new(error),
-        }
-    })
+            folder: config.filter_dirs.first().cloned(),
+        }),
+    }
+}
+
+/// What to do about a filter that cannot be used.
+fn remedy(error: &filter::Error, folder: &Option<PathBuf>) -> String {
+    match (error, folder) {
+        (filter::Error::NotFound { .. }, Some(folder)) => format!(
+            "install fail2ban's filters, or put the file into {}",
+            folder.display()
+        ),
+        (filter::Error::NotFound { .. }, None) => "name one that is there".to_owned(),
+        (filter::Error::Options { .. }, _) => "mend the name".to_owned(),
+        (filter::Error::Read { .. }, _) => "mend that, or name another filter".to_owned(),
+        _ => "mend the file, or name another filter".to_owned(),
+    }
 }
 
 /// Reads a file of a filter; fail2ban's are text in no encoding that is told.

@@ -84,6 +84,8 @@ pub(super) struct DetectorDraft {
     config: DetectorConfig,
     /// Whether a preset brought it, so that one of the same name takes its place.
     preset: bool,
+    /// Whether it says itself what it reads.
+    says_sources: bool,
     /// What a threshold leaves to its policy.
     from_policy: kinds::FromPolicy,
     place: Place,
@@ -123,17 +125,15 @@ impl Drafts {
             .find(|draft| draft.config.rule.name == name)
         {
             match preset_of {
-                // Two sources of a preset share its detectors.
-                Some(source) if other.preset => {
-                    other
-                        .config
-                        .sources
-                        .get_or_insert_default()
-                        .push(source.to_owned());
+                // Two sources of a preset share its detectors, and what took their place: it may
+                // have been written before the preset was named.
+                Some(source) => {
+                    if !other.says_sources {
+                        let sources = other.config.sources.get_or_insert_default();
+                        sources.push(source.to_owned());
+                    }
                     return Ok(());
                 }
-                // It was written before the preset was named, and takes its detector's place.
-                Some(_) => return Ok(()),
                 None if !other.preset => {
                     return Err(named.error(format!(
                         "\"{name}\" is taken by {}; choose another",
@@ -154,7 +154,7 @@ impl Drafts {
             .find(|other| other.config.rule.name == draft.config.rule.name)
         {
             // It reads what the preset's did, unless it says what.
-            if draft.config.sources.is_none() {
+            if !draft.says_sources {
                 draft.config.sources = of_preset.config.sources.take();
             }
             *of_preset = draft;
@@ -183,6 +183,7 @@ impl DetectorDraft {
         let Self {
             mut config,
             preset: _,
+            says_sources: _,
             from_policy,
             place,
             policy: policy_place,
@@ -303,7 +304,13 @@ fn read(
         .transpose()?;
     let (kind, from_policy) = kinds::read(section, filter.is_some())?;
     let source_items = match section.get("sources") {
-        Some(item) => item.list("a list of the names of sources, for example [\"web\"]")?,
+        Some(item) => {
+            let items = item.list("a list of the names of sources, for example [\"web\"]")?;
+            if items.is_empty() {
+                return Err(item.error("it names no source; leave sources out for all that fit"));
+            }
+            items
+        }
         None => Vec::new(),
     };
     let sources = source_items.iter().map(|item| limit::name(item, "source"));
@@ -323,6 +330,7 @@ fn read(
             kind,
         },
         preset: false,
+        says_sources: !source_items.is_empty(),
         from_policy,
         place: named.place.clone(),
         policy: policy_item.map(|item| item.place),

@@ -1,8 +1,10 @@
 //! Whole configurations: what they mean, and what is said about those that mean nothing.
 
 mod blocklists;
+mod detectors;
 mod errors;
 mod files;
+mod logs;
 mod samples;
 
 use std::path::Path;

@@ -91,13 +91,10 @@ fn an_empty_file_limits_nothing_and_takes_every_default() {
 #[test]
 fn without_a_file_the_shipped_example_holds() {
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/abuser.toml");
-    let shipped = crate::config::load(Path::new(example)).unwrap();
-    let builtin = Config {
-        // Beside which file, only a file can say.
-        filter_dirs: shipped.filter_dirs.clone(),
-        ..Config::builtin()
-    };
-    assert_eq!(builtin, shipped);
+    let mut shipped = crate::config::load(Path::new(example)).unwrap();
+    // Where a file is, there may be filters beside it.
+    shipped.filter_dirs.clear();
+    assert_eq!(Config::builtin(), shipped);
     let names: Vec<_> = shipped.limits.iter().map(|limit| &limit.name).collect();
     assert_eq!(names, ["connections", "flood"]);
 }

@@ -144,6 +144,13 @@ impl Engine {
         })
     }
 
+    /// Whether exactly this prefix is banned. A ban that is over may be in the books for a moment
+    /// longer; what is found then counts.
+    pub(super) fn is_banned(&self, key: &PrefixKey) -> bool {
+        let record = self.bans.get(key);
+        record.is_some_and(|record| !Ban::expired(record.expires_ns, kernel_now().0))
+    }
+
     /// The ban of exactly this prefix, unless it is over.
     pub(super) fn ban_in_force(&mut self, key: &PrefixKey) -> Result<Option<Ban>, EngineError> {
         // The books first: they are at hand, the map is a system call away.

@@ -109,7 +109,7 @@ impl Engine {
         rule: Rollup,
         prefix: PrefixKey,
     ) -> Result<Vec<Change>, EngineError> {
-        if self.bans.contains(&prefix) {
+        if self.is_banned(&prefix) {
             return Ok(Vec::new());
         }
         let subject = (number, prefix);

@@ -64,7 +64,7 @@ impl Engine {
         };
         let source = net(&key);
         // Lines from before the ban may still be under way.
-        if rule.action == DetectorAction::Ban && self.bans.contains(&key) {
+        if rule.action == DetectorAction::Ban && self.is_banned(&key) {
             return Vec::new();
         }
         let allowed = self.allowed_within(&source);
@@ -235,7 +235,7 @@ impl Engine {
         if let Some(allowed) = self.allowed_within(&source) {
             return Err(format!("{allowed} is allowed"));
         }
-        if self.bans.contains(&key) {
+        if self.is_banned(&key) {
             return Ok(None);
         }
         let subject = (number, key);
@@ -262,7 +262,7 @@ impl Engine {
             by: Some(by.to_owned()),
         };
         changes.extend(self.ban_offender(subject, crime, sentence));
-        Ok(self.bans.contains(&key).then_some(source))
+        Ok(self.is_banned(&key).then_some(source))
     }
 }
 

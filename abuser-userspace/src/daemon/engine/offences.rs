@@ -95,7 +95,7 @@ impl Engine {
             return;
         }
         // Events sent before the ban took hold may still be under way.
-        if self.bans.contains(&key) {
+        if self.is_banned(&key) {
             return;
         }
         let now = Duration::from_nanos(event.time_ns);

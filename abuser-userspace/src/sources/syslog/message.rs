@@ -34,7 +34,7 @@ impl Message {
                 program: None,
                 host: None,
                 pid: None,
-                text: datagram.to_vec(),
+                text: without_priority(datagram).to_vec(),
             };
         };
         Self {
@@ -64,6 +64,22 @@ impl Message {
         }
         push_message(&self.text, into);
     }
+}
+
+/// What follows the priority. Programs that send no time (Python's `SysLogHandler` is one) send nothing
+/// else before their message, or a tag as it is to be in the line.
+fn without_priority(datagram: &[u8]) -> &[u8] {
+    /// Facility 23, severity 7.
+    const HIGHEST: u16 = 191;
+    let read = || {
+        let rest = datagram.strip_prefix(b"<")?;
+        let end = rest.iter().take(4).position(|&byte| byte == b'>')?;
+        let (number, message) = rest.split_at(end);
+        let is_number = number.iter().all(u8::is_ascii_digit);
+        let number: u16 = std::str::from_utf8(number).ok()?.parse().ok()?;
+        (is_number && number <= HIGHEST).then(|| message.get(1..))?
+    };
+    read().unwrap_or(datagram)
 }
 
 /// The bytes of the message's text, which is the end of it, as they were sent.
@@ -128,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_message_becomes_the_line_that_syslogd_would_have_written() {
-        let lines: [(&[u8], &str); 11] = [
+        let lines: [(&[u8], &str); 16] = [
             (b"<34>Oct 11 22:14:15 mymachine su[77]: 'su root' failed\n", "mymachine su[77]: 'su root' failed"),
             (b"<34>Oct  1 22:14:15 mymachine su: failed", "mymachine su: failed"),
             // What glibc's syslog(3) sends has no host.
@@ -138,6 +154,12 @@ mod tests {
             ("<165>1 2003-10-11T22:14:15.003Z host app - - - \u{feff}An event".as_bytes(), "host app: An event"),
             (b"<13>1 - - - - - - only", "here only"),
             (b"no header at all", "here no header at all"),
+            // What Python's SysLogHandler sends has no time either.
+            (b"<38>sshd[812]: Failed password\0", "here sshd[812]: Failed password"),
+            (b"<14>denied \xff", "here denied \u{fffd}"),
+            (b"<192>denied", "here <192>denied"),
+            (b"<+14>denied", "here <+14>denied"),
+            (b"<>denied", "here <>denied"),
             (b"", "here "),
             (b"<34>Oct 11 22:14:15 mymachine su[77]: one\nOct 11 22:14:15 mymachine su[77]: two", "mymachine su[77]: one\\nOct 11 22:14:15 mymachine su[77]: two"),
             (b"<34>Oct 11 22:14:15 mymachine su[77]: \xff\0x", "mymachine su[77]: \u{fffd}\0x"),

@@ -246,6 +246,29 @@ fn a_filter_in_the_place_of_a_parser_makes_records_of_failures_alone() {
 }
 
 #[test]
+fn where_a_line_is_cut_is_not_taken_for_its_end() {
+    let filtered = Feed {
+        reader: Some(Reader::Filter(Box::new(fail2ban()))),
+        trusted: Vec::new(),
+    };
+    let parsed = Feed {
+        reader: Some(parser("failed (?<source>[0-9.]+)$")),
+        trusted: Vec::new(),
+    };
+    let feeds = vec![filtered, parsed];
+    let mut pipeline = Pipeline::new(Clock::Host, feeds, vec![watch(&[0, 1], 1)]);
+    let end = "failed 192.0.2.7";
+    for feed in [0, 1] {
+        let whole = format!("{}{end}", " ".repeat(line::MAX - end.len()));
+        assert!(read(&mut pipeline, feed, &whole).0.matched);
+        for more in ["9", " and more", &"x".repeat(1 << 20)] {
+            let (outcome, _) = read(&mut pipeline, feed, &format!("{whole}{more}"));
+            assert!(!outcome.matched, "feed {feed}, {} more", more.len());
+        }
+    }
+}
+
+#[test]
 fn what_is_found_comes_with_the_lines_of_who_was_found() {
     let mut pipeline = Pipeline::new(Clock::Host, vec![feed()], vec![watch(&[0], 3)]);
     for text in ["192.0.2.7 one", "192.0.2.8 other", "192.0.2.7 two"] {

@@ -80,8 +80,11 @@ impl Recent {
 
 /// At most [`MAX_TEXT`] bytes of a text.
 pub fn beginning(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(MAX_TEXT))
-        .unwrap_or(text)
+    let mut end = text.len().min(MAX_TEXT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or(text)
 }
 
 #[cfg(test)]

@@ -189,7 +189,7 @@ fn lines_that_are_no_records_are_counted_with_a_sample_now_and_then() {
     assert_eq!(seen.last, None);
     // Whatever it is, it is survived, and what is kept of it is short.
     let mut found = Vec::new();
-    let huge = [b"\xff\0\n\x1b".as_slice(), &[b'x'; 1 << 20]].concat();
+    let huge = [b"\xff\0\n\x1b".as_slice(), &vec![b'x'; 1 << 20]].concat();
     let mut pipeline = Pipeline::new(Clock::Host, vec![feed()], vec![watch(&[0], 1)]);
     pipeline.read(0, arrived(&huge, 0), &mut found);
     let (sample, _) = counts(&pipeline, 0).unparsed_sample.expect("a sample");

@@ -300,7 +300,8 @@ fn free_name(name: String, places: &HashMap<String, Place>) -> String {
     if !places.contains_key(&name) {
         return name;
     }
-    (2..)
+    // One of so many is free.
+    (2..MAX_SOURCES + 3)
         .map(|number| format!("{name}-{number}"))
         .find(|numbered| !places.contains_key(numbered))
         .unwrap_or(name)

@@ -31,7 +31,7 @@ pub use consequence::Consequence;
 #[derive(Debug, thiserror::Error)]
 pub enum DetectionError {
     /// A filter of fail2ban cannot be used.
-    #[error("{label} \"{name}\" cannot use \"{FAIL2BAN}{filter}\": {error}; {}", remedy(.error, .folder))]
+    #[error("{label} \"{name}\" cannot use \"{FAIL2BAN}{filter}\": {error}; {}", remedy(.error, .folder.as_deref()))]
     Filter {
         /// Which kind of table names it.
         label: &'static str,
@@ -40,7 +40,7 @@ pub enum DetectionError {
         /// The filter as it is named there.
         filter: String,
         /// What is wrong.
-        error: filter::Error,
+        error: Box<filter::Error>,
         /// Where a filter of one's own belongs.
         folder: Option<PathBuf>,
     },
@@ -216,14 +216,14 @@ fn load(
             label,
             name: name.to_owned(),
             filter: filter.to_owned(),
-            error,
+            error: Box::new(error),
             folder: config.filter_dirs.first().cloned(),
         }),
     }
 }
 
 /// What to do about a filter that cannot be used.
-fn remedy(error: &filter::Error, folder: &Option<PathBuf>) -> String {
+fn remedy(error: &filter::Error, folder: Option<&Path>) -> String {
     match (error, folder) {
         (filter::Error::NotFound { .. }, Some(folder)) => format!(
             "install fail2ban's filters, or put the file into {}",

@@ -207,8 +207,7 @@ impl DetectorDraft {
             let what = "[[limit]] with only = \"throttled\"";
             return Err(unknown(&place, "limit", what, limit, names));
         }
-        let named = config.sources.iter().flatten();
-        for (number, source) in named.enumerate() {
+        for (number, source) in config.sources.iter().flatten().enumerate() {
             let place = source_places.get(number).unwrap_or(&place);
             let there = known.sources.iter().find(|(name, _)| name == source);
             match there {
@@ -313,8 +312,8 @@ fn read(
         }
         None => Vec::new(),
     };
-    let names = source_items.iter().map(|item| limit::name(item, "source"));
-    let names: Vec<_> = names.collect::<Result<_, _>>()?;
+    let sources = source_items.iter().map(|item| limit::name(item, "source"));
+    let sources: Vec<_> = sources.collect::<Result<_, _>>()?;
     Ok(DetectorDraft {
         config: DetectorConfig {
             rule: Arc::new(DetectorRule {
@@ -324,7 +323,7 @@ fn read(
                 limit,
                 throttle_for,
             }),
-            sources: (!names.is_empty()).then_some(names),
+            sources: (!sources.is_empty()).then_some(sources),
             filter,
             condition,
             kind,

@@ -34,12 +34,14 @@ use self::{
 };
 pub use self::{error::Error, groups::Groups, ini::Files, options::split};
 use crate::{
+    line,
     record::{Fields, Record},
     time::Time,
 };
 
-/// The length that a line is cut to, in bytes.
-pub const MAX_LINE: usize = 64 << 10;
+/// The length that a line is cut to, in bytes. Lines that [`line::text`] makes are not cut again:
+/// what it ends those with that it cut keeps an expression from taking the cut for the end.
+pub const MAX_LINE: usize = line::MAX + line::CUT.len();
 /// For how long a line without a date is taken to be as old as the one before it.
 const DATE_HOLDS_MS: u64 = 60_000;
 

@@ -189,7 +189,7 @@ fn lines_that_are_no_records_are_counted_with_a_sample_now_and_then() {
     assert_eq!(seen.last, None);
     // Whatever it is, it is survived, and what is kept of it is short.
     let mut found = Vec::new();
-    let huge = [b"\xff\0\n\x1b".as_slice(), &[b'x'; 1 << 20]].concat();
+    let huge = [b"\xff\0\n\x1b".as_slice(), &vec![b'x'; 1 << 20]].concat();
     let mut pipeline = Pipeline::new(Clock::Host, vec![feed()], vec![watch(&[0], 1)]);
     pipeline.read(0, arrived(&huge, 0), &mut found);
     let (sample, _) = counts(&pipeline, 0).unparsed_sample.expect("a sample");
@@ -243,6 +243,29 @@ fn a_filter_in_the_place_of_a_parser_makes_records_of_failures_alone() {
     assert!(found[0].evidence[0].text.contains("failed 192.0.2.7"));
     assert_eq!(counts(&pipeline, 0).unparsed, 0);
     assert_eq!(counts(&pipeline, 0).lines, 2);
+}
+
+#[test]
+fn where_a_line_is_cut_is_not_taken_for_its_end() {
+    let filtered = Feed {
+        reader: Some(Reader::Filter(Box::new(fail2ban()))),
+        trusted: Vec::new(),
+    };
+    let parsed = Feed {
+        reader: Some(parser("failed (?<source>[0-9.]+)$")),
+        trusted: Vec::new(),
+    };
+    let feeds = vec![filtered, parsed];
+    let mut pipeline = Pipeline::new(Clock::Host, feeds, vec![watch(&[0, 1], 1)]);
+    let end = "failed 192.0.2.7";
+    for feed in [0, 1] {
+        let whole = format!("{}{end}", " ".repeat(line::MAX - end.len()));
+        assert!(read(&mut pipeline, feed, &whole).0.matched);
+        for more in ["9", " and more", &"x".repeat(1 << 20)] {
+            let (outcome, _) = read(&mut pipeline, feed, &format!("{whole}{more}"));
+            assert!(!outcome.matched, "feed {feed}, {} more", more.len());
+        }
+    }
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub use consequence::Consequence;
 #[derive(Debug, thiserror::Error)]
 pub enum DetectionError {
     /// A filter of fail2ban cannot be used.
-    #[error("{label} \"{name}\" cannot use \"{FAIL2BAN}{filter}\": {error}; {}", remedy(.error, .folder))]
+    #[error("{label} \"{name}\" cannot use \"{FAIL2BAN}{filter}\": {error}; {}", remedy(.error, .folder.as_deref()))]
     Filter {
         /// Which kind of table names it.
         label: &'static str,
@@ -223,7 +223,7 @@ fn load(
 }
 
 /// What to do about a filter that cannot be used.
-fn remedy(error: &filter::Error, folder: &Option<PathBuf>) -> String {
+fn remedy(error: &filter::Error, folder: Option<&Path>) -> String {
     match (error, folder) {
         (filter::Error::NotFound { .. }, Some(folder)) => format!(
             "install fail2ban's filters, or put the file into {}",

@@ -46,7 +46,10 @@ pub use self::{
 };
 
 /// The longest line, in bytes. What is longer is cut there, and counted.
-pub const MAX_LINE: usize = 64 * 1024;
+///
+/// It is one more than is looked at, so that a line that was cut is known to be
+/// ([`CUT`](abuser_detect::line::CUT)): else whoever chooses where it is cut chooses how it ends.
+pub const MAX_LINE: usize = abuser_detect::line::MAX + 1;
 
 /// What a source may hand on in one turn, in bytes.
 const BUDGET: usize = 256 * 1024;

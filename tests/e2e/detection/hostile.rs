@@ -41,6 +41,23 @@ fn no_line_stops_the_reading_and_none_speaks_for_another() {
 }
 
 #[test]
+fn who_makes_a_line_too_long_does_not_choose_how_it_ends() {
+    require_root!();
+    // The user is anybody's, and the address is what is behind it.
+    let logged = Logged::new(&format!(
+        "[[source]]\nfiles = [\"LOG\"]\nparser = \"regex\"\n\
+         pattern = '^denied (?<user>.*) from (?<ip>[0-9a-f.:]+)$'\n{}",
+        FIVE.replace("count = 5", "count = 1")
+    ));
+    let end = " from 192.0.2.8";
+    let user = "x".repeat(64 * 1024 - "denied ".len() - end.len());
+    logged.write(&format!("denied {user}{end} from 192.0.2.7\n"));
+    assert_eq!(logged.source()["cut"], 1);
+    logged.write("denied x from 192.0.2.9\n");
+    logged.assert_banned(&["192.0.2.9/32"]);
+}
+
+#[test]
 fn lines_that_are_no_records_are_counted_with_a_sample_and_stop_nothing() {
     require_root!();
     let logged = Logged::new(&format!("{DENIED}{FIVE}"));

@@ -207,8 +207,7 @@ impl DetectorDraft {
             let what = "[[limit]] with only = \"throttled\"";
             return Err(unknown(&place, "limit", what, limit, names));
         }
-        let named = config.sources.iter().flatten();
-        for (number, source) in named.enumerate() {
+        for (number, source) in config.sources.iter().flatten().enumerate() {
             let place = source_places.get(number).unwrap_or(&place);
             let there = known.sources.iter().find(|(name, _)| name == source);
             match there {

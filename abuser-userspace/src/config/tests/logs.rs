@@ -6,7 +6,7 @@ use abuser_detect::parse::Kind as Parser;
 
 use super::{assert_error, good};
 use crate::{
-    config::{LineParser, preset},
+    config::{LineParser, LogSource, preset},
     sources::{Begin, JournalConfig, Kind, Listen, SourceConfig, SyslogConfig},
 };
 
@@ -15,12 +15,12 @@ fn source(lines: &str) -> String {
     format!("[[source]]\nfiles = [\"/var/log/web.log\"]\n{lines}\n")
 }
 
-fn builtin(kind: Parser) -> Option<LineParser> {
-    Some(LineParser::Builtin {
+fn builtin(kind: Parser) -> LineParser {
+    LineParser::Builtin {
         kind,
         pattern: None,
         fields: std::collections::BTreeMap::new(),
-    })
+    }
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn lines_come_from_the_journal_syslog_or_standard_input_too() {
          [[source]]\nsyslog = \"127.0.0.1:5514\"\n\
          [[source]]\nstdin = true\n",
     );
-    let names: Vec<_> = config.sources.iter().map(|source| source.name()).collect();
+    let names: Vec<_> = config.sources.iter().map(LogSource::name).collect();
     assert_eq!(names, ["journal", "syslog", "syslog-2", "stdin"]);
     let kinds: Vec<_> = config
         .sources
@@ -111,7 +111,7 @@ fn a_source_without_a_name_has_that_of_its_preset_or_file() {
          [[source]]\nfiles = [\"/c/y.log\"]\npreset = \"nginx\"\n\
          [[source]]\nfiles = [\"/d/access.log.log\"]\n",
     );
-    let names: Vec<_> = config.sources.iter().map(|source| source.name()).collect();
+    let names: Vec<_> = config.sources.iter().map(LogSource::name).collect();
     assert_eq!(
         names,
         ["nginx", "access.log", "source", "nginx-2", "access.log-2"]
@@ -130,7 +130,7 @@ fn each_parser_is_known_by_its_name_and_shown_by_it() {
         let parser = config.sources[0].parser.as_ref().expect("a parser");
         assert_eq!(parser.to_string(), name);
         if kind != Parser::Regex {
-            assert_eq!(config.sources[0].parser, builtin(kind));
+            assert_eq!(config.sources[0].parser, Some(builtin(kind)));
         }
     }
     let config = good(&source("parser = \"fail2ban: sshd[mode=aggressive]\""));
@@ -165,7 +165,7 @@ fn each_preset_has_a_parser_and_detectors_that_read_its_source_only() {
 #[test]
 fn a_source_of_a_preset_may_have_another_parser() {
     let config = good(&source("preset = \"nginx\"\nparser = \"json\""));
-    assert_eq!(config.sources[0].parser, builtin(Parser::Json));
+    assert_eq!(config.sources[0].parser, Some(builtin(Parser::Json)));
     // The pattern of a preset is for its parser alone.
     let config = good(&source(
         "preset = \"sshd\"\nparser = \"regex\"\npattern = '(?<source>.*)'",

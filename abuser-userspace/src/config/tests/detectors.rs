@@ -118,7 +118,7 @@ fn every_key_of_a_threshold_is_read() {
                 kind: kind_of,
                 count: 9,
                 within: minutes(1),
-                track: threshold::Track::Field("key".to_owned()),
+                track: threshold::Track::Field(Field::Key),
                 masks: Masks { ipv4: 24, ipv6: 48 },
                 ..threshold::Settings::default()
             })

@@ -44,6 +44,7 @@ action = "alert"
 "#;
 
 /// `detect-walk`: after how many requests the last of the walkers was found.
+#[expect(clippy::cast_precision_loss, reason = "numbers here are below 2^52")]
 pub(crate) fn walkers() -> Result<Measured> {
     let outcome = watch()?;
     let walkers = outcome.found_after.len();
@@ -70,6 +71,7 @@ pub(crate) fn walkers() -> Result<Measured> {
 }
 
 /// `detect-readers`: how many readers were taken for walkers.
+#[expect(clippy::cast_precision_loss, reason = "numbers here are below 2^52")]
 pub(crate) fn readers() -> Result<Measured> {
     let outcome = watch()?;
     Ok(Measured {

@@ -3,15 +3,16 @@
 //! Detectors count a million sources and keep no line of any. Here are the latest lines of all of
 //! them together, within a bound of bytes; who is found has usually just written some of them.
 
-use std::{collections::VecDeque, net::IpAddr};
+use std::{collections::VecDeque, hash::BuildHasher as _, net::IpAddr};
 
+use foldhash::quality::RandomState;
 use ipnet::IpNet;
 
 use crate::time::Time;
 
 /// Bytes of text that are kept for one detector.
 const MAX_BYTES: usize = 1 << 20;
-/// Lines that are kept for one detector: a look at all of them takes 2 µs.
+/// Lines that are kept for one detector: a look at all of them takes some 20 µs.
 const MAX_LINES: usize = 4096;
 /// The longest line that is kept, in bytes; of a longer one its beginning is.
 pub const MAX_TEXT: usize = 500;
@@ -32,63 +33,47 @@ struct Entry {
     source: Option<IpAddr>,
     at: Time,
     text: Box<str>,
+    /// The number of the line before it whose source has the same head; 0 if there was none.
+    before: u64,
 }
 
 /// The latest lines.
+///
+/// Where most lines are failures, one of five may lead to a finding: to look at all lines for
+/// each would take longer than all else. So each is linked to the one before it of the same source, or of
+/// another with the same hash, whose links begin at the same head.
 #[derive(Debug, Default)]
 pub struct Recent {
     entries: VecDeque<Entry>,
-    /// The source of each of them as a number, densely: whoever is found again and again has all of
-    /// them looked at each time.
-    keys: VecDeque<u128>,
     bytes: usize,
-}
-
-/// The addresses of a prefix as numbers: those of IPv4 as they are mapped into IPv6.
-#[derive(Clone, Copy, Debug)]
-struct Range {
-    first: u128,
-    mask: u128,
-}
-
-impl Range {
-    fn of(net: &IpNet) -> Self {
-        let host_bits = match net {
-            IpNet::V4(net) => 32 - u32::from(net.prefix_len()),
-            IpNet::V6(net) => 128 - u32::from(net.prefix_len()),
-        };
-        let mask = u128::MAX.checked_shl(host_bits).unwrap_or_default();
-        Self {
-            first: key(Some(net.addr())) & mask,
-            mask,
-        }
-    }
-
-    fn has(self, key: u128) -> bool {
-        key & self.mask == self.first
-    }
-}
-
-/// An address as a number.
-fn key(source: Option<IpAddr>) -> u128 {
-    match source {
-        Some(IpAddr::V4(address)) => address.to_ipv6_mapped().into(),
-        Some(IpAddr::V6(address)) => address.into(),
-        None => 0,
-    }
+    /// The number of the last line; the first has 1.
+    last: u64,
+    /// For each hash of a source the number of its last line; empty until there is a line.
+    heads: Box<[u64]>,
+    hasher: RandomState,
 }
 
 impl Recent {
     /// Keeps a line, and drops the oldest ones for it if need be.
     pub fn push(&mut self, source: Option<IpAddr>, at: Time, line: &str) {
+        if self.heads.is_empty() {
+            self.heads = vec![0; MAX_LINES].into();
+        }
         let source = source.map(|source| source.to_canonical());
+        self.last += 1;
+        let head = source.map(|source| self.head(source));
+        let head = head.and_then(|head| self.heads.get_mut(head));
+        let before = head.map_or(0, |head| std::mem::replace(head, self.last));
         let text: Box<str> = beginning(line).into();
         self.bytes += text.len();
-        self.entries.push_back(Entry { source, at, text });
-        self.keys.push_back(key(source));
+        self.entries.push_back(Entry {
+            source,
+            at,
+            text,
+            before,
+        });
         while self.bytes > MAX_BYTES || self.entries.len() > MAX_LINES {
             let oldest = self.entries.pop_front();
-            self.keys.pop_front();
             self.bytes -= oldest.map_or(0, |oldest| oldest.text.len());
         }
     }
@@ -98,44 +83,60 @@ impl Recent {
     pub fn of(&self, sources: &[IpNet]) -> Vec<Evidence> {
         // Of many that act as one, a few show how.
         let shown = sources.get(..MAX_TOLD).unwrap_or(sources);
-        let ranges: Vec<_> = shown.iter().map(Range::of).collect();
-        let mut told = match ranges.as_slice() {
-            [] => self.latest(|_| true, |_| true),
-            [one] => self.latest(|key| one.has(key), |address| contains(shown, address)),
-            several => self.latest(
-                |key| several.iter().any(|range| range.has(key)),
-                |address| contains(shown, address),
-            ),
+        let wanted = |entry: &&Entry| {
+            let of_shown = |address: IpAddr| shown.iter().any(|shown| shown.contains(&address));
+            shown.is_empty() || entry.source.is_some_and(of_shown)
+        };
+        let mut told: Vec<_> = match shown {
+            [one] if has_one_head(one) => tell(self.linked(one.addr()).filter(wanted)),
+            _ => tell(self.entries.iter().rev().filter(wanted)),
         };
         told.reverse();
         told
     }
 
-    /// The latest lines, newest first, whose keys may be of those that are wanted and whose sources
-    /// are: a number does not tell nobody from `::`, nor IPv4 from what it is mapped into.
-    fn latest(
-        &self,
-        may_be: impl Fn(u128) -> bool,
-        is: impl Fn(Option<IpAddr>) -> bool,
-    ) -> Vec<Evidence> {
-        let (older, newer) = self.keys.as_slices();
-        let keys = newer.iter().rev().chain(older.iter().rev());
-        let places = (0..self.keys.len()).rev();
-        keys.zip(places)
-            .filter(|(key, _)| may_be(**key))
-            .filter_map(|(_, place)| self.entries.get(place))
-            .filter(|entry| is(entry.source))
-            .take(MAX_TOLD)
-            .map(|entry| Evidence {
-                at: entry.at,
-                text: entry.text.to_string(),
-            })
-            .collect()
+    /// The lines of a source and of those that share its head, newest first.
+    fn linked(&self, source: IpAddr) -> impl Iterator<Item = &Entry> {
+        let first = self.heads.get(self.head(source));
+        let first = self.numbered(first.copied().unwrap_or_default());
+        std::iter::successors(first, |entry| self.numbered(entry.before))
+    }
+
+    /// The line of that number, if it is still kept.
+    fn numbered(&self, number: u64) -> Option<&Entry> {
+        let newer = usize::try_from(self.last - number).ok()?;
+        let place = self.entries.len().checked_sub(newer + 1)?;
+        self.entries.get(place)
+    }
+
+    /// Where the links of a source begin.
+    fn head(&self, source: IpAddr) -> usize {
+        // What is often one source has one head.
+        let bits = match source {
+            IpAddr::V4(address) => u64::from(u32::from(address)),
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                [a, b, c, d]
+                    .into_iter()
+                    .fold(0, |bits, part| bits << 16 | u64::from(part))
+            }
+        };
+        let hash = self.hasher.hash_one(bits) % MAX_LINES as u64;
+        usize::try_from(hash).unwrap_or_default()
     }
 }
 
-fn contains(nets: &[IpNet], source: Option<IpAddr>) -> bool {
-    source.is_some_and(|source| nets.iter().any(|net| net.contains(&source)))
+/// Whether all lines of a prefix are linked to the same head.
+fn has_one_head(net: &IpNet) -> bool {
+    net.prefix_len() >= if net.addr().is_ipv4() { 32 } else { 64 }
+}
+
+fn tell<'e>(entries: impl Iterator<Item = &'e Entry>) -> Vec<Evidence> {
+    let told = entries.take(MAX_TOLD).map(|entry| Evidence {
+        at: entry.at,
+        text: entry.text.to_string(),
+    });
+    told.collect()
 }
 
 /// At most [`MAX_TEXT`] bytes of a text.
@@ -181,17 +182,47 @@ mod tests {
         recent.push(None, Time(1), "nobody");
         assert_eq!(texts(&recent.of(&[])), ["nobody"]);
         assert!(recent.of(&[IpNet::from(address(1))]).is_empty());
-        let low: IpNet = "::/1".parse().expect("a prefix");
-        assert!(recent.of(&[low]).is_empty());
-        recent.push(Some(address(1)), Time(2), "IPv4");
-        assert!(recent.of(&[low]).is_empty());
-        let first: IpNet = "::/64".parse().expect("a prefix");
-        recent.push("::7".parse().ok(), Time(3), "IPv6");
-        assert_eq!(texts(&recent.of(&[low])), ["IPv6"]);
-        assert_eq!(
-            texts(&recent.of(&[first, IpNet::from(address(1))])),
-            ["IPv4", "IPv6"]
-        );
+    }
+
+    #[test]
+    fn each_source_of_more_than_there_are_heads_has_its_own_lines_as_long_as_they_are_kept() {
+        let mut recent = Recent::default();
+        let lines = MAX_LINES as u64;
+        let source = |number: u64| {
+            let [.., a, b, c] = (number % 3000).to_be_bytes();
+            IpAddr::from([10, a, b, c])
+        };
+        for number in 0..3 * lines {
+            recent.push(Some(source(number)), Time(number), &number.to_string());
+        }
+        for number in 0..3000 {
+            let kept = (2 * lines..3 * lines).filter(|line| line % 3000 == number);
+            let kept: Vec<_> = kept.map(|line| line.to_string()).collect();
+            let told = recent.of(&[IpNet::from(source(number))]);
+            assert_eq!(texts(&told), kept);
+        }
+        assert!(recent.of(&[IpNet::from(address(1))]).is_empty());
+    }
+
+    #[test]
+    fn prefixes_have_the_lines_of_all_addresses_in_them() {
+        let mut recent = Recent::default();
+        for (number, source) in ["2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.9"]
+            .into_iter()
+            .enumerate()
+        {
+            recent.push(source.parse().ok(), Time(number as u64), source);
+        }
+        for (net, lines) in [
+            ("2001:db8::/64", ["2001:db8::1", "2001:db8::2"].as_slice()),
+            ("2001:db8::/32", &["2001:db8::1", "2001:db8::2"]),
+            ("2001:db8::2/128", &["2001:db8::2"]),
+            ("192.0.2.0/24", &["192.0.2.1", "192.0.2.9"]),
+            ("192.0.2.9/32", &["192.0.2.9"]),
+        ] {
+            let net: IpNet = net.parse().expect("a prefix");
+            assert_eq!(texts(&recent.of(&[net])), lines, "{net}");
+        }
     }
 
     #[test]
@@ -208,6 +239,6 @@ mod tests {
             recent.push(Some(address(1)), Time(number), "x");
         }
         assert_eq!(recent.entries.len(), MAX_LINES);
-        assert_eq!(recent.keys.len(), MAX_LINES);
+        assert_eq!(recent.heads.len(), MAX_LINES);
     }
 }

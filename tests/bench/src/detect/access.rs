@@ -94,7 +94,7 @@ pub(crate) fn beside_fail2ban() -> Result<Measured> {
         let reading = read(&log)?;
         ours.push(reading.per_cpu_second());
         for (filter, rates) in [(&shipped, &mut theirs), (&tuned, &mut theirs_tuned)] {
-            let outcome = peer::run(&namespace, &file, filter)?;
+            let outcome = peer::run(&namespace, &file, filter, peer::PLAIN)?;
             ensure!(
                 (outcome.lines, outcome.matched) == (reading.lines, reading.matched),
                 "of the same log fail2ban-regex matched {} of {} lines, and abuser {} of {}",

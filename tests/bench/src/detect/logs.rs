@@ -10,8 +10,7 @@ use abuser_detect::time::Time;
 use fastrand::Rng;
 use testkit::api_traffic::Request;
 
-/// When these logs end: a moment that is no longer than a year ago or ahead for a long time is not
-/// needed, because whoever reads them is told what time it is.
+/// When these logs end. Whoever reads them is told that it is this time.
 const END_MS: u64 = 1_795_655_448_000;
 /// Sources in an access log.
 const SOURCES: u32 = 20_000;

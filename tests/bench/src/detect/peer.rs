@@ -1,8 +1,7 @@
 //! The real `fail2ban-regex` on a log.
 //!
-//! It is asked to do no more than fail2ban's server does: to stop at the first expression that
-//! matches, and to look up no names. Python's start is counted; the logs are long enough for it
-//! not to matter.
+//! It is measured as people run it, and once more [`LIKE_THE_SERVER`]. Python's start is counted;
+//! the logs are long enough for it not to matter.
 
 use std::path::{Path, PathBuf};
 
@@ -12,6 +11,11 @@ use nix::sys::{
     time::{TimeVal, TimeValLike as _},
 };
 use testkit::{Namespace, peers};
+
+/// As people run it: every expression is tried on each line.
+pub(super) const PLAIN: &[&str] = &[];
+/// No more than fail2ban's server does: the first expression that matches is the last one.
+pub(super) const LIKE_THE_SERVER: &[&str] = &["--no-check-all"];
 
 /// What it took, and came to.
 #[derive(Clone, Copy, Debug)]
@@ -42,18 +46,18 @@ pub(super) fn folder() -> Result<PathBuf> {
 }
 
 /// Runs a filter, by name or path, over a log whose times are in UTC.
-pub(super) fn run(namespace: &Namespace, log: &Path, filter: &str) -> Result<Outcome> {
+pub(super) fn run(
+    namespace: &Namespace,
+    log: &Path,
+    filter: &str,
+    options: &[&str],
+) -> Result<Outcome> {
     let mut command = peers::command(namespace, "fail2ban-regex")?;
     command
         .arg("--config")
         .arg(folder()?)
-        .args([
-            "--raw",
-            "--no-check-all",
-            "--print-no-missed",
-            "--timezone",
-            "UTC",
-        ])
+        .args(["--raw", "--timezone", "UTC"])
+        .args(options)
         .arg(log)
         .arg(filter);
     let cpu = children_cpu()?;

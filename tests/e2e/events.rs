@@ -53,8 +53,6 @@ const KEYS: [&str; 15] = [
     "drops",
     "verified",
     "bytes",
-    "detector",
-    "action",
     "expires",
     "reason",
     "detector",

@@ -55,7 +55,7 @@ fn a_message_over_syslog_cannot_make_two_lines() {
         b"",
         b"\0\xff",
         b"<999>",
-        &[b'<'; 100_000],
+        &vec![b'<'; 100_000],
     ] {
         socket.send_to(message, &path).expect("sending");
     }

@@ -24,7 +24,7 @@ const MAX_SOURCES: usize = 256;
 /// The most files, patterns or matches that one source names.
 const MAX_NAMED: usize = 64;
 /// The prefix that names a filter of fail2ban where a parser is named.
-pub(super) const FAIL2BAN: &str = "fail2ban:";
+pub(crate) const FAIL2BAN: &str = "fail2ban:";
 
 /// A log that detectors read.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,7 +3,7 @@
 //! A line is parsed once for all detectors of its source; filters read it as it is. The daemon
 //! gives lines as they are written; a replay gives those of a file on the file's own clock.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 
@@ -54,6 +54,22 @@ pub enum Reader {
     Filter(Box<Filter>),
 }
 
+impl Reader {
+    /// When a line happened by its own account, if it has one: for who has to put lines in order
+    /// before they are read.
+    pub fn when(&mut self, line: Line<'_>) -> Option<Time> {
+        let text = line::text(line.bytes);
+        let own = match self {
+            Self::Parser(parser) => {
+                parser.set_now(line.arrived);
+                parser.parse(&text).ok().and_then(|record| record.time)
+            }
+            Self::Filter(filter) => filter.date(&text, line.arrived),
+        };
+        own.or(line.stated)
+    }
+}
+
 /// What reads a source's lines.
 #[derive(Debug, Default)]
 pub struct Feed {
@@ -101,6 +117,17 @@ pub struct Outcome {
     pub matched: bool,
     /// How many findings it led to.
     pub found: usize,
+    /// When it happened, as detectors take it; `None` if it is no record.
+    pub at: Option<Time>,
+    /// Whom it is about, if that is an address.
+    pub source: Option<IpAddr>,
+}
+
+impl Outcome {
+    fn is_of(&mut self, record: &Record<'_>, at: Time) {
+        self.at = Some(at);
+        self.source = record.source.or(self.source);
+    }
 }
 
 /// What became of a source's lines.
@@ -212,7 +239,7 @@ impl Pipeline {
             found,
         };
         let mut outcome = feed.read_records(*clock, &line, &text, &mut watches);
-        outcome.matched |= feed.read_filters(*clock, &line, &text, &mut watches);
+        feed.read_filters(*clock, &line, &text, &mut watches, &mut outcome);
         outcome.found = found.len() - before;
         outcome
     }
@@ -236,6 +263,20 @@ impl Pipeline {
                 old.watch.feeds = std::mem::take(&mut new.watch.feeds);
                 *new = old;
             }
+        }
+    }
+
+    /// The filter through which a detector's records come from a source, if one does: the
+    /// detector's own, or the source's parser.
+    pub fn filter(&self, watch: usize, feed: usize) -> Option<&Filter> {
+        let watch = &self.watches.get(watch)?.watch;
+        let place = watch.feeds.iter().position(|number| *number == feed)?;
+        if let Some(filter) = watch.filters.get(place) {
+            return Some(filter);
+        }
+        match &self.feeds.get(feed)?.feed.reader {
+            Some(Reader::Filter(filter)) => Some(filter),
+            _ => None,
         }
     }
 
@@ -311,20 +352,21 @@ impl FeedState {
             outcome.stale = true;
             return;
         };
+        outcome.is_of(record, at);
         for number in &self.records {
             outcome.matched |= watches.observe(*number, record, at);
         }
     }
 
-    /// Gives the line to the filters; whether one matched.
+    /// Gives the line to the filters.
     fn read_filters(
         &mut self,
         clock: Clock,
         line: &Line<'_>,
         text: &str,
         watches: &mut Watches<'_>,
-    ) -> bool {
-        let mut matched = false;
+        outcome: &mut Outcome,
+    ) {
         for (number, place) in &self.filters {
             let state = watches.states.get_mut(*number);
             let filter = state.and_then(|state| state.watch.filters.get_mut(*place));
@@ -333,11 +375,12 @@ impl FeedState {
             };
             for failure in failures(filter, line, text) {
                 if let Some(at) = self.counts.time(clock, line, failure.time) {
-                    matched |= watches.observe(*number, &failure.record(), at);
+                    let record = failure.record();
+                    outcome.is_of(&record, at);
+                    outcome.matched |= watches.observe(*number, &record, at);
                 }
             }
         }
-        matched
     }
 }
 

@@ -289,18 +289,23 @@ impl Filter {
         self.find(line, (0, 0), Some(time), now)
     }
 
+    /// The date of a line, if it has one. The line is not looked at otherwise, nor counted.
+    pub fn date(&mut self, line: &str, now: Time) -> Option<Time> {
+        let line = beginning(line);
+        let clock = Clock {
+            now,
+            zone: &self.zone,
+            offset: self.offset,
+        };
+        let found = self.dates.find(line, &clock, &mut self.scratch);
+        found.and_then(|found| found.time)
+    }
+
     /// The part of a line that is looked at.
     fn take<'l>(&mut self, line: &'l str) -> &'l str {
         self.counters.lines += 1;
-        if line.len() <= MAX_LINE {
-            return line;
-        }
-        self.counters.cut += 1;
-        let mut end = MAX_LINE;
-        while !line.is_char_boundary(end) {
-            end -= 1;
-        }
-        line.get(..end).unwrap_or_default()
+        self.counters.cut += u64::from(line.len() > MAX_LINE);
+        beginning(line)
     }
 
     /// Looks for failures in a line whose date, at `span`, is left out.
@@ -511,6 +516,12 @@ impl Filter {
             regex,
         })
     }
+}
+
+/// At most [`MAX_LINE`] bytes of a line.
+fn beginning(line: &str) -> &str {
+    line.get(..line.floor_char_boundary(MAX_LINE))
+        .unwrap_or(line)
 }
 
 /// Whom groups tell of.

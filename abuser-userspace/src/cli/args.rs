@@ -95,21 +95,9 @@ pub(super) enum Command {
     /// Make a configuration of what fail2ban, nginx, Snort or Suricata are told to do
     #[command(subcommand)]
     Import(ImportCommand),
-    /// Tell what a configuration would have done with captured packets; touches nothing
-    ///
-    /// Captures of tcpdump (pcap and pcapng, also gzipped; Ethernet, `-i any`, and bare IP) run through the
-    /// function that decides in the kernel and the policies of the daemon, on their own clock. Capture
-    /// both ways on a host that does not drop yet: a source counts as verified when the capture shows
-    /// that it acknowledged what this host had sent it, or that this host spoke to it on a connection.
-    ///
-    /// Only packets to this host are replayed. Cooked captures (-i any) and pcapng may tell each packet's
-    /// way. Else the address that is in most of the first 20 000 packets is taken for this host's (in a
-    /// draw the one that was asked for connections), and what goes to its hardware address comes in.
-    /// --to says it exactly.
-    ///
-    /// Names of the allow list are not resolved, what the daemon allows by itself is not known, block
-    /// lists are not read, and what rndtime would add is left out. A capture that ends in the middle
-    /// of a packet is replayed and said so; one that is damaged also ends with status 1.
+    /// Try a detector or a filter of fail2ban on a log: what matches, and who would be banned when
+    Test(TestArgs),
+    /// Tell what a configuration would have done with captured packets or logs; touches nothing
     Replay(ReplayArgs),
     /// Have the daemon read its configuration again; bans and unchanged limits stay as they are
     Reload(JsonArgs),
@@ -495,16 +483,65 @@ pub(super) struct ImportOutput {
     pub(super) json: bool,
 }
 
+/// Try a detector or a filter of fail2ban on a log: what matches, and who would be banned when
+///
+/// The log is read on its own clock, by the same code as in the daemon; nobody is asked, and nothing is
+/// changed. A line is shown for each line that matches, and one for each finding with what would have been
+/// done.
+#[derive(Debug, clap::Args)]
+pub(super) struct TestArgs {
+    /// A [[detector]] of the configuration, by its name; or a filter of fail2ban, as
+    /// fail2ban:sshd, "fail2ban:sshd[mode=aggressive]" or the path of its file, with [ban]'s maxretry,
+    /// findtime and bantime
+    #[arg(value_name = "DETECTOR|FILTER")]
+    pub(super) detector: String,
+    /// A log, also a compressed one (.gz); `-` is standard input
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// The configuration; a filter needs none [default: /etc/abuser/abuser.toml]
+    #[arg(short, long, value_name = "PATH")]
+    pub(super) config: Option<PathBuf>,
+    /// Read the log as that of this [[source]] [default: the only one that the detector reads, or the one
+    /// whose files the log is of, or the first]
+    #[arg(long, value_name = "NAME")]
+    pub(super) source: Option<String>,
+    /// Show also the lines that do not match, and why
+    #[arg(long)]
+    pub(super) all: bool,
+    /// Print a JSON object a line, the last one a summary
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Tell what a configuration would have done with captured packets or logs; touches nothing
+///
+/// Captures of tcpdump (pcap and pcapng, also gzipped; Ethernet, `-i any`, and bare IP) run through the
+/// function that decides in the kernel and the policies of the daemon, on their own clock. Capture
+/// both ways on a host that does not drop yet: a source counts as verified when the capture shows
+/// that it acknowledged what this host had sent it, or that this host spoke to it on a connection.
+///
+/// Only packets to this host are replayed. Cooked captures (-i any) and pcapng may tell each packet's
+/// way. Else the address that is in most of the first 20 000 packets is taken for this host's (in a
+/// draw the one that was asked for connections), and what goes to its hardware address comes in.
+/// --to says it exactly.
+///
+/// Names of the allow list are not resolved, what the daemon allows by itself is not known, block
+/// lists are not read, and what rndtime would add is left out. A capture that ends in the middle
+/// of a packet is replayed and said so; one that is damaged also ends with status 1.
+///
+/// Whatever else is text is a log, also a compressed one (.gz): its lines run through the detectors that read
+/// the [[source]] that it is of, which is the one whose files it fits, the only one there is, or the one
+/// that is named, as in web=access.log. Several logs are one stream in the order of their lines' times.
 #[derive(Debug, clap::Args)]
 pub(super) struct ReplayArgs {
     /// The configuration; conf.d/*.toml beside it is read, too
     #[arg(short, long, value_name = "FILE", default_value = super::run::DEFAULT_CONFIG)]
     pub(super) config: PathBuf,
-    /// Captures: several are one stream in the order of time
-    #[arg(required = true, value_name = "CAPTURE")]
-    pub(super) captures: Vec<PathBuf>,
-    /// Replay what goes to this address or prefix; can be repeated [default: what goes to the host
-    /// that captured]
+    /// Captures or logs: several are one stream in the order of time; SOURCE=LOG says whose log it is
+    #[arg(required = true, value_name = "CAPTURE|LOG")]
+    pub(super) files: Vec<PathBuf>,
+    /// Of captures, replay what goes to this address or prefix; can be repeated [default: what goes to
+    /// the host that captured]
     #[arg(long, value_name = "PREFIX", value_parser = prefix)]
     pub(super) to: Vec<IpNet>,
     /// How many of the sources that lost most to name

@@ -5,6 +5,7 @@
 
 mod args;
 mod bans;
+mod blocks;
 mod check;
 mod control;
 mod detach;
@@ -13,11 +14,13 @@ mod events;
 mod exchange;
 mod explain;
 mod import;
+mod logs;
 mod output;
 mod replay;
 mod run;
 mod scan;
 mod throttles;
+mod trial;
 
 use std::{io, process::ExitCode};
 
@@ -91,6 +94,7 @@ fn dispatch(args: Args) -> Result<(), CliError> {
             Command::Run(args) => run::run(args, socket).await,
             Command::Scan(args) => scan::scan(&args),
             Command::Check(args) => check::check(&args),
+            Command::Test(args) => trial::test(&args),
             Command::Replay(args) => replay::replay(&args),
             Command::Status(args) => control::status(&socket.path(), &args).await,
             Command::Limits(args) => control::limits(&socket.path(), &args).await,

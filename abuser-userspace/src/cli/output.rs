@@ -46,6 +46,38 @@ pub(super) fn line(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
+/// Many lines of data: they are written some thousand bytes at a time, and by
+/// [`Lines::finish`] at the latest.
+pub(super) struct Lines(io::BufWriter<io::Stdout>);
+
+impl Lines {
+    /// Nothing was written yet.
+    pub(super) fn new() -> Self {
+        Self(io::BufWriter::with_capacity(1 << 16, io::stdout()))
+    }
+
+    /// A line for people, which may have words of others in it.
+    pub(super) fn text(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.0, "{}", plain(text))
+    }
+
+    /// A value as JSON in a line.
+    pub(super) fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
+        serde_json::to_writer(&mut self.0, value).map_err(io::Error::from)?;
+        self.0.write_all(b"\n")
+    }
+
+    /// Writes what is left.
+    pub(super) fn finish(mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Whether standard output is a terminal.
+pub(super) fn is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
 /// Data as it is.
 pub(super) fn bytes(data: &[u8]) -> io::Result<()> {
     io::stdout().lock().write_all(data)
@@ -88,6 +120,17 @@ pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>, right: &[usize]) ->
         line(row.trim_end())?;
     }
     Ok(())
+}
+
+/// The beginning of a line, which says what it is.
+pub(super) fn start(text: &str) -> String {
+    /// In characters.
+    const SHOWN: usize = 200;
+    let mut start: String = text.chars().take(SHOWN).collect();
+    if start.len() < text.len() {
+        start.push_str("...");
+    }
+    start
 }
 
 /// A time span in words: `1h 2m 3s`; only its two largest parts.

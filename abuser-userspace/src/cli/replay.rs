@@ -1,41 +1,93 @@
-//! `abuser replay`: what a configuration would have done with captured packets.
+//! `abuser replay`: what a configuration would have done with captured packets, or with logs.
 
-use std::{fs::File, io};
+mod logs;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use abuser_detect::time::Time;
+use indicatif::ProgressBar;
+
+use self::logs::Named;
 use super::{
     CliError,
     args::ReplayArgs,
+    blocks::{Contents, Opened},
     output::{self, counted, grouped, plain, span},
 };
 use crate::{
-    config,
+    config::{self, Config},
     replay::{
         self, Input, Options,
+        logs::replay_logs,
         report::{BanReport, CaptureReport, LimitReport, Report, SourceReport},
     },
 };
 
+/// A file that is to be replayed.
+struct File {
+    named: Named,
+    opened: Opened,
+    contents: Contents,
+}
+
 pub(super) fn replay(args: &ReplayArgs) -> Result<(), CliError> {
     let config = config::load(&args.config)?;
-    let progress = ProgressBar::new(0);
-    progress.set_style(style());
-    let inputs = open(args, &progress)?;
+    let progress = ProgressBar::new_spinner();
+    let files = args.files.iter().map(|argument| {
+        let named = Named::new(argument, &config)?;
+        let opened = Opened::open(&named.path, &progress)?;
+        Ok(File {
+            contents: opened.contents(),
+            named,
+            opened,
+        })
+    });
+    let files = files.collect::<Result<Vec<_>, CliError>>()?;
+    let is_log = |file: &&File| file.named.source.is_some() || file.contents == Contents::Text;
+    match files.iter().find(is_log) {
+        None => captures(&config, files, args, &progress),
+        Some(log) => {
+            let other = files
+                .iter()
+                .find(|file| !matches!(file.contents, Contents::Text | Contents::Empty));
+            if let Some(other) = other {
+                return Err(not_together(other, log));
+            }
+            of_logs(&config, files, args, &progress)
+        }
+    }
+}
+
+/// The error that a file is no log, while there are logs.
+fn not_together(other: &File, log: &File) -> CliError {
+    let name = plain(&other.opened.name);
+    match other.contents {
+        Contents::Capture => CliError::Usage(format!(
+            "{name} is a capture and {} is a log; replay one kind at a time",
+            plain(&log.opened.name)
+        )),
+        _ => anyhow::anyhow!("{name} is neither text, as logs are, nor a capture").into(),
+    }
+}
+
+fn captures(
+    config: &Config,
+    files: Vec<File>,
+    args: &ReplayArgs,
+    progress: &ProgressBar,
+) -> Result<(), CliError> {
+    let inputs = files.into_iter().map(|file| Input {
+        path: file.opened.name.clone(),
+        contents: file.opened.bytes(),
+    });
     let options = Options {
         to: args.to.clone(),
         top: args.top,
     };
-    let report = replay::replay(&config, inputs, &options);
+    let report = replay::replay(config, inputs.collect(), &options);
     progress.finish_and_clear();
     let report = report.map_err(anyhow::Error::from)?;
-    if args.json {
-        output::json(&report)?;
-    } else {
-        for line in lines(&report) {
-            output::line(&plain(&line))?;
-        }
-    }
+    tell(&report, || lines(&report), args)?;
     let mut is_damaged = false;
     for capture in &report.captures {
         if let Some(error) = &capture.error {
@@ -49,32 +101,53 @@ pub(super) fn replay(args: &ReplayArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Opens all captures; the progress is that of reading their files.
-fn open(args: &ReplayArgs, progress: &ProgressBar) -> Result<Vec<Input>, CliError> {
-    let mut inputs = Vec::with_capacity(args.captures.len());
-    for path in &args.captures {
-        let name = path.display().to_string();
-        let opened = File::open(path).and_then(|file| {
-            let metadata = file.metadata()?;
-            if metadata.is_dir() {
-                return Err(io::Error::from(io::ErrorKind::IsADirectory));
-            }
-            Ok((file, metadata.len()))
-        });
-        let (file, size) =
-            opened.map_err(|error| anyhow::anyhow!("cannot read {}: {error}", plain(&name)))?;
-        progress.inc_length(size);
-        inputs.push(Input {
-            path: name,
-            contents: Box::new(progress.wrap_read(file)),
-        });
+fn of_logs(
+    config: &Config,
+    files: Vec<File>,
+    args: &ReplayArgs,
+    progress: &ProgressBar,
+) -> Result<(), CliError> {
+    if !args.to.is_empty() {
+        let error = "--to is for captures; a log is of this host anyway".to_owned();
+        return Err(CliError::Usage(error));
     }
-    Ok(inputs)
+    let logs = files
+        .into_iter()
+        .map(|file| file.named.log(file.opened, config));
+    let logs = logs.collect::<Result<Vec<_>, _>>()?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = Time(0) + now.unwrap_or_default();
+    let report = replay_logs(config, logs, now, args.top);
+    progress.finish_and_clear();
+    let report = report.map_err(|error| CliError::Usage(error.to_string()))?;
+    tell(&report, || logs::lines(&report), args)?;
+    let mut is_damaged = false;
+    for file in report.logs.iter().flat_map(|log| &log.files) {
+        if let Some(error) = &file.error {
+            output::error(&plain(&format!("{} {error}", file.path)));
+            is_damaged = true;
+        }
+    }
+    if is_damaged {
+        return Err(CliError::Silent);
+    }
+    Ok(())
 }
 
-fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left")
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
+/// Prints a report as it is wanted.
+fn tell(
+    report: &impl serde::Serialize,
+    lines: impl FnOnce() -> Vec<String>,
+    args: &ReplayArgs,
+) -> Result<(), CliError> {
+    if args.json {
+        return Ok(output::json(report)?);
+    }
+    let mut out = output::Lines::new();
+    for line in lines() {
+        out.text(&line)?;
+    }
+    Ok(out.finish()?)
 }
 
 fn lines(report: &Report) -> Vec<String> {
@@ -101,7 +174,8 @@ fn lines(report: &Report) -> Vec<String> {
         counted(report.offences.counted, "offence", "offences"),
         counted(report.bans.len() as u64, "ban", "bans")
     ));
-    lines.extend(report.bans.iter().map(ban));
+    let bans = report.bans.iter();
+    lines.extend(bans.map(|met| ban(met, "later packet", "later packets")));
     lines.extend(report.sources.iter().map(source));
     lines.extend(report.notes.iter().map(|note| format!("note: {note}")));
     lines
@@ -135,7 +209,8 @@ fn limit(limit: &LimitReport) -> String {
     line
 }
 
-fn ban(ban: &BanReport) -> String {
+/// A ban; `one` and `many` are what met it.
+fn ban(ban: &BanReport, one: &str, many: &str) -> String {
     let time = ban.seconds.map_or_else(
         || "for good".to_owned(),
         |seconds| format!("for {}", span(seconds)),
@@ -145,7 +220,7 @@ fn ban(ban: &BanReport) -> String {
         ban.time,
         ban.source,
         ban.reason,
-        counted(ban.hits, "later packet", "later packets")
+        counted(ban.hits, one, many)
     )
 }
 

@@ -1,13 +1,8 @@
 //! `abuser scan`: who is in a log, and how often. Nothing here asks a daemon or touches the kernel.
 
-mod input;
 mod work;
 
-use std::{
-    io,
-    path::Path,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use abuser_detect::{
     parse::{self, Kind},
@@ -18,21 +13,16 @@ use indicatif::ProgressBar;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use self::{
-    input::Input,
-    work::{Outcome, Sample, Team},
-};
+use self::work::{Outcome, Sample, Team};
 use super::{
     CliError,
     args::ScanArgs,
+    blocks::Input,
     output::{self, counted},
 };
 
 /// How many lines of a log are looked at to find out what it is written by.
 const LOOKED_AT: usize = 64;
-
-/// How much of a line is shown that is no record, in characters.
-const SHOWN: usize = 200;
 
 /// What `scan --json` prints.
 #[derive(Serialize)]
@@ -169,14 +159,10 @@ fn guess(block: &[u8], name: &str, progress: &ProgressBar) -> Result<Kind, CliEr
 /// Says on standard error what is no record; fails if nothing is one.
 fn complain(totals: Totals, unparsed: u64, sample: &Sample) -> Result<(), CliError> {
     let Sample { log, line, why, .. } = sample;
-    let mut start: String = line.chars().take(SHOWN).collect();
-    if start.len() < line.len() {
-        start.push_str("...");
-    }
     let unparsed = counted(unparsed, "line is no record", "lines are no records");
     let problem = format!(
         "{unparsed}; the first, in {log}: {why}: {}",
-        output::plain(&start)
+        output::plain(&output::start(line))
     );
     if totals.records == 0 {
         return Err(CliError::Other(anyhow::anyhow!(
@@ -261,18 +247,4 @@ fn seconds(time: Time) -> String {
 fn moment(time: Time) -> SystemTime {
     const LAST: u64 = 253_402_300_799_999;
     UNIX_EPOCH + Duration::from_millis(time.0.min(LAST))
-}
-
-/// An error of reading, with what was to be read.
-fn unreadable(name: &str, error: &io::Error) -> CliError {
-    CliError::Other(anyhow::anyhow!("cannot read {name}: {error}"))
-}
-
-/// How a log is called in messages.
-fn name_of(path: &Path) -> String {
-    if path == Path::new("-") {
-        "standard input".to_owned()
-    } else {
-        path.display().to_string()
-    }
 }

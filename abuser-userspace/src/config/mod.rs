@@ -62,6 +62,7 @@ pub(crate) use logs::FAIL2BAN;
 pub use logs::{LineParser, LogSource};
 pub use prefix::{PrefixError, normalise, parse_prefix};
 pub use rate::{RateError, RateSpec};
+pub(crate) use section::nearest;
 
 /// All settings. [`Config::default`] is that of an empty file: no interfaces, no limits.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -206,9 +207,14 @@ const FAIL2BAN_FILTERS: &str = "/etc/fail2ban/filter.d";
 /// See [`ConfigError`]; the first thing that is wrong is reported.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let mut config = file::read_all(path)?.finish()?;
-    let beside = path.parent().unwrap_or(Path::new("")).join("filter.d");
-    config.filter_dirs = vec![beside, PathBuf::from(FAIL2BAN_FILTERS)];
+    config.filter_dirs = filter_dirs(path);
     Ok(config)
+}
+
+/// Where filters of fail2ban are for a configuration at `path`: beside it, and where fail2ban has them.
+pub fn filter_dirs(path: &Path) -> Vec<PathBuf> {
+    let beside = path.parent().unwrap_or(Path::new("")).join("filter.d");
+    vec![beside, PathBuf::from(FAIL2BAN_FILTERS)]
 }
 
 /// Reads `text` as a single file; `path` is what errors call it.

@@ -417,7 +417,7 @@ fn unknown_key(schema: &Schema, key: &str) -> String {
 }
 
 /// The one of `candidates` that `text` is probably a slip of.
-pub(super) fn nearest<'c>(
+pub(crate) fn nearest<'c>(
     text: &str,
     candidates: impl Iterator<Item = &'c str>,
 ) -> Option<&'c str> {

@@ -115,14 +115,54 @@ impl Detection {
     }
 }
 
+/// Whether a detector reads a source.
+pub fn reads(detector: &DetectorConfig, source: &LogSource) -> bool {
+    match &detector.sources {
+        Some(names) => names.iter().any(|name| name == source.name()),
+        None => detector.filter.is_some() || source.parser.is_some(),
+    }
+}
+
+/// As much of a configuration as reads the sources with these names, whose lines come from files
+/// now: those sources, and their detectors.
+#[must_use]
+pub fn only(config: &Config, names: &[&str]) -> Config {
+    let mut part = config.clone();
+    part.sources.retain(|source| names.contains(&source.name()));
+    for source in &mut part.sources {
+        // A line of a journal that was written to a file has a date.
+        source.reads.kind = Kind::Files(Vec::new());
+    }
+    part.detectors
+        .retain(|detector| part.sources.iter().any(|source| reads(detector, source)));
+    part
+}
+
+/// What tells when each line of a source happened before it is read; `None` if nothing does.
+///
+/// # Errors
+/// If a filter of fail2ban cannot be read.
+pub fn dating(config: &Config, source: &LogSource) -> Result<Option<Reader>, DetectionError> {
+    if let Some(reader) = feed(config, source)?.0.reader {
+        return Ok(Some(reader));
+    }
+    let mut readers = config.detectors.iter();
+    let filter = readers.find_map(|detector| {
+        let filter = detector.filter.as_ref()?;
+        reads(detector, source).then_some((filter, &detector.rule.name))
+    });
+    let loaded = filter.map(|(filter, name)| load(config, filter, source, "[[detector]]", name));
+    Ok(loaded
+        .transpose()?
+        .map(|(filter, _)| Reader::Filter(Box::new(filter))))
+}
+
 /// The sources that a detector reads, with their numbers.
 fn read_by<'s>(detector: &DetectorConfig, sources: &'s [LogSource]) -> Vec<(usize, &'s LogSource)> {
     let sources = sources.iter().enumerate();
-    let fits = |source: &LogSource| match &detector.sources {
-        Some(names) => names.iter().any(|name| name == source.name()),
-        None => detector.filter.is_some() || source.parser.is_some(),
-    };
-    sources.filter(|(_, source)| fits(source)).collect()
+    sources
+        .filter(|(_, source)| reads(detector, source))
+        .collect()
 }
 
 fn feed(config: &Config, source: &LogSource) -> Result<(Feed, FilterFiles), DetectionError> {

@@ -6,8 +6,10 @@
 //! a ban is left out.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeSet, HashMap},
     fmt::Write as _,
+    net::IpAddr,
     time::Duration,
 };
 
@@ -71,6 +73,8 @@ impl Ban {
 /// A ban in force.
 #[derive(Clone, Copy)]
 struct InForce {
+    /// Its number.
+    id: u64,
     ends: Option<Duration>,
     /// The policy under which it counts for a rollup.
     counts_for: Option<u16>,
@@ -83,6 +87,8 @@ pub struct Judge {
     allowed: Vec<IpNet>,
     in_force: HashMap<PrefixKey, InForce>,
     ends: BTreeSet<(Duration, PrefixKey)>,
+    /// The lengths of prefixes that were banned, longest first.
+    lengths: BTreeSet<Reverse<u8>>,
     bans: Vec<Ban>,
     offences: u64,
     no_room: u64,
@@ -103,6 +109,7 @@ impl Judge {
             allowed: allowed.collect(),
             in_force: HashMap::new(),
             ends: BTreeSet::new(),
+            lengths: BTreeSet::new(),
             bans: Vec::new(),
             offences: 0,
             no_room: 0,
@@ -127,12 +134,14 @@ impl Judge {
 
     /// Takes note of how many packets or lines met the ban with this number.
     pub fn set_hits(&mut self, id: u64, hits: u64) {
-        let index = id
-            .checked_sub(1)
-            .and_then(|index| usize::try_from(index).ok());
-        if let Some(ban) = index.and_then(|index| self.bans.get_mut(index)) {
+        if let Some(ban) = self.ban_mut(id) {
             ban.hits = hits;
         }
+    }
+
+    fn ban_mut(&mut self, id: u64) -> Option<&mut Ban> {
+        let index = usize::try_from(id.checked_sub(1)?).ok()?;
+        self.bans.get_mut(index)
     }
 
     /// Who is allowed within a range, or covers it; the first of them.
@@ -157,6 +166,30 @@ impl Judge {
     pub fn is_banned(&mut self, source: &PrefixKey, at: Duration) -> bool {
         self.end_bans(at);
         self.in_force.contains_key(source)
+    }
+
+    /// Something came from an address at `at`: whether it would have met a ban, for which it
+    /// counts then.
+    pub fn meets(&mut self, source: IpAddr, at: Duration) -> bool {
+        self.end_bans(at);
+        if self.in_force.is_empty() || self.allowed_within(&source.to_canonical().into()).is_some()
+        {
+            return false;
+        }
+        let mut keys = self
+            .lengths
+            .iter()
+            .filter_map(|length| PrefixKey::new(source, length.0));
+        let Some(met) = keys
+            .find_map(|key| self.in_force.get(&key))
+            .map(|met| met.id)
+        else {
+            return false;
+        };
+        if let Some(ban) = self.ban_mut(met) {
+            ban.hits += 1;
+        }
+        true
     }
 
     /// Somebody offended against `cause`; returns the bans that follow: none, its own, or also
@@ -286,11 +319,16 @@ impl Judge {
         if let Some(ends) = ends {
             self.ends.insert((ends, ban.source));
         }
-        let counts_for = counts.then_some(policy);
-        self.in_force
-            .insert(ban.source, InForce { ends, counts_for });
-        self.bans.push(Ban {
+        let in_force = InForce {
             id: self.bans.len() as u64 + 1,
+            ends,
+            counts_for: counts.then_some(policy),
+        };
+        self.in_force.insert(ban.source, in_force);
+        let length = u8::try_from(ban.source.length).unwrap_or(u8::MAX);
+        self.lengths.insert(Reverse(length));
+        self.bans.push(Ban {
+            id: in_force.id,
             policy: self.offenders.policy(policy).name.clone(),
             ..ban
         });

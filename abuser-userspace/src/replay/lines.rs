@@ -30,8 +30,9 @@ pub struct Lines {
 pub struct Read {
     /// Whether it was a record, and one that a detector wanted.
     pub outcome: Outcome,
-    /// When it happened, as far as that is known.
-    pub at: Option<Time>,
+    /// Whether a ban that would have been in force would have kept its source from having it
+    /// written.
+    pub spared: bool,
     /// What follows from it.
     pub verdicts: Vec<Verdict>,
 }
@@ -39,8 +40,8 @@ pub struct Read {
 /// What a detector has found, and what follows for one source.
 #[derive(Clone, Debug)]
 pub struct Verdict {
-    /// The detector's name.
-    pub detector: String,
+    /// The detector, by its number in the configuration.
+    pub detector: usize,
     /// Whom it found; `None` if it knows of no address.
     pub source: Option<IpNet>,
     /// The key or user it is about, where that is what is counted by.
@@ -88,10 +89,10 @@ impl Lines {
         };
         let pipeline = &mut self.detection.pipeline;
         let outcome = pipeline.read(source, line, &mut self.found);
-        let at = pipeline
-            .feed_counts()
-            .nth(source)
-            .and_then(|feed| feed.last);
+        let spared = outcome
+            .source
+            .zip(outcome.at)
+            .is_some_and(|(source, at)| self.judge.meets(source, Duration::from_millis(at.0)));
         let mut verdicts = Vec::new();
         for found in std::mem::take(&mut self.found) {
             let detector = self.detection.detectors.get(found.watch);
@@ -102,7 +103,7 @@ impl Lines {
         }
         Read {
             outcome,
-            at,
+            spared,
             verdicts,
         }
     }
@@ -111,7 +112,7 @@ impl Lines {
         let finding = &found.finding;
         let at = Duration::from_millis(finding.at.0);
         let verdict = |source, action: &str, bans| Verdict {
-            detector: rule.name.clone(),
+            detector: found.watch,
             source,
             subject: finding.subject.clone(),
             at: finding.at,

@@ -2,7 +2,8 @@
 //!
 //! Captures run through the very function that decides in the kernel
 //! ([`decide`](abuser_common::verdict::decide)), over the same tables as ordinary collections, and
-//! its events through the same policies as in the daemon, all on the captures' own clock.
+//! its events through the same policies as in the daemon, all on the captures' own clock. Logs run
+//! through the daemon's detectors and those policies.
 //!
 //! What cannot be known offline: names of the allow list are not resolved, what the daemon allows
 //! by itself (this host's addresses, gateways, resolvers, your SSH session) is not known, and
@@ -17,6 +18,8 @@
 //! | `stream` | several captures as one |
 //! | `sockets` | which connections the host had |
 //! | [`lines`] | lines of logs through detectors |
+//! | [`logs`] | whole logs, and what would have been done |
+//! | `text`, `merge` | lines out of a log; several logs as one |
 //! | [`packets`] | the packet path over frames |
 //! | [`judge`] | from offences to bans |
 //! | [`report`] | what would have been done |
@@ -26,16 +29,20 @@ mod direction;
 mod frame;
 pub mod judge;
 pub mod lines;
+pub mod logs;
+mod merge;
 pub mod packets;
 pub mod report;
 mod sockets;
 mod stream;
+mod text;
 
 use std::{io::Read, time::Duration};
 
 use ipnet::IpNet;
 
 pub use capture::CaptureError;
+pub use text::LineReader;
 
 use self::{
     judge::Judge,
@@ -153,13 +160,23 @@ fn notes(
              malformed; capture at least 128 bytes of each (tcpdump -s 128)"
         ));
     }
+    let dropped = |limit: &report::LimitReport| limit.dropped > 0 || limit.observed > 0;
+    let acts = limits.iter().any(dropped);
+    notes.extend(setting_notes(config, judge, path.sources.forgot, acts));
+    notes
+}
+
+/// What is to be known about a replay, whatever was replayed: if sources were too many, and, where somebody
+/// may be acted on, who else is spared.
+fn setting_notes(config: &Config, judge: &Judge, forgot: bool, acts: bool) -> Vec<String> {
+    let mut notes = Vec::new();
     if judge.no_room() > 0 {
         let bans = counted(judge.no_room(), "ban was", "bans were");
         notes.push(format!(
             "{bans} not made: there were as many as there can be"
         ));
     }
-    if path.sources.forgot {
+    if forgot {
         notes.push("there were too many sources to count each of them".to_owned());
     }
     let names = config.allow.iter().filter_map(|entry| match entry {
@@ -173,8 +190,7 @@ fn notes(
             names.join(", ")
         ));
     }
-    let dropped = |limit: &report::LimitReport| limit.dropped > 0 || limit.observed > 0;
-    if config.allow_automatic.0 && limits.iter().any(dropped) {
+    if config.allow_automatic.0 && acts {
         notes.push(
             "the daemon also allows this host's addresses, gateways and resolvers and your SSH \
              session, which are not known here"

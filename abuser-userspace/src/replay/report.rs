@@ -168,7 +168,7 @@ pub struct BanReport {
     pub offences: u32,
     /// Why.
     pub reason: String,
-    /// Later packets that met it.
+    /// Later packets, or records of logs, that met it.
     pub hits: u64,
     /// What led to it.
     pub evidence: Vec<EvidenceReport>,
@@ -184,7 +184,8 @@ pub struct EvidenceReport {
 }
 
 impl BanReport {
-    pub(super) fn new(ban: &judge::Ban) -> Self {
+    /// What is told of it.
+    pub fn new(ban: &judge::Ban) -> Self {
         let evidence = ban.evidence.iter().map(|evidence| EvidenceReport {
             time: time(evidence.at),
             text: evidence.text.clone(),
@@ -222,7 +223,7 @@ pub struct SourceReport {
 }
 
 /// A time since 1970 as JSON has it.
-pub(super) fn time(since: Duration) -> String {
+pub(crate) fn time(since: Duration) -> String {
     clock::format(
         UNIX_EPOCH
             .checked_add(since)

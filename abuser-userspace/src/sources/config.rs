@@ -1,6 +1,11 @@
 //! What a source is, and which ones cannot be.
 
-use std::{collections::HashSet, fmt, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::HashSet,
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 /// A source of lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,6 +187,32 @@ impl SourceConfig {
     }
 }
 
+impl SourceConfig {
+    /// Whether a file is one of its logs by its path: as its patterns have it, or as one of those is
+    /// called after its rotation, `access.log.2.gz` or `access.log-20260115`.
+    pub fn covers(&self, path: &Path) -> bool {
+        let Kind::Files(patterns) = &self.kind else {
+            return false;
+        };
+        let options = glob::MatchOptions {
+            case_sensitive: true,
+            require_literal_separator: true,
+            require_literal_leading_dot: true,
+        };
+        let text = path.to_string_lossy();
+        let unpacked = text.strip_suffix(".gz").unwrap_or(&text);
+        let number = unpacked.trim_end_matches(|c: char| c.is_ascii_digit());
+        let first = number.strip_suffix(['.', '-']).unwrap_or(unpacked);
+        let patterns = patterns
+            .iter()
+            .filter_map(|text| glob::Pattern::new(text).ok());
+        let names = [&*text, unpacked, first];
+        patterns
+            .into_iter()
+            .any(|pattern| names.iter().any(|name| pattern.matches_with(name, options)))
+    }
+}
+
 fn check_pattern(pattern: &str) -> Result<(), SourceError> {
     if !pattern.starts_with('/') {
         return Err(SourceError::Relative(pattern.to_owned()));
@@ -267,6 +298,32 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn a_source_knows_its_files_also_after_their_rotation() {
+        let files = ["/var/log/nginx/*access.log", "/srv/log"].map(str::to_owned);
+        let web = source("web", Kind::Files(files.to_vec()));
+        for path in [
+            "/var/log/nginx/access.log",
+            "/var/log/nginx/api.access.log",
+            "/var/log/nginx/access.log.1",
+            "/var/log/nginx/access.log.12.gz",
+            "/var/log/nginx/access.log-20260115",
+            "/var/log/nginx/access.log-20260115.gz",
+            "/srv/log",
+        ] {
+            assert!(web.covers(Path::new(path)), "{path}");
+        }
+        for path in [
+            "/var/log/nginx/error.log",
+            "/var/log/nginx/old/access.log",
+            "/var/log/nginx/access.log.x",
+            "/srv/logs",
+        ] {
+            assert!(!web.covers(Path::new(path)), "{path}");
+        }
+        assert!(!source("stdin", Kind::Stdin).covers(Path::new("/srv/log")));
     }
 
     #[test]

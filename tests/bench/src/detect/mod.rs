@@ -7,8 +7,8 @@
 //! | [`peer`] | `fail2ban-regex` on the same file |
 //! | [`access`] | an access log through a threshold, alone and beside fail2ban |
 //! | [`sshd`] | sshd's log through fail2ban's own filter, in both |
-//! | [`latency`] | from a line to the ban in the kernel |
-//! | [`memory`] | a million sources in the daemon |
+//! | [`mod@latency`] | from a line to the ban in the kernel |
+//! | [`mod@memory`] | a million sources in the daemon |
 //! | [`walk`] | walkers and readers: how soon the ones are found, and whether the others are |
 
 mod access;

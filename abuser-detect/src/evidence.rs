@@ -141,8 +141,11 @@ fn tell<'e>(entries: impl Iterator<Item = &'e Entry>) -> Vec<Evidence> {
 
 /// At most [`MAX_TEXT`] bytes of a text.
 pub fn beginning(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(MAX_TEXT))
-        .unwrap_or(text)
+    let mut end = MAX_TEXT.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or(text)
 }
 
 #[cfg(test)]

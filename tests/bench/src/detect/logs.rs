@@ -84,13 +84,15 @@ fn access_until(lines: usize, end_ms: u64) -> Log {
         .zip(0..lines)
     {
         let guesses = random.u32(..20) == 0;
-        let source = match guesses {
-            true => random.u32(..GUESSERS),
-            false => random.u32(GUESSERS..SOURCES),
+        let source = if guesses {
+            random.u32(..GUESSERS)
+        } else {
+            random.u32(GUESSERS..SOURCES)
         };
-        let status = match guesses {
-            true => 401,
-            false => pick(STATUSES, &mut random),
+        let status = if guesses {
+            401
+        } else {
+            pick(STATUSES, &mut random)
         };
         failures += u64::from(matches!(status, 401 | 403 | 429));
         let line = Request {

@@ -66,7 +66,10 @@ pub(super) fn read(config: &str, log: &[u8], arrived: Time) -> Result<Reading> {
         // As if it were handed over.
         found.clear();
     }
-    let (cpu, seconds) = (thread_cpu()? - cpu, begun.elapsed().as_secs_f64());
+    let (cpu, seconds) = (
+        thread_cpu()?.saturating_sub(cpu),
+        begun.elapsed().as_secs_f64(),
+    );
     let lines = pipeline.feed_counts().map(|counts| counts.lines).sum();
     let watch = pipeline.watch_counts().next();
     let watch = watch.context("the configuration of a scenario has no detector")?;

@@ -47,7 +47,7 @@ action = "alert"
 #[expect(clippy::cast_precision_loss, reason = "numbers here are below 2^52")]
 pub(crate) fn walkers() -> Result<Measured> {
     let outcome = watch()?;
-    let walkers = outcome.found_after.len();
+    let walkers = u32::try_from(outcome.found_after.len()).context("count walkers")?;
     ensure!(
         outcome.missed == 0,
         "of {walkers} walkers {} were not found",
@@ -63,8 +63,8 @@ pub(crate) fn walkers() -> Result<Measured> {
     Ok(Measured {
         value: f64::from(most),
         also: vec![
-            ("mean_requests", f64::from(sum) / walkers as f64),
-            ("walkers", walkers as f64),
+            ("mean_requests", f64::from(sum) / f64::from(walkers)),
+            ("walkers", f64::from(walkers)),
         ],
         ..Measured::default()
     })
@@ -78,7 +78,7 @@ pub(crate) fn readers() -> Result<Measured> {
         value: f64::from(outcome.falsely),
         also: vec![
             ("readers", f64::from(outcome.readers)),
-            ("requests", outcome.read as f64),
+            ("requests", f64::from(outcome.read)),
         ],
         ..Measured::default()
     })
@@ -95,7 +95,7 @@ struct Outcome {
     /// Readers.
     readers: u32,
     /// Their requests.
-    read: u64,
+    read: u32,
 }
 
 fn watch() -> Result<Outcome> {
@@ -109,7 +109,7 @@ fn watch() -> Result<Outcome> {
     for request in &requests {
         let sent = sent.entry(request.source).or_default();
         *sent += 1;
-        read += u64::from(!request.abuse);
+        read += u32::from(!request.abuse);
         let text = request.nginx_combined();
         let line = Line {
             bytes: text.as_bytes(),

@@ -119,13 +119,11 @@ fn log(log: &LogReport) -> String {
         files.join(", ")
     );
     if log.unparsed > 0 {
-        line = format!("{line}, {} no records", grouped(log.unparsed));
+        let unparsed = counted(log.unparsed, "is no record", "are no records");
+        line = format!("{line}, {unparsed}");
     }
     if let (Some(reason), Some(sample)) = (&log.unparsed_reason, &log.unparsed_sample) {
-        line = format!(
-            "{line} (such as, because {reason}: {})",
-            output::start(sample)
-        );
+        line = format!("{line} ({reason}, as in: {})", output::start(sample));
     }
     line
 }

@@ -10,16 +10,14 @@ use crate::support::{Complains as _, abuser, assert_keys, command, finish_child,
 
 /// Three failed logins in ten minutes ban for an hour.
 const CONFIG: &str = r#"
-allow = ["192.0.2.66"]
+[allow]
+addresses = ["192.0.2.66"]
 
 [ban]
 maxretry = 3
 findtime = "10m"
 bantime = "1h"
-
-[ban.rollup]
-hosts = 2
-ipv4_prefix = 24
+rollup = { hosts = 2, ipv4_prefix = 24, ipv6_prefix = 48 }
 
 [[limit]]
 name = "slow"

@@ -16,7 +16,7 @@
 //! | `events` | the stream |
 //! | `explain` | what a packet would meet, and why |
 //! | `detach` | taking the program off |
-//! | `replay` | what a configuration would have done, by captures |
+//! | `replay` | what a configuration would have done, by captures and logs |
 //! | `store` | what outlives the daemon |
 //! | `faults` | the daemon is killed at any moment |
 //! | `reconcile` | maps and rows that somebody else changed |
@@ -26,6 +26,7 @@
 //! | `detection` | logs, detectors and what follows |
 //! | `offences` | what applications tell of |
 //! | `scan` | counting the lines of logs |
+//! | `trial` | `abuser test`: a detector or a filter on a log |
 //! | `sources` | lines that other people's programs write, through their rotation |
 //! | `guide` | what the documentation shows |
 
@@ -57,4 +58,5 @@ mod start;
 mod store;
 mod support;
 mod throttle;
+mod trial;
 mod usage;

@@ -3,6 +3,7 @@
 
 mod bad;
 mod kinds;
+mod logs;
 mod tcpdump;
 
 use std::{fs, path::PathBuf, time::Duration};

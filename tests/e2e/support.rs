@@ -33,6 +33,16 @@ pub(crate) fn abuser(arguments: &[impl AsRef<OsStr>]) -> CommandOutput {
     finish(&mut command(arguments))
 }
 
+/// What gzip makes of some bytes.
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let plain = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(plain.path(), bytes).expect("writing it");
+    let packed = Command::new("gzip").arg("-c").arg(plain.path()).output();
+    let packed = packed.expect("gzip");
+    assert!(packed.status.success(), "gzip");
+    packed.stdout
+}
+
 fn binary() -> PathBuf {
     abuser_binary().unwrap_or_else(|error| panic!("{error}"))
 }

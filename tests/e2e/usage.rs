@@ -205,7 +205,25 @@ fn every_command_explains_itself_and_its_options() {
         ),
         (
             &["replay"],
-            &["--config", "--to", "--top", "--json", "CAPTURE"],
+            &[
+                "--config",
+                "--to",
+                "--top",
+                "--json",
+                "CAPTURE|LOG",
+                "SOURCE=LOG",
+            ],
+        ),
+        (
+            &["test"],
+            &[
+                "DETECTOR|FILTER",
+                "FILE",
+                "--config",
+                "--source",
+                "--all",
+                "--json",
+            ],
         ),
         (&["detach"], &["--interface", "--pin-dir", "--json"]),
     ] {

@@ -47,5 +47,5 @@ pub(super) fn unknown<'n>(
             names => format!("there are {}", names.join(", ")),
         },
     };
-    format!("there is no {what} with the name {name:?}; {hint}")
+    format!("there is no {what} with the name {name:?} ({hint})")
 }

@@ -62,6 +62,9 @@ pub(super) fn replay(args: &ReplayArgs) -> Result<(), CliError> {
 fn not_together(other: &File, log: &File) -> CliError {
     let name = plain(&other.opened.name);
     match other.contents {
+        Contents::Capture if other.named.source.is_some() => {
+            CliError::Usage(format!("{name} is a capture, and no log of a [[source]]"))
+        }
         Contents::Capture => CliError::Usage(format!(
             "{name} is a capture and {} is a log; replay one kind at a time",
             plain(&log.opened.name)

@@ -12,10 +12,7 @@ use abuser_detect::{
 };
 use indicatif::ProgressBar;
 
-use self::{
-    pick::Trial,
-    told::{Told, Why},
-};
+use self::told::{Told, Why};
 use super::{
     CliError,
     args::TestArgs,
@@ -49,14 +46,14 @@ pub(super) fn test(args: &TestArgs) -> Result<(), CliError> {
         }
         Contents::Other => {
             return Err(anyhow::anyhow!(
-                "{name} is no text, so it is no log; of a journal write one with journalctl"
+                "{name} is not text, so it is no log; for a journal, pipe what journalctl prints into `-`"
             )
             .into());
         }
     }
     let mut told = Told::new(args, &trial, &opened.name)?;
     let mut reader = LineReader::new(Input::of(opened).blocks());
-    let result = read(&mut reader, &mut lines, &trial, &mut told, &name);
+    let result = read(&mut reader, &mut lines, &mut told, &name);
     progress.finish_and_clear();
     // What was read is told in any case.
     told.finish(&lines)?;
@@ -67,8 +64,7 @@ pub(super) fn test(args: &TestArgs) -> Result<(), CliError> {
 fn read(
     reader: &mut LineReader,
     lines: &mut Lines,
-    trial: &Trial,
-    told: &mut Told,
+    told: &mut Told<'_>,
     name: &str,
 ) -> Result<(), CliError> {
     loop {
@@ -80,7 +76,7 @@ fn read(
         };
         let given_up = filter(lines).map_or(0, |filter| filter.counters().given_up);
         let read = lines.read(0, line);
-        let why = why(trial, &read.outcome, filter(lines), given_up);
+        let why = why(&read.outcome, filter(lines), given_up);
         let text = abuser_detect::line::text(line);
         told.line(&text, &read, &why)?;
         for verdict in &read.verdicts {
@@ -95,7 +91,7 @@ fn filter(lines: &Lines) -> Option<&Filter> {
 }
 
 /// How far a line came.
-fn why(trial: &Trial, outcome: &Outcome, filter: Option<&Filter>, given_up: u64) -> Why {
+fn why(outcome: &Outcome, filter: Option<&Filter>, given_up: u64) -> Why {
     if let Some(unparsed) = outcome.unparsed {
         return Why::NoRecord(unparsed.to_string());
     }
@@ -106,12 +102,11 @@ fn why(trial: &Trial, outcome: &Outcome, filter: Option<&Filter>, given_up: u64)
             Why::Condition
         };
     };
-    let step = match filter.step() {
+    let mut step = match filter.step() {
         Step::Failure(regex) if outcome.matched => return Why::Matched(Some(regex)),
-        // A failure of somebody that the condition does not want.
-        Step::Failure(_) if trial.has_condition => return Why::Condition,
+        Step::Failure(_) => return Why::Condition,
         Step::NoPrefix => "prefregex does not match".to_owned(),
-        Step::NoMatch | Step::Failure(_) => "no failregex matches".to_owned(),
+        Step::NoMatch => "no failregex matches".to_owned(),
         Step::Ignored(regex) => format!("ignoreregex {} matches", regex + 1),
         Step::NoFailure(regex) => format!(
             "failregex {} matches, which is no failure but tells of a connection",
@@ -122,7 +117,6 @@ fn why(trial: &Trial, outcome: &Outcome, filter: Option<&Filter>, given_up: u64)
             regex + 1
         ),
     };
-    let mut step = step;
     if !filter.dated() {
         step.push_str("; no date was found");
     }

@@ -172,8 +172,7 @@ impl Judge {
     /// counts then.
     pub fn meets(&mut self, source: IpAddr, at: Duration) -> bool {
         self.end_bans(at);
-        if self.in_force.is_empty() || self.allowed_within(&source.to_canonical().into()).is_some()
-        {
+        if self.in_force.is_empty() {
             return false;
         }
         let mut keys = self
@@ -186,6 +185,10 @@ impl Judge {
         else {
             return false;
         };
+        // Allowed is allowed, whoever else is banned with it.
+        if self.allowed_within(&source.to_canonical().into()).is_some() {
+            return false;
+        }
         if let Some(ban) = self.ban_mut(met) {
             ban.hits += 1;
         }

@@ -58,13 +58,8 @@ impl Named {
     /// A log that is of the source that was named, or of the one that it fits.
     pub(super) fn log(self, opened: Opened, config: &Config) -> Result<Log, CliError> {
         let input = Input::of(opened);
-        let source = match self.source {
-            Some(source) => source,
-            None => {
-                let source = logs::of_path(config, &self.path);
-                source.ok_or_else(|| unknown(&input.name, config))?
-            }
-        };
+        let source = self.source.or_else(|| logs::of_path(config, &self.path));
+        let source = source.ok_or_else(|| unknown(&input.name, config))?;
         Ok(Log {
             path: input.name.clone(),
             source,
@@ -76,7 +71,7 @@ impl Named {
 /// The error that nobody knows which source a log is of.
 fn unknown(name: &str, config: &Config) -> CliError {
     let name = plain(name);
-    let sources = config.sources.iter().map(|source| source.name());
+    let sources = config.sources.iter().map(LogSource::name);
     let sources: Vec<_> = sources.collect();
     CliError::Usage(match sources.first() {
         None => format!(
@@ -119,13 +114,11 @@ fn log(log: &LogReport) -> String {
         files.join(", ")
     );
     if log.unparsed > 0 {
-        line = format!("{line}, {} no records", grouped(log.unparsed));
+        let unparsed = counted(log.unparsed, "is no record", "are no records");
+        line = format!("{line}, {unparsed}");
     }
     if let (Some(reason), Some(sample)) = (&log.unparsed_reason, &log.unparsed_sample) {
-        line = format!(
-            "{line} (such as, because {reason}: {})",
-            output::start(sample)
-        );
+        line = format!("{line} ({reason}, as in: {})", output::start(sample));
     }
     line
 }

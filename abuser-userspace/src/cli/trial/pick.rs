@@ -25,8 +25,6 @@ pub(super) struct Trial {
     pub(super) source: String,
     /// What makes records of its lines.
     pub(super) reader: String,
-    /// Whether not every record is wanted.
-    pub(super) has_condition: bool,
 }
 
 pub(super) fn pick(args: &TestArgs) -> Result<Trial, CliError> {
@@ -57,7 +55,7 @@ fn of_detector(args: &TestArgs) -> Result<Trial, CliError> {
         let names = names.map(|detector| detector.rule.name.as_str());
         let unknown = logs::unknown("[[detector]]", name, names);
         return Err(CliError::Usage(format!(
-            "{unknown} A filter of fail2ban is named as {FAIL2BAN}NAME or by its path"
+            "{unknown}; a filter of fail2ban is named as {FAIL2BAN}NAME or by its path"
         )));
     };
     let source = pick_source(&config, &detector, args)?.name().to_owned();
@@ -78,7 +76,6 @@ fn of_detector(args: &TestArgs) -> Result<Trial, CliError> {
         rule: detector.rule,
         source,
         reader,
-        has_condition: detector.condition.is_some(),
     })
 }
 
@@ -161,6 +158,5 @@ fn of_filter(filter: &str, args: &TestArgs) -> Result<Trial, CliError> {
         rule,
         source: "log".to_owned(),
         reader: format!("{FAIL2BAN}{filter}"),
-        has_condition: false,
     })
 }

@@ -191,10 +191,15 @@ impl<'t> Told<'t> {
             })?;
             return Ok(());
         }
+        let source = verdict.source.map(|source| source.to_string());
         let bans: Vec<_> = verdict.bans.iter().map(BanReport::new).collect();
         let what = if !bans.is_empty() {
-            let bans: Vec<_> = bans.iter().map(banned).collect();
-            format!("ban {}", bans.join(" and "))
+            let own = |ban: &BanReport| Some(&ban.source) == source.as_ref();
+            let bans = bans.iter().map(|ban| match until(ban) {
+                until if own(ban) => until,
+                until => format!("{} {until}", ban.source),
+            });
+            format!("ban {}", bans.collect::<Vec<_>>().join(", and "))
         } else if is_throttled {
             format!(
                 "throttle until {} by the limit {}",
@@ -204,7 +209,6 @@ impl<'t> Told<'t> {
         } else {
             verdict.action.clone()
         };
-        let source = verdict.source.map(|source| source.to_string());
         let whom = source.or_else(|| verdict.subject.clone());
         self.out.text(&format!(
             "{:>6}  {}  {}  FOUND by {}: {}: {what}",
@@ -260,7 +264,7 @@ impl Summary {
         let mut lines = vec![format!(
             "{}: {}, {} matched, {}",
             counted(self.lines, "line", "lines"),
-            counted(self.unparsed, "no record", "no records"),
+            counted(self.unparsed, "is no record", "are no records"),
             output::grouped(self.matched),
             counted(self.findings, "finding", "findings"),
         )];
@@ -277,9 +281,10 @@ impl Summary {
         }
         for ban in &self.bans {
             lines.push(format!(
-                "would have banned {}, from {} on; {}",
-                banned(ban),
+                "would have banned {} from {} {}; {}",
+                ban.source,
                 ban.time,
+                until(ban),
                 counted(
                     ban.hits,
                     "later line is from there",
@@ -291,12 +296,10 @@ impl Summary {
     }
 }
 
-/// Whom a ban bans, and until when.
-fn banned(ban: &BanReport) -> String {
+/// When a ban ends.
+fn until(ban: &BanReport) -> String {
     match (&ban.expires, ban.seconds) {
-        (Some(expires), Some(seconds)) => {
-            format!("{} until {expires} ({})", ban.source, span(seconds))
-        }
-        _ => format!("{} for good", ban.source),
+        (Some(expires), Some(seconds)) => format!("until {expires} ({})", span(seconds)),
+        _ => "for good".to_owned(),
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         logs,
         output::{self, counted, grouped, plain},
     },
-    config::Config,
+    config::{Config, LogSource},
     replay::{
         LineReader,
         logs::{DetectorReport, FindingReport, Log, LogReport, LogsReport, SourceReport},

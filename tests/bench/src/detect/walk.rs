@@ -44,7 +44,6 @@ action = "alert"
 "#;
 
 /// `detect-walk`: after how many requests the last of the walkers was found.
-#[expect(clippy::cast_precision_loss, reason = "numbers here are below 2^52")]
 pub(crate) fn walkers() -> Result<Measured> {
     let outcome = watch()?;
     let walkers = u32::try_from(outcome.found_after.len()).context("count walkers")?;
@@ -71,7 +70,6 @@ pub(crate) fn walkers() -> Result<Measured> {
 }
 
 /// `detect-readers`: how many readers were taken for walkers.
-#[expect(clippy::cast_precision_loss, reason = "numbers here are below 2^52")]
 pub(crate) fn readers() -> Result<Measured> {
     let outcome = watch()?;
     Ok(Measured {

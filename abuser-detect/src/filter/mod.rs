@@ -518,8 +518,11 @@ impl Filter {
 
 /// At most [`MAX_LINE`] bytes of a line.
 fn beginning(line: &str) -> &str {
-    line.get(..line.floor_char_boundary(MAX_LINE))
-        .unwrap_or(line)
+    let mut end = line.len().min(MAX_LINE);
+    while !line.is_char_boundary(end) {
+        end -= 1;
+    }
+    line.get(..end).unwrap_or_default()
 }
 
 /// Whom groups tell of.

@@ -13,7 +13,7 @@ use crate::{
         logs,
         output::{self, counted, grouped, plain},
     },
-    config::Config,
+    config::{Config, LogSource},
     replay::{
         LineReader,
         logs::{DetectorReport, FindingReport, Log, LogReport, LogsReport, SourceReport},
@@ -58,13 +58,8 @@ impl Named {
     /// A log that is of the source that was named, or of the one that it fits.
     pub(super) fn log(self, opened: Opened, config: &Config) -> Result<Log, CliError> {
         let input = Input::of(opened);
-        let source = match self.source {
-            Some(source) => source,
-            None => {
-                let source = logs::of_path(config, &self.path);
-                source.ok_or_else(|| unknown(&input.name, config))?
-            }
-        };
+        let source = self.source.or_else(|| logs::of_path(config, &self.path));
+        let source = source.ok_or_else(|| unknown(&input.name, config))?;
         Ok(Log {
             path: input.name.clone(),
             source,
@@ -76,7 +71,7 @@ impl Named {
 /// The error that nobody knows which source a log is of.
 fn unknown(name: &str, config: &Config) -> CliError {
     let name = plain(name);
-    let sources = config.sources.iter().map(|source| source.name());
+    let sources = config.sources.iter().map(LogSource::name);
     let sources: Vec<_> = sources.collect();
     CliError::Usage(match sources.first() {
         None => format!(

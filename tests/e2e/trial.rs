@@ -180,7 +180,7 @@ fn of_each_line_that_a_filter_matches_the_failregex_is_told_and_the_ban_with_its
             ),
         ]
     );
-    assert_eq!(lines[6], "8 lines: 0 are no records, 4 matched, 1 finding");
+    assert_eq!(lines[6], "8 lines: 4 matched, 1 finding");
     assert!(
         lines[7].starts_with("failregex 1 matched 3 lines: ^failure of"),
         "{said}"
@@ -271,7 +271,7 @@ fn a_detector_reads_records_and_tells_what_is_none() {
             7,
             &["198.51.100.9 (banned already)  the condition does not hold"],
         ),
-        (8, &["6 lines: 1 is no record, 3 matched, 1 finding"]),
+        (8, &["6 lines, 1 is no record: 3 matched, 1 finding"]),
     ] {
         for phrase in phrases {
             assert!(

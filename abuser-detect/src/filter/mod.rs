@@ -524,7 +524,7 @@ fn beginning(line: &str) -> &str {
     while !line.is_char_boundary(end) {
         end -= 1;
     }
-    line.get(..end).unwrap_or(line)
+    line.get(..end).unwrap_or_default()
 }
 
 /// Whom groups tell of.

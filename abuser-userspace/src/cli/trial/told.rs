@@ -261,10 +261,13 @@ impl<'t> Told<'t> {
 
 impl Summary {
     fn lines(&self) -> Vec<String> {
+        let mut count = counted(self.lines, "line", "lines");
+        if self.unparsed > 0 {
+            let unparsed = counted(self.unparsed, "is no record", "are no records");
+            count = format!("{count}, {unparsed}");
+        }
         let mut lines = vec![format!(
-            "{}: {}, {} matched, {}",
-            counted(self.lines, "line", "lines"),
-            counted(self.unparsed, "is no record", "are no records"),
+            "{count}: {} matched, {}",
             output::grouped(self.matched),
             counted(self.findings, "finding", "findings"),
         )];

@@ -489,6 +489,29 @@ pub struct EventRecord {
     pub action: Option<String>,
 }
 
+impl EventRecord {
+    /// One of which nothing more is known.
+    pub fn new(kind: EventKind, time: String) -> Self {
+        Self {
+            time,
+            kind,
+            interface: None,
+            source: None,
+            protocol: None,
+            port: None,
+            limit: None,
+            ban: None,
+            drops: None,
+            verified: None,
+            bytes: None,
+            expires: None,
+            reason: None,
+            detector: None,
+            action: None,
+        }
+    }
+}
+
 /// Which events a reader wants; all that are given must match.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -544,21 +567,9 @@ mod tests {
 
     fn event(kind: EventKind, source: &str, limit: Option<&str>) -> EventRecord {
         EventRecord {
-            time: String::new(),
-            kind,
-            interface: None,
             source: Some(source.to_owned()),
-            protocol: None,
-            port: None,
             limit: limit.map(str::to_owned),
-            ban: None,
-            drops: None,
-            verified: None,
-            bytes: None,
-            expires: None,
-            reason: None,
-            detector: None,
-            action: None,
+            ..EventRecord::new(kind, String::new())
         }
     }
 

@@ -87,9 +87,8 @@ impl Names {
             Verdict::Observe => EventKind::Observe,
             Verdict::Allow => EventKind::Allow,
         };
+        let time = clock::format(wall_clock(KernelTime(event.time_ns)));
         Some(EventRecord {
-            time: clock::format(wall_clock(KernelTime(event.time_ns))),
-            kind,
             interface: self.interfaces.get(&event.interface).cloned(),
             source: Some(event.source.address()?.to_string()),
             protocol: Some(protocol(event.protocol)),
@@ -99,10 +98,7 @@ impl Names {
             drops: Some(event.drops),
             verified: (event.reason()? == Reason::Limit).then_some(event.verified()),
             bytes: Some(event.length),
-            expires: None,
-            reason: None,
-            detector: None,
-            action: None,
+            ..EventRecord::new(kind, time)
         })
     }
 }

@@ -246,26 +246,15 @@ fn over_change(key: &PrefixKey, record: &BanRecord, how: &str, hits: u64) -> Cha
 }
 
 fn ban_event(kind: EventKind, info: &BanInfo, reason: Option<String>) -> EventRecord {
+    let expires = info.expires.clone();
     EventRecord {
-        time: clock::now(),
-        kind,
-        interface: None,
         source: Some(info.source.to_string()),
-        protocol: None,
-        port: None,
         limit: info.limit.clone(),
         ban: Some(info.id),
         drops: (kind == EventKind::Unban).then_some(info.hits),
-        verified: None,
-        bytes: None,
-        expires: if kind == EventKind::Ban {
-            info.expires.clone()
-        } else {
-            None
-        },
+        expires: expires.filter(|_| kind == EventKind::Ban),
         reason,
-        detector: None,
-        action: None,
+        ..EventRecord::new(kind, clock::now())
     }
 }
 

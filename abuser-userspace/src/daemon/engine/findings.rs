@@ -150,21 +150,11 @@ impl Engine {
             "detected"
         );
         self.publish(EventRecord {
-            time: clock::now(),
-            kind: EventKind::Detect,
-            interface: None,
             source,
-            protocol: None,
-            port: None,
-            limit: None,
-            ban: None,
-            drops: None,
-            verified: None,
-            bytes: None,
-            expires: None,
             reason: Some(reason.clone()),
             detector: Some(rule.name.clone()),
             action: Some(action.to_owned()),
+            ..EventRecord::new(EventKind::Detect, clock::now())
         });
     }
 

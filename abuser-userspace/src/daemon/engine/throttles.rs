@@ -608,26 +608,13 @@ fn too_many(source: &PrefixKey, records: &[ThrottleRecord]) -> EngineError {
 }
 
 fn throttle_event(kind: EventKind, info: &ThrottleInfo, reason: Option<String>) -> EventRecord {
+    let expires = info.expires.clone();
     EventRecord {
-        time: clock::now(),
-        kind,
-        interface: None,
         source: Some(info.source.to_string()),
-        protocol: None,
-        port: None,
         limit: Some(info.limit.clone()),
-        ban: None,
-        drops: None,
-        verified: None,
-        bytes: None,
-        expires: if kind == EventKind::Throttle {
-            info.expires.clone()
-        } else {
-            None
-        },
+        expires: expires.filter(|_| kind == EventKind::Throttle),
         reason,
-        detector: None,
-        action: None,
+        ..EventRecord::new(kind, clock::now())
     }
 }
 

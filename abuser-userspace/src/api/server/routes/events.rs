@@ -81,20 +81,8 @@ async fn next_line(
 /// The event that stands for `count` events which a slow reader missed.
 pub fn missed(count: u64) -> EventRecord {
     EventRecord {
-        time: clock::now(),
-        kind: EventKind::Missed,
-        interface: None,
-        source: None,
-        protocol: None,
-        port: None,
-        limit: None,
-        ban: None,
         drops: Some(count),
-        verified: None,
-        bytes: None,
-        expires: None,
         reason: Some("this reader was too slow".to_owned()),
-        detector: None,
-        action: None,
+        ..EventRecord::new(EventKind::Missed, clock::now())
     }
 }

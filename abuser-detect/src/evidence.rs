@@ -8,7 +8,7 @@ use std::{collections::VecDeque, hash::BuildHasher as _, net::IpAddr};
 use foldhash::quality::RandomState;
 use ipnet::IpNet;
 
-use crate::time::Time;
+use crate::{line, time::Time};
 
 /// Bytes of text that are kept for one detector.
 const MAX_BYTES: usize = 1 << 20;
@@ -141,11 +141,7 @@ fn tell<'e>(entries: impl Iterator<Item = &'e Entry>) -> Vec<Evidence> {
 
 /// At most [`MAX_TEXT`] bytes of a text.
 pub fn beginning(text: &str) -> &str {
-    let mut end = text.len().min(MAX_TEXT);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or(text)
+    line::beginning(text, MAX_TEXT)
 }
 
 #[cfg(test)]

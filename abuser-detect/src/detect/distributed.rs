@@ -279,8 +279,7 @@ impl Default for Beat {
 
 impl Beat {
     fn note(&mut self, at: Time, failed: bool, within: Duration) {
-        let apart = |last: Time| at.since(last).max(last.since(at));
-        if self.last.is_some_and(|last| apart(last) > within) {
+        if self.last.is_some_and(|last| at.apart(last) > within) {
             *self = Self {
                 group: self.group,
                 found: self.found,

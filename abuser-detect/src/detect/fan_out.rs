@@ -285,7 +285,7 @@ impl Fan {
         wanted: u32,
         masks: Masks,
     ) -> Option<(u32, u32, Vec<ipnet::IpNet>)> {
-        if at.since(self.since).max(self.since.since(at)) > within {
+        if at.apart(self.since) > within {
             *self = Self::new(at);
         }
         self.different.insert(thing);

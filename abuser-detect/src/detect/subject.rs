@@ -4,12 +4,10 @@ use std::hash::BuildHasher;
 
 use foldhash::quality::RandomState;
 
-use super::{
-    table::{TextKey, TextKeys},
-    words,
-};
+use super::table::{TextKey, TextKeys};
 use crate::{
     field::{Field, Value},
+    line::beginning,
     record::Record,
 };
 
@@ -40,8 +38,7 @@ impl<'r> Subject<'r> {
 
     /// Its beginning, for a finding.
     pub(super) fn name(&self) -> String {
-        self.0
-            .with_text(|text| words::bounded(text, NAMED).to_owned())
+        self.0.with_text(|text| beginning(text, NAMED).to_owned())
     }
 }
 

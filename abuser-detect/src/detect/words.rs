@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::line::beginning;
+
 /// Bytes of a text from a log that are repeated to people.
 const QUOTED: usize = 64;
 
@@ -37,19 +39,10 @@ pub(super) fn many(count: impl Into<u64>, what: &str) -> String {
 
 /// A text from a log in quotes, with what could deceive on a terminal escaped, and cut if it is long.
 pub(super) fn quoted(text: &str) -> String {
-    match bounded(text, QUOTED) {
+    match beginning(text, QUOTED) {
         whole if whole.len() == text.len() => format!("{whole:?}"),
         cut => format!("{:?}", format!("{cut}…")),
     }
-}
-
-/// The beginning of a text, of at most `bytes`.
-pub(super) fn bounded(text: &str, bytes: usize) -> &str {
-    if text.len() <= bytes {
-        return text;
-    }
-    let mut ends = (0..=bytes).rev();
-    ends.find_map(|end| text.get(..end)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -72,7 +65,7 @@ mod tests {
         assert_eq!(quoted("\u{1b}[2J\n"), r#""\u{1b}[2J\n""#);
         let long = "ä".repeat(100);
         assert_eq!(quoted(&long), format!("\"{}…\"", "ä".repeat(32)));
-        assert_eq!(bounded("aä", 2), "a");
+        assert_eq!(beginning("aä", 2), "a");
         assert_eq!(many(1_u32, "request"), "1 request");
     }
 }

@@ -291,7 +291,7 @@ impl Filter {
 
     /// The date of a line, if it has one. The line is not looked at otherwise, nor counted.
     pub fn date(&mut self, line: &str, now: Time) -> Option<Time> {
-        let line = beginning(line);
+        let line = line::beginning(line, MAX_LINE);
         let clock = Clock {
             now,
             zone: &self.zone,
@@ -305,7 +305,7 @@ impl Filter {
     fn take<'l>(&mut self, line: &'l str) -> &'l str {
         self.counters.lines += 1;
         self.counters.cut += u64::from(line.len() > MAX_LINE);
-        beginning(line)
+        line::beginning(line, MAX_LINE)
     }
 
     /// Looks for failures in a line whose date, at `span`, is left out.
@@ -516,15 +516,6 @@ impl Filter {
             regex,
         })
     }
-}
-
-/// At most [`MAX_LINE`] bytes of a line.
-fn beginning(line: &str) -> &str {
-    let mut end = line.len().min(MAX_LINE);
-    while !line.is_char_boundary(end) {
-        end -= 1;
-    }
-    line.get(..end).unwrap_or_default()
 }
 
 /// Whom groups tell of.

@@ -247,7 +247,7 @@ impl Taken {
         state: &RandomState,
     ) -> Option<Kind> {
         // The log may be older than what is remembered, too: of another day, read afterwards.
-        if at.since(self.since) > settings.within || self.since.since(at) > settings.within {
+        if at.apart(self.since) > settings.within {
             *self = Self::new(at, settings);
         }
         let kept = (settings.track != Track::Source).then_some(source);

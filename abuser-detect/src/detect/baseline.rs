@@ -40,6 +40,7 @@ use std::{hash::BuildHasher, time::Duration};
 
 use foldhash::quality::RandomState;
 
+pub use super::Track;
 use super::{
     Detector, Finding, Occupancy,
     lately::Lately,
@@ -81,15 +82,6 @@ pub struct Settings {
     /// Histories that are remembered. One takes 170 bytes and up to 1.6 KB for what it counts, of which there
     /// are 512 bytes for each in the mean: when these are used up, whoever was quiet for longest is forgotten too.
     pub capacity: usize,
-}
-
-/// Whose history is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Track {
-    /// That of a source.
-    Source,
-    /// That of a key or user, or of whatever has the same value of a field.
-    Field(Field),
 }
 
 impl Default for Settings {

@@ -22,8 +22,6 @@ use crate::{
 
 /// Bytes on the heap for each source there is room for.
 const HEAP_PER_SOURCE: usize = 96;
-/// So many at least.
-const LEAST_HEAP: usize = 1 << 20;
 
 /// Which headers are expected, and how often they may be missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,11 +62,9 @@ pub struct MissingHeaders {
 impl MissingHeaders {
     /// A detector that has seen nothing yet.
     pub fn new(settings: Settings) -> Self {
-        let capacity = settings.capacity;
-        let heap = capacity.saturating_mul(HEAP_PER_SOURCE).max(LEAST_HEAP);
         Self {
             span: Span::new(settings.count, settings.within),
-            sources: WeighedTable::new(capacity, heap),
+            sources: WeighedTable::with_heap_per_key(settings.capacity, HEAP_PER_SOURCE),
             settings,
         }
     }

@@ -25,6 +25,8 @@ mod words;
 
 use ipnet::IpNet;
 
+pub use subject::Track;
+
 use crate::{record::Record, time::Time};
 
 /// Looks for one kind of abuse.

@@ -22,8 +22,6 @@ use crate::{
 
 /// Bytes on the heap for each source there is room for.
 const HEAP_PER_SOURCE: usize = 96;
-/// So many at least.
-const LEAST_HEAP: usize = 1 << 20;
 
 /// What a sign-up is, and how many are too many.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,8 +110,6 @@ impl Pattern {
 impl Signup {
     /// A detector that has seen nothing yet.
     pub fn new(settings: Settings) -> Self {
-        let capacity = settings.capacity;
-        let heap = capacity.saturating_mul(HEAP_PER_SOURCE).max(LEAST_HEAP);
         Self {
             paths: settings
                 .paths
@@ -121,7 +117,7 @@ impl Signup {
                 .map(|path| Pattern::new(path))
                 .collect(),
             span: Span::new(settings.count, settings.within),
-            sources: WeighedTable::new(capacity, heap),
+            sources: WeighedTable::with_heap_per_key(settings.capacity, HEAP_PER_SOURCE),
             settings,
         }
     }

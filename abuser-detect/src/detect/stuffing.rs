@@ -35,8 +35,6 @@ use crate::{
 
 /// Bytes on the heap for each source there is room for.
 const HEAP_PER_SOURCE: usize = 256;
-/// So many at least.
-const LEAST_HEAP: usize = 1 << 20;
 /// Ticks in a window.
 const TICKS: u16 = 64;
 /// Users that are told apart at least, and at most.
@@ -127,12 +125,10 @@ struct Amount {
 impl Stuffing {
     /// A detector that has seen nothing yet.
     pub fn new(settings: Settings) -> Self {
-        let capacity = settings.capacity;
-        let heap = capacity.saturating_mul(HEAP_PER_SOURCE).max(LEAST_HEAP);
         Self {
             span: Span::coarse(settings.within, TICKS),
             texts: TextKeys::default(),
-            sources: WeighedTable::new(capacity, heap),
+            sources: WeighedTable::with_heap_per_key(settings.capacity, HEAP_PER_SOURCE),
             settings,
         }
     }

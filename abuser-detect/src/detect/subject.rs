@@ -11,6 +11,26 @@ use crate::{
     record::Record,
 };
 
+/// Whose records belong together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Track {
+    /// Those of a source.
+    #[default]
+    Source,
+    /// Those with the same value of a field, as a key or user. Records that lack it, or have it empty, do not
+    /// count.
+    Field(Field),
+}
+
+impl From<Field> for Track {
+    fn from(field: Field) -> Self {
+        match field {
+            Field::Source => Self::Source,
+            field => Self::Field(field),
+        }
+    }
+}
+
 /// Bytes of it that a finding has.
 const NAMED: usize = 256;
 

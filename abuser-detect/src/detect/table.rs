@@ -16,6 +16,9 @@ use hashbrown::HashTable;
 
 use super::Occupancy;
 
+/// Bytes on the heap that the values of a small table may hold, so that a single busy key always fits.
+pub const LEAST_HEAP: usize = 1 << 20;
+
 /// No slot.
 const NONE: u32 = u32::MAX;
 
@@ -282,6 +285,12 @@ impl<K: Hash + Eq, V: Weigh> WeighedTable<K, V> {
             heap_bytes: 0,
             heap_budget,
         }
+    }
+
+    /// The same with so many bytes on the heap for each key that there is room for, but at least
+    /// [`LEAST_HEAP`].
+    pub fn with_heap_per_key(capacity: usize, bytes: usize) -> Self {
+        Self::new(capacity, capacity.saturating_mul(bytes).max(LEAST_HEAP))
     }
 
     /// Changes the value of a key, which is `new` if it has none; the key is the newest now. If the value

@@ -23,11 +23,12 @@
 
 mod interval;
 
-use std::time::Duration;
+use std::{hash::Hash, time::Duration};
 
 use ipnet::IpNet;
 
 use self::interval::Interval;
+pub use super::Track;
 use super::{
     Detector, Finding, Occupancy,
     subject::Subject,
@@ -36,7 +37,6 @@ use super::{
     words,
 };
 use crate::{
-    field::Field,
     record::Record,
     source::{Masks, Source},
     time::Time,
@@ -44,8 +44,6 @@ use crate::{
 
 /// Bytes on the heap for each source there is room for: with them a million sources fit in 200 MB.
 const HEAP_PER_KEY: usize = 72;
-/// So many at least, so that a single busy source always fits.
-const LEAST_HEAP: usize = 1 << 20;
 /// Sources of a key that are remembered.
 const SOURCES: usize = 64;
 
@@ -97,16 +95,6 @@ pub enum Kind {
     DetectionFilter,
 }
 
-/// Whose hits are counted together.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Track {
-    /// Those of a source.
-    #[default]
-    Source,
-    /// Those with the same value of a field. Records that lack it, or have it empty, do not count.
-    Field(Field),
-}
-
 /// Finds who comes too often.
 pub struct Threshold {
     settings: Settings,
@@ -149,6 +137,10 @@ impl Counter for Interval {
     }
 }
 
+fn table<K: Hash + Eq, V: Weigh>(capacity: usize) -> WeighedTable<K, V> {
+    WeighedTable::with_heap_per_key(capacity, HEAP_PER_KEY)
+}
+
 impl Threshold {
     /// A detector that has seen nothing yet.
     pub fn new(settings: Settings) -> Self {
@@ -166,14 +158,11 @@ impl Threshold {
             within_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
             span: Span::new(count, within),
         };
-        let heap = capacity.saturating_mul(HEAP_PER_KEY).max(LEAST_HEAP);
         let memory = match (kind, track) {
-            (Kind::Maxretry, Track::Source) => Memory::Windows(WeighedTable::new(capacity, heap)),
-            (_, Track::Source) => Memory::Intervals(WeighedTable::new(capacity, heap)),
-            (Kind::Maxretry, Track::Field(_)) => {
-                Memory::FieldWindows(WeighedTable::new(capacity, heap))
-            }
-            (_, Track::Field(_)) => Memory::FieldIntervals(WeighedTable::new(capacity, heap)),
+            (Kind::Maxretry, Track::Source) => Memory::Windows(table(capacity)),
+            (_, Track::Source) => Memory::Intervals(table(capacity)),
+            (Kind::Maxretry, Track::Field(_)) => Memory::FieldWindows(table(capacity)),
+            (_, Track::Field(_)) => Memory::FieldIntervals(table(capacity)),
         };
         Self {
             settings,

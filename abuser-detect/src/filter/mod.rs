@@ -360,7 +360,7 @@ impl Filter {
             }
             expression.groups(text, &self.scratch, &mut groups);
             let (matched, rest) = lines::split(&lines, text, expression, &self.scratch);
-            if !self.ignores.is_empty() {
+            let is_ignored = !self.ignores.is_empty() && {
                 let text = if self.lines.several() {
                     let mut text = String::new();
                     lines::join(&matched, &mut text);
@@ -368,21 +368,8 @@ impl Filter {
                 } else {
                     text.clone()
                 };
-                if self.ignored(&text) {
-                    if self.lines.several() {
-                        let text = if narrowed {
-                            &mut self.inner
-                        } else {
-                            &mut self.text
-                        };
-                        self.lines.replace(rest, text);
-                    }
-                    if self.every {
-                        continue;
-                    }
-                    break;
-                }
-            }
+                self.ignored(&text)
+            };
             if self.lines.several() {
                 let text = if narrowed {
                     &mut self.inner
@@ -390,6 +377,12 @@ impl Filter {
                     &mut self.text
                 };
                 self.lines.replace(rest, text);
+            }
+            if is_ignored {
+                if self.every {
+                    continue;
+                }
+                break;
             }
             let matched = if self.lines.several() {
                 matched.into_iter().map(|line| line.whole).collect()

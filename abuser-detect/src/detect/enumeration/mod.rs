@@ -90,6 +90,16 @@ pub enum Track {
     Path,
 }
 
+impl From<Field> for Track {
+    fn from(field: Field) -> Self {
+        match field {
+            Field::Source => Self::Source,
+            Field::Path => Self::Path,
+            field => Self::Field(field),
+        }
+    }
+}
+
 impl Default for Settings {
     /// 60 ids in order or 5000 in any order, within ten minutes, by source.
     fn default() -> Self {

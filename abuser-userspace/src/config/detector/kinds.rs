@@ -221,12 +221,7 @@ fn threshold(section: &Section<'_>) -> Result<DetectorKind, ConfigError> {
     })?;
     set(&mut settings.count, section.get("count"), count)?;
     set(&mut settings.within, section.get("within"), time)?;
-    set(&mut settings.track, section.get("track"), |item| {
-        Ok(match tracked(item)? {
-            Field::Source => threshold::Track::Source,
-            field => threshold::Track::Field(field),
-        })
-    })?;
+    set(&mut settings.track, section.get("track"), tracked)?;
     Ok(DetectorKind::Threshold(settings))
 }
 
@@ -267,13 +262,7 @@ fn enumeration(section: &Section<'_>) -> Result<DetectorKind, ConfigError> {
         section.get("distinct"),
         optional_count,
     )?;
-    set(&mut settings.track, section.get("track"), |item| {
-        Ok(match tracked(item)? {
-            Field::Source => enumeration::Track::Source,
-            Field::Path => enumeration::Track::Path,
-            field => enumeration::Track::Field(field),
-        })
-    })?;
+    set(&mut settings.track, section.get("track"), tracked)?;
     Ok(DetectorKind::Enumeration(settings))
 }
 
@@ -360,12 +349,7 @@ fn baseline(section: &Section<'_>) -> Result<DetectorKind, ConfigError> {
         masks: masks(section)?,
         ..baseline::Settings::default()
     };
-    set(&mut settings.track, section.get("track"), |item| {
-        Ok(match tracked(item)? {
-            Field::Source => baseline::Track::Source,
-            field => baseline::Track::Field(field),
-        })
-    })?;
+    set(&mut settings.track, section.get("track"), tracked)?;
     set(&mut settings.period, section.get("period"), time)?;
     set(&mut settings.history, section.get("history"), |item| {
         item.integer(1..=1000)
@@ -447,10 +431,10 @@ fn statuses(item: &Item<'_>) -> Result<Vec<u16>, ConfigError> {
 }
 
 /// What is counted by.
-fn tracked(item: &Item<'_>) -> Result<Field, ConfigError> {
+fn tracked<T: From<Field>>(item: &Item<'_>) -> Result<T, ConfigError> {
     let name = item.string("a field in quotes, for example \"source\" or \"key\"")?;
-    name.parse()
-        .map_err(|error: abuser_detect::field::UnknownField| item.error(error))
+    let field = name.parse::<Field>();
+    field.map(T::from).map_err(|error| item.error(error))
 }
 
 fn texts(item: &Item<'_>, expected: &str) -> Result<Vec<String>, ConfigError> {

@@ -112,12 +112,14 @@ impl Draft {
             .iter()
             .find(|(name, _)| name != DEFAULT_POLICY && !known().any(|known| known == name))
         {
-            let near = section::nearest(name, known())
-                .map_or_else(String::new, |near| format!("; did you mean \"{near}\"?"));
-            return Err(place.error(format!(
-                "`policy` in [[limit]]: there is no [[policy]] with the name {}{near}",
-                quote(name)
-            )));
+            return Err(section::not_there(
+                place,
+                "policy",
+                "[[limit]]",
+                "[[policy]]",
+                name,
+                known(),
+            ));
         }
         let all_policies = config.all_policies();
         config.detectors = detectors.finish(&detector::Known {
@@ -156,9 +158,7 @@ impl Draft {
                 }
             }
             self.config.sources.push(source);
-            let sources = self.config.sources.iter();
-            let read: Vec<_> = sources.map(|source| source.reads.clone()).collect();
-            sources::config::check(&read)
+            sources::config::check(self.config.sources.iter().map(|source| &source.reads))
                 .map_err(|error| section.place.error(error.to_string()))?;
         }
         Ok(())

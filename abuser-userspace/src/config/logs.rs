@@ -258,12 +258,7 @@ fn parser(
 }
 
 fn texts(item: &Item<'_>, expected: &str) -> Result<Vec<String>, ConfigError> {
-    let items = item.list(expected)?;
-    if let Some(extra) = items.get(MAX_NAMED) {
-        return Err(extra.error(format!(
-            "this is one more than the {MAX_NAMED} there can be"
-        )));
-    }
+    let items = item.list_of_at_most(MAX_NAMED, expected)?;
     let text = |item: &Item<'_>| item.string("text in quotes").map(str::to_owned);
     items.iter().map(text).collect()
 }

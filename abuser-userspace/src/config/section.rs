@@ -357,6 +357,21 @@ impl<'t> Item<'t> {
             .collect())
     }
 
+    /// The value as a list of no more than `most`.
+    pub(super) fn list_of_at_most(
+        &self,
+        most: usize,
+        expected: &str,
+    ) -> Result<Vec<Self>, ConfigError> {
+        let items = self.list(expected)?;
+        match items.get(most) {
+            Some(extra) => {
+                Err(extra.error(format!("this is one more than the {most} there can be")))
+            }
+            None => Ok(items),
+        }
+    }
+
     /// The value as a table of texts whose keys are anybody's.
     pub(super) fn named_texts(
         &self,
@@ -414,6 +429,23 @@ fn unknown_key(schema: &Schema, key: &str) -> String {
         return format!("{what}; did you mean `{near}`?");
     }
     format!("{what}; known are: {}", schema.keys.join(", "))
+}
+
+/// The error that `key` in a table of the kind `table` names something, a `what`, that there is not.
+pub(super) fn not_there<'n>(
+    place: &Place,
+    key: &str,
+    table: &str,
+    what: &str,
+    name: &str,
+    names: impl Iterator<Item = &'n str>,
+) -> ConfigError {
+    let near =
+        nearest(name, names).map_or_else(String::new, |near| format!("; did you mean \"{near}\"?"));
+    place.error(format!(
+        "`{key}` in {table}: there is no {what} with the name {}{near}",
+        quote(name)
+    ))
 }
 
 /// The one of `candidates` that `text` is probably a slip of.

@@ -227,7 +227,7 @@ fn check_pattern(pattern: &str) -> Result<(), SourceError> {
 }
 
 /// Whether these can be sources together.
-pub fn check(sources: &[SourceConfig]) -> Result<(), SourceError> {
+pub fn check<'s>(sources: impl IntoIterator<Item = &'s SourceConfig>) -> Result<(), SourceError> {
     let mut names = HashSet::new();
     let mut listens = HashSet::new();
     let mut has_stdin = false;

@@ -426,7 +426,7 @@ fn share(item: &Item<'_>) -> Result<f64, ConfigError> {
 }
 
 fn statuses(item: &Item<'_>) -> Result<Vec<u16>, ConfigError> {
-    let items = bounded(item, "a list of statuses, for example [401, 403]")?;
+    let items = item.list_of_at_most(MAX_NAMED, "a list of statuses, for example [401, 403]")?;
     items.iter().map(|item| item.integer(100..=999)).collect()
 }
 
@@ -438,17 +438,7 @@ fn tracked<T: From<Field>>(item: &Item<'_>) -> Result<T, ConfigError> {
 }
 
 fn texts(item: &Item<'_>, expected: &str) -> Result<Vec<String>, ConfigError> {
-    let items = bounded(item, expected)?;
+    let items = item.list_of_at_most(MAX_NAMED, expected)?;
     let text = |item: &Item<'_>| item.string(expected).map(str::to_owned);
     items.iter().map(text).collect()
-}
-
-fn bounded<'t>(item: &Item<'t>, expected: &str) -> Result<Vec<Item<'t>>, ConfigError> {
-    let items = item.list(expected)?;
-    match items.get(MAX_NAMED) {
-        Some(extra) => Err(extra.error(format!(
-            "this is one more than the {MAX_NAMED} there can be"
-        ))),
-        None => Ok(items),
-    }
 }

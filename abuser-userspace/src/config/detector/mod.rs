@@ -11,13 +11,15 @@ use super::{
     error::{ConfigError, quote},
     limit,
     logs::FAIL2BAN,
-    section::{Item, Section},
+    section::{Item, Section, not_there},
     source::Place,
 };
 use crate::policy::DEFAULT_POLICY;
 
 pub use kinds::DetectorKind;
 
+/// What a detector is in a file.
+const TABLE: &str = "[[detector]]";
 /// The most detectors there can be.
 const MAX_DETECTORS: usize = 256;
 /// How long who is throttled is so, unless the detector says.
@@ -84,13 +86,12 @@ pub(super) struct DetectorDraft {
     config: DetectorConfig,
     /// Whether a preset brought it, so that one of the same name takes its place.
     preset: bool,
-    /// Whether it says itself what it reads.
-    says_sources: bool,
     /// What a threshold leaves to its policy.
     from_policy: kinds::FromPolicy,
     place: Place,
     policy: Option<Place>,
     limit: Option<Place>,
+    /// Where it says what it reads; empty if it does not say so itself.
     sources: Vec<Place>,
 }
 
@@ -119,46 +120,41 @@ impl Drafts {
     ) -> Result<(), ConfigError> {
         let named = section.require("name", "\"stuffing\"")?;
         let name = limit::name(&named, "detector")?;
-        if let Some(other) = self
-            .drafts
-            .iter_mut()
-            .find(|draft| draft.config.rule.name == name)
-        {
-            match preset_of {
-                // Two sources of a preset share its detectors, and what took their place: it may
-                // have been written before the preset was named.
-                Some(source) => {
-                    if !other.says_sources {
-                        let sources = other.config.sources.get_or_insert_default();
-                        sources.push(source.to_owned());
-                    }
-                    return Ok(());
+        let mut drafts = self.drafts.iter_mut();
+        match (
+            drafts.find(|draft| draft.config.rule.name == name),
+            preset_of,
+        ) {
+            (None, _) => {}
+            // Two sources of a preset share its detectors, and what took their place: it may
+            // have been written before the preset was named.
+            (Some(other), Some(source)) => {
+                if !other.says_sources() {
+                    let sources = other.config.sources.get_or_insert_default();
+                    sources.push(source.to_owned());
                 }
-                None if !other.preset => {
-                    return Err(named.error(format!(
-                        "\"{name}\" is taken by {}; choose another",
-                        other.place.describe()
-                    )));
+                return Ok(());
+            }
+            (Some(other), None) if !other.preset => {
+                return Err(named.error(format!(
+                    "\"{name}\" is taken by {}; choose another",
+                    other.place.describe()
+                )));
+            }
+            (Some(of_preset), None) => {
+                let mut draft = read(section, name, &named)?;
+                // It reads what the preset's did, unless it says what.
+                if !draft.says_sources() {
+                    draft.config.sources = of_preset.config.sources.take();
                 }
-                None => {}
+                *of_preset = draft;
+                return Ok(());
             }
         }
         let mut draft = read(section, name, &named)?;
-        draft.preset = preset_of.is_some();
         if let Some(source) = preset_of {
+            draft.preset = true;
             draft.config.sources = Some(vec![source.to_owned()]);
-        }
-        if let Some(of_preset) = self
-            .drafts
-            .iter_mut()
-            .find(|other| other.config.rule.name == draft.config.rule.name)
-        {
-            // It reads what the preset's did, unless it says what.
-            if !draft.says_sources {
-                draft.config.sources = of_preset.config.sources.take();
-            }
-            *of_preset = draft;
-            return Ok(());
         }
         if self.drafts.len() >= MAX_DETECTORS {
             return Err(section.place.error(format!(
@@ -179,11 +175,15 @@ impl Drafts {
 }
 
 impl DetectorDraft {
+    /// Whether it says itself what it reads.
+    fn says_sources(&self) -> bool {
+        !self.sources.is_empty()
+    }
+
     fn finish(self, known: &Known<'_>) -> Result<DetectorConfig, ConfigError> {
         let Self {
             mut config,
             preset: _,
-            says_sources: _,
             from_policy,
             place,
             policy: policy_place,
@@ -196,7 +196,14 @@ impl DetectorDraft {
         let Some(policy) = policy else {
             let names = policies.map(|policy| policy.name.as_str());
             let place = policy_place.unwrap_or(place);
-            return Err(unknown(&place, "policy", "[[policy]]", &rule.policy, names));
+            return Err(not_there(
+                &place,
+                "policy",
+                TABLE,
+                "[[policy]]",
+                &rule.policy,
+                names,
+            ));
         };
         from_policy.fill(&mut config.kind, policy);
         if let Some(limit) = &rule.limit
@@ -205,7 +212,7 @@ impl DetectorDraft {
             let names = known.throttle_limits.iter().copied();
             let place = limit_place.unwrap_or(place);
             let what = "[[limit]] with only = \"throttled\"";
-            return Err(unknown(&place, "limit", what, limit, names));
+            return Err(not_there(&place, "limit", TABLE, what, limit, names));
         }
         for (number, source) in config.sources.iter().flatten().enumerate() {
             let place = source_places.get(number).unwrap_or(&place);
@@ -213,7 +220,14 @@ impl DetectorDraft {
             match there {
                 None => {
                     let known = known.sources.iter().map(|(name, _)| *name);
-                    return Err(unknown(place, "sources", "[[source]]", source, known));
+                    return Err(not_there(
+                        place,
+                        "sources",
+                        TABLE,
+                        "[[source]]",
+                        source,
+                        known,
+                    ));
                 }
                 Some((_, false)) if config.filter.is_none() => {
                     return Err(place.error(format!(
@@ -238,22 +252,6 @@ impl DetectorDraft {
         }
         Ok(config)
     }
-}
-
-/// The error that something is named which there is not.
-fn unknown<'n>(
-    place: &Place,
-    key: &str,
-    what: &str,
-    name: &str,
-    names: impl Iterator<Item = &'n str>,
-) -> ConfigError {
-    let near = super::section::nearest(name, names)
-        .map_or_else(String::new, |near| format!("; did you mean \"{near}\"?"));
-    place.error(format!(
-        "`{key}` in [[detector]]: there is no {what} with the name {}{near}",
-        quote(name)
-    ))
 }
 
 fn read(
@@ -329,7 +327,6 @@ fn read(
             kind,
         },
         preset: false,
-        says_sources: !source_items.is_empty(),
         from_policy,
         place: named.place.clone(),
         policy: policy_item.map(|item| item.place),

@@ -2,7 +2,7 @@
 
 use std::{
     ops::{Add, Sub},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 /// Milliseconds since 1970-01-01T00:00:00Z, before which there were no logs.
@@ -18,6 +18,13 @@ impl Time {
     /// The time between the two, whichever is later.
     pub fn apart(self, other: Self) -> Duration {
         Duration::from_millis(self.0.abs_diff(other.0))
+    }
+}
+
+impl From<SystemTime> for Time {
+    /// What that clock shows; 1970 if it is before that.
+    fn from(time: SystemTime) -> Self {
+        Self(millis(time.duration_since(UNIX_EPOCH).unwrap_or_default()))
     }
 }
 

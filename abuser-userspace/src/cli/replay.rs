@@ -2,7 +2,7 @@
 
 mod logs;
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use abuser_detect::time::Time;
 use indicatif::ProgressBar;
@@ -118,9 +118,7 @@ fn of_logs(
         .into_iter()
         .map(|file| file.named.log(file.opened, config));
     let logs = logs.collect::<Result<Vec<_>, _>>()?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = Time(0) + now.unwrap_or_default();
-    let report = replay_logs(config, logs, now, args.top);
+    let report = replay_logs(config, logs, Time::from(SystemTime::now()), args.top);
     progress.finish_and_clear();
     let report = report.map_err(|error| CliError::Usage(error.to_string()))?;
     tell(&report, || logs::lines(&report), args)?;

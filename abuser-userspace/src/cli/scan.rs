@@ -93,11 +93,7 @@ pub(super) fn scan(args: &ScanArgs) -> Result<(), CliError> {
 fn window(args: &ScanArgs) -> Window {
     match args.within {
         None => Window::All,
-        Some(within) if args.now => {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH);
-            let now = Time(0) + now.unwrap_or_default();
-            Window::Since(now - within)
-        }
+        Some(within) if args.now => Window::Since(Time::from(SystemTime::now()) - within),
         Some(within) => Window::Last(within),
     }
 }

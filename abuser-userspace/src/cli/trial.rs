@@ -3,7 +3,7 @@
 mod pick;
 mod told;
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use abuser_detect::{
     filter::{Filter, Step},
@@ -23,8 +23,8 @@ use crate::replay::{LineReader, lines::Lines};
 
 pub(super) fn test(args: &TestArgs) -> Result<(), CliError> {
     let trial = pick::pick(args)?;
-    let mut lines =
-        Lines::new(&trial.config, now()).map_err(|error| CliError::Usage(error.to_string()))?;
+    let mut lines = Lines::new(&trial.config, Time::from(SystemTime::now()))
+        .map_err(|error| CliError::Usage(error.to_string()))?;
     let progress = if output::is_terminal() {
         // It would be drawn between the lines.
         ProgressBar::hidden()
@@ -124,9 +124,4 @@ fn why(outcome: &Outcome, filter: Option<&Filter>, given_up: u64) -> Why {
         step.push_str("; an expression took too many steps and was given up");
     }
     Why::Step(step)
-}
-
-fn now() -> Time {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    Time(0) + now.unwrap_or_default()
 }

@@ -103,7 +103,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         host,
         essential,
         store,
-        snapshot,
+        mut snapshot,
         listeners,
     } = match start::prepare(&mut dataplane, &config).await {
         Ok(prepared) => prepared,
@@ -113,7 +113,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         }
     };
     let _socket = socket::Guard::new(&config.api.socket);
-    let positions = snapshot.positions.clone();
+    let positions = std::mem::take(&mut snapshot.positions);
     let mut engine = Engine::new(dataplane, store, &config, observe, events.clone());
     if let Err(error) = engine.attach(&interfaces, &config, &allow, essential.clone(), snapshot) {
         engine.abandon();

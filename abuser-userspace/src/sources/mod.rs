@@ -80,11 +80,3 @@ pub struct Line<'l> {
     /// The program that wrote it, where that is known apart from the line.
     pub program: Option<&'l str>,
 }
-
-/// Now, by the wall clock.
-fn now() -> Time {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    Time(since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    }))
-}

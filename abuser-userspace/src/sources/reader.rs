@@ -20,7 +20,6 @@ use super::{
     handle::Shared,
     journal::Journal,
     lines::Piece,
-    now,
     status::Gauge,
     stream::Stdin,
     syslog::Syslog,
@@ -125,7 +124,7 @@ impl Turn<'_> {
             name: "alone",
             buffer: &mut vec![0; BUFFER],
             now: Instant::now(),
-            at: now(),
+            at: SystemTime::now().into(),
             round: &mut Round::default(),
         });
     }
@@ -343,7 +342,7 @@ impl<S: Sink> Reader<S> {
     }
 
     fn each(&mut self, mut act: impl FnMut(&mut dyn Driver, bool, &mut Turn<'_>)) {
-        let (at, now) = (now(), Instant::now());
+        let (at, now) = (SystemTime::now().into(), Instant::now());
         for (index, source) in self.running.iter_mut().enumerate() {
             let mut turn = Turn {
                 sink: &mut self.sink,

@@ -5,6 +5,8 @@ use abuser_detect::time::Time;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::super::syslog;
+
 /// An entry, as `journalctl --output=json` prints it.
 #[derive(Debug, Deserialize)]
 struct Fields {
@@ -73,22 +75,17 @@ impl Entry {
 
     /// Writes its line: `host program[pid]: message`.
     pub(super) fn line(&self, into: &mut Vec<u8>) {
-        if let Some(host) = &self.host {
-            into.extend_from_slice(host.as_bytes());
-            into.push(b' ');
-        }
-        if let Some(program) = &self.program {
-            into.extend_from_slice(program.as_bytes());
-            if let Some(pid) = &self.pid {
-                into.extend_from_slice(format!("[{pid}]").as_bytes());
-            }
-            into.extend_from_slice(b": ");
-        }
+        syslog::push_origin(
+            self.host.as_deref(),
+            self.program.as_deref(),
+            self.pid.as_deref(),
+            into,
+        );
         if let Some(micros) = self.since_boot {
             let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
             into.extend_from_slice(format!("[{seconds:5}.{micros:06}] ").as_bytes());
         }
-        super::super::syslog::push_message(&self.message, into);
+        syslog::push_message(&self.message, into);
     }
 }
 

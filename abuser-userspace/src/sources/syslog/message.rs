@@ -53,15 +53,13 @@ impl Message {
 
     /// Writes its line: `host program[pid]: message`. `host` is this one, which sent what names none.
     pub(super) fn line(&self, host: &str, into: &mut Vec<u8>) {
-        into.extend_from_slice(self.host.as_deref().unwrap_or(host).as_bytes());
-        into.push(b' ');
-        if let Some(program) = &self.program {
-            into.extend_from_slice(program.as_bytes());
-            if let Some(pid) = &self.pid {
-                into.extend_from_slice(format!("[{pid}]").as_bytes());
-            }
-            into.extend_from_slice(b": ");
-        }
+        let host = self.host.as_deref().unwrap_or(host);
+        push_origin(
+            Some(host),
+            self.program.as_deref(),
+            self.pid.as_deref(),
+            into,
+        );
         push_message(&self.text, into);
     }
 }
@@ -95,6 +93,26 @@ fn as_sent(text: &str, datagram: &[u8], message: &str) -> Vec<u8> {
         .and_then(|start| datagram.get(start..))
         .unwrap_or(message.as_bytes())
         .to_vec()
+}
+
+/// Writes what precedes the text of a message: `host program[pid]: `, as far as it is known.
+pub(in super::super) fn push_origin(
+    host: Option<&str>,
+    program: Option<&str>,
+    pid: Option<&str>,
+    into: &mut Vec<u8>,
+) {
+    if let Some(host) = host {
+        into.extend_from_slice(host.as_bytes());
+        into.push(b' ');
+    }
+    if let Some(program) = program {
+        into.extend_from_slice(program.as_bytes());
+        if let Some(pid) = pid {
+            into.extend_from_slice(format!("[{pid}]").as_bytes());
+        }
+        into.extend_from_slice(b": ");
+    }
 }
 
 /// Writes the text of a message so that it is one line, whatever is in it.
@@ -186,7 +204,7 @@ mod tests {
         assert_eq!(message.stated, Some(Time(1_065_910_455_003)));
         assert_eq!(message.program.as_deref(), Some("app"));
         // A date without a year is at most half a year from now.
-        let now = super::super::super::now();
+        let now = Time::from(std::time::SystemTime::now());
         for month in ["Jan", "Mar", "May", "Jul", "Sep", "Nov"] {
             let text = format!("<34>{month} 11 22:14:15 mymachine su: m");
             let stated = Message::read(text.as_bytes()).stated.unwrap();

@@ -22,7 +22,7 @@ use nix::{
     sys::socket::{ControlMessageOwned, MsgFlags, recvmsg},
 };
 
-pub(super) use self::message::push_message;
+pub(super) use self::message::{push_message, push_origin};
 use self::{message::Message, socket::Socket};
 use super::{
     BUDGET, MAX_LINE, SyslogConfig,

@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     os::fd::{AsFd as _, BorrowedFd},
     sync::{Arc, mpsc},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use abuser_detect::time::Time;
@@ -12,6 +12,7 @@ use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::eventfd::EventFd,
+    time::{ClockId, clock_gettime},
 };
 
 use super::{
@@ -434,7 +435,7 @@ impl<S: Sink> Reader<S> {
 
     /// Hands on what has changed of the positions since the last time.
     fn keep_positions(&mut self) {
-        let at = SystemTime::now();
+        let at = file_clock();
         let mut rows = Vec::new();
         for source in &self.running {
             source.driver.positions(&mut rows);
@@ -455,4 +456,13 @@ impl<S: Sink> Reader<S> {
             (self.keep)(changes);
         }
     }
+}
+
+/// The clock that the kernel stamps files by. It is behind the real one, by a tick at the most.
+fn file_clock() -> SystemTime {
+    // It cannot fail on Linux; if it did, what is a tick younger than that would count as known.
+    clock_gettime(ClockId::CLOCK_REALTIME_COARSE).map_or_else(
+        |_| SystemTime::now(),
+        |time| UNIX_EPOCH + Duration::from(time),
+    )
 }

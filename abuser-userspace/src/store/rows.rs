@@ -140,7 +140,7 @@ pub struct PositionRow {
     pub offset: u64,
     /// The entry of a journal that was read last.
     pub cursor: Option<String>,
-    /// When that was so.
+    /// When that was so, by the clock that the kernel stamps files by.
     pub at: SystemTime,
 }
 

@@ -57,7 +57,7 @@ pub(super) struct Files {
     begin: Begin,
     /// Positions of files that were not found yet.
     kept: Vec<PositionRow>,
-    /// When the last of them was kept: what is younger was never seen.
+    /// When the last of them was kept, by the clock of files: what is no older was never seen.
     kept_at: Option<SystemTime>,
     follows: HashMap<u64, Follow>,
     next: u64,
@@ -264,7 +264,7 @@ impl Files {
         let is_new = self.is_begun
             || self
                 .kept_at
-                .is_some_and(|kept| metadata.created().is_ok_and(|created| created > kept));
+                .is_some_and(|kept| metadata.created().is_ok_and(|created| created >= kept));
         match self.begin {
             Begin::End if !is_new => metadata.len(),
             _ => 0,

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use crate::{
     config::{DetectorAction, DetectorRule},
-    policy::is_wide,
+    policy::{is_wide, overlap},
 };
 
 /// What is done about a source.
@@ -30,8 +30,8 @@ impl Consequence {
         if is_wide(source) {
             return spare(source, "too wide");
         }
-        let overlaps = |proxy: &&IpNet| proxy.contains(source) || source.contains(*proxy);
-        if let Some(proxy) = found.trusted.iter().find(overlaps) {
+        let mut trusted = found.trusted.iter();
+        if let Some(proxy) = trusted.find(|proxy| overlap(proxy, source)) {
             return spare(proxy, "a trusted proxy");
         }
         match allowed {

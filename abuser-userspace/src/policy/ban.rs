@@ -24,6 +24,11 @@ pub fn is_wide(source: &IpNet) -> bool {
     }
 }
 
+/// Whether one of the two holds the other, or they are the same.
+pub fn overlap(one: &IpNet, other: &IpNet) -> bool {
+    one.contains(other) || other.contains(one)
+}
+
 /// How many times the default formula doubles at most.
 const MAX_DOUBLINGS: u32 = 20;
 
@@ -48,6 +53,13 @@ pub struct Rollup {
     pub ipv4_prefix: u8,
     /// The length of the prefix, for IPv6.
     pub ipv6_prefix: u8,
+}
+
+impl Rollup {
+    /// Why a prefix is banned that holds enough of them.
+    pub fn reason(&self) -> String {
+        format!("{} hosts in it are banned", self.hosts)
+    }
 }
 
 /// When to ban and for how long, in fail2ban's words.

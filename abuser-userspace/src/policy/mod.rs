@@ -15,8 +15,8 @@ mod offenders;
 mod rollup;
 
 pub use ban::{
-    BanPolicy, BanTime, DEFAULT_POLICY, MAX_BAN, Rollup, WIDEST_IPV4, WIDEST_IPV6, is_wide,
+    BanPolicy, BanTime, DEFAULT_POLICY, MAX_BAN, Rollup, WIDEST_IPV4, WIDEST_IPV6, is_wide, overlap,
 };
 pub use doubts::Doubts;
-pub use offenders::{Offence, Offenders, Record, Sentence, Subject};
+pub use offenders::{MAX_OFFENDERS, Offence, Offenders, Record, Sentence, Subject, with_repeats};
 pub use rollup::Rollups;

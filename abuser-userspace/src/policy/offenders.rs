@@ -10,6 +10,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    fmt::Write as _,
     sync::LazyLock,
     time::Duration,
 };
@@ -17,6 +18,10 @@ use std::{
 use abuser_common::prefix::PrefixKey;
 
 use super::{BanPolicy, BanTime};
+use crate::words::counted;
+
+/// Subjects that a daemon remembers, or a replay; with their evidence about 130 MB at the most.
+pub const MAX_OFFENDERS: usize = 1 << 17;
 
 /// Subjects whose offences are all too old that one call forgets at most: more than one
 /// call adds, so they run out, and few enough that no call is slow.
@@ -34,6 +39,15 @@ pub struct Sentence<E> {
     pub repeats: u32,
     /// The offences within `findtime` that led to it.
     pub offences: Vec<Offence<E>>,
+}
+
+/// The reason for a ban, and how many times before its subject was banned, if it was.
+pub fn with_repeats(mut reason: String, repeats: u32) -> String {
+    if repeats > 0 {
+        let before = counted(repeats.into(), "time", "times");
+        let _infallible = write!(reason, ", banned {before} before");
+    }
+    reason
 }
 
 /// Something that a subject did.

@@ -8,7 +8,6 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeSet, HashMap},
-    fmt::Write as _,
     net::IpAddr,
     time::Duration,
 };
@@ -18,12 +17,9 @@ use ipnet::IpNet;
 
 use crate::{
     config::{AllowEntry, Config},
-    policy::{BanTime, Offenders, Rollup, Rollups, is_wide},
+    policy::{BanTime, MAX_OFFENDERS, Offenders, Rollup, Rollups, is_wide, overlap, with_repeats},
     words::counted,
 };
-
-/// Subjects that are remembered: as many as in the daemon.
-const MAX_OFFENDERS: usize = 1 << 17;
 
 /// Something that led to a ban.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,9 +143,7 @@ impl Judge {
     /// Who is allowed within a range, or covers it; the first of them.
     pub fn allowed_within(&self, range: &IpNet) -> Option<IpNet> {
         let mut allowed = self.allowed.iter();
-        allowed
-            .find(|allowed| allowed.contains(range) || range.contains(*allowed))
-            .copied()
+        allowed.find(|allowed| overlap(allowed, range)).copied()
     }
 
     /// Offences that counted.
@@ -260,11 +254,7 @@ impl Judge {
         let offences = u32::try_from(evidence.len()).unwrap_or(u32::MAX);
         evidence.drain(..evidence.len().saturating_sub(self.evidence));
         let offended = counted(offences.into(), "offence", "offences");
-        let mut reason = format!("{offended} against {cause}");
-        if repeats > 0 {
-            let before = counted(repeats.into(), "time", "times");
-            let _infallible = write!(reason, ", banned {before} before");
-        }
+        let reason = with_repeats(format!("{offended} against {cause}"), repeats);
         let rule = self.offenders.policy(policy).rollup;
         let made = self.enforce(
             Ban {
@@ -305,7 +295,7 @@ impl Judge {
             cause: "rollup".to_owned(),
             policy: String::new(),
             offences: 0,
-            reason: format!("{} hosts in it are banned", rule.hosts),
+            reason: rule.reason(),
             evidence: Vec::new(),
             hits: 0,
         };

@@ -10,6 +10,7 @@ use super::{Changed, Engine, EngineError, check_reason, key, keys, net};
 use crate::{
     api::types::{AllowInfo, AllowRequest, RemoveRequest},
     daemon::names::ConfiguredAllow,
+    policy::overlap,
     store::{AllowRow, Change},
 };
 
@@ -189,7 +190,7 @@ impl Engine {
         self.allowed
             .keys()
             .map(net)
-            .find(|allowed| allowed.contains(range) || range.contains(allowed))
+            .find(|allowed| overlap(allowed, range))
     }
 
     pub(super) fn allow_list(&self) -> Vec<AllowInfo> {

@@ -1,7 +1,7 @@
 //! The ban of an offender: what led to it, whom it is told of, and whether the whole prefix
 //! goes with it.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::sync::Arc;
 
 use abuser_common::{layout::BanCause, prefix::PrefixKey};
 
@@ -11,9 +11,8 @@ use super::{
     net,
 };
 use crate::{
-    policy::{Rollup, Sentence, Subject},
+    policy::{Rollup, Sentence, Subject, with_repeats},
     store::{Change, EvidenceRow, rows::BanNote},
-    words::counted,
 };
 
 /// What an offender is banned for.
@@ -61,14 +60,11 @@ impl Engine {
         let Crime {
             cause,
             subject,
-            mut reason,
+            reason,
             count,
             by,
         } = crime;
-        if repeats > 0 {
-            let before = counted(repeats.into(), "time", "times");
-            let _infallible = write!(reason, ", banned {before} before");
-        }
+        let reason = with_repeats(reason, repeats);
         let kept = self.evidence;
         let evidence = offences.into_iter().map(|offence| offence.evidence);
         let mut evidence: Vec<_> = evidence.collect();
@@ -130,7 +126,7 @@ impl Engine {
             cause: BanCause::Rollup,
             subject: None,
             policy: Some(self.offenders.policy(number).name.clone()),
-            reason: Some(format!("{} hosts in it are banned", rule.hosts)),
+            reason: Some(rule.reason()),
             by: None,
         };
         let new = NewBan::new(prefix, end(time), &Arc::new(note));

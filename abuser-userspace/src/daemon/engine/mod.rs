@@ -80,12 +80,10 @@ use crate::{
         links::NetlinkChanges,
     },
     host::Essential,
-    policy::{Doubts, Offenders, Rollups},
+    policy::{Doubts, MAX_OFFENDERS, Offenders, Rollups},
     store::{Change, EvidenceRow, Health, Snapshot, Store},
 };
 
-/// Sources whose offences are remembered; with their evidence about 130 MB at the most.
-const MAX_OFFENDERS: usize = 1 << 17;
 /// The longest reason that is kept, in bytes.
 pub(super) const MAX_REASON: usize = 1000;
 /// How often expired bans are cleared away. They end in the kernel to the nanosecond.

@@ -1,20 +1,19 @@
 //! Throttles: sources to which stricter limits apply for a while. The map first, then the books,
 //! then the store and the stream.
 
+mod books;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    ops::Bound,
     sync::Arc,
     time::SystemTime,
 };
 
-use abuser_common::{
-    gcra::KernelTime,
-    layout::{Ban, MAX_TERMS},
-    prefix::PrefixKey,
-};
+use abuser_common::{layout::MAX_TERMS, prefix::PrefixKey};
 
+use self::books::ThrottleRecord;
+pub(super) use self::books::{ThrottleBooks, throttling};
 use super::{
     Changed, Engine, EngineError, Page,
     bans::{end, outlasts},
@@ -27,11 +26,7 @@ use crate::{
     },
     config::{LimitConfig, Scope},
     daemon::clock,
-    dataplane::{
-        kernel_now,
-        throttles::{Throttled, Throttling, entry},
-        wall_clock,
-    },
+    dataplane::{kernel_now, throttles::entry},
     policy::{WIDEST_IPV4, WIDEST_IPV6, is_wide},
     store::{Change, ThrottleNote, ThrottleRow},
 };
@@ -48,153 +43,6 @@ pub(super) struct NewThrottle {
     pub(super) expires_ns: u64,
     /// By which limit, and why.
     pub(super) note: Arc<ThrottleNote>,
-}
-
-/// A source's throttle by one limit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ThrottleRecord {
-    expires_ns: u64,
-    /// When it was made, or renewed.
-    created: SystemTime,
-    note: Arc<ThrottleNote>,
-}
-
-impl ThrottleRecord {
-    fn is_by(&self, limit: &str) -> bool {
-        *self.note.limit == *limit
-    }
-
-    fn expired(&self, now_ns: u64) -> bool {
-        Ban::expired(self.expires_ns, now_ns)
-    }
-
-    /// As the API tells it.
-    fn info(&self, source: &PrefixKey) -> ThrottleInfo {
-        let remaining = self.expires_ns.saturating_sub(kernel_now().0);
-        ThrottleInfo {
-            source: net(source),
-            limit: self.note.limit.to_string(),
-            created: clock::format(self.created),
-            expires: clock::format_kernel(self.expires_ns),
-            remaining_seconds: (self.expires_ns != 0).then_some(remaining / 1_000_000_000),
-            reason: self.note.reason.clone(),
-            by: self.note.by.clone(),
-        }
-    }
-
-    /// As the store has it.
-    fn row(&self, source: &PrefixKey) -> ThrottleRow {
-        let expires = KernelTime(self.expires_ns);
-        ThrottleRow {
-            source: *source,
-            created: self.created,
-            expires: (expires.0 != 0).then(|| wall_clock(expires)),
-            note: Arc::clone(&self.note),
-        }
-    }
-}
-
-/// The books of all throttles, by source.
-#[derive(Debug, Default)]
-pub(super) struct ThrottleBooks {
-    /// At least one record of each source, and one of a limit.
-    records: BTreeMap<PrefixKey, Vec<ThrottleRecord>>,
-    /// Those that end, the first to end first.
-    ends: BTreeSet<(u64, PrefixKey, Arc<str>)>,
-}
-
-impl ThrottleBooks {
-    /// How many sources are throttled.
-    pub(super) fn len(&self) -> usize {
-        self.records.len()
-    }
-
-    pub(super) fn contains(&self, source: &PrefixKey) -> bool {
-        self.records.contains_key(source)
-    }
-
-    fn of(&self, source: &PrefixKey) -> &[ThrottleRecord] {
-        self.records.get(source).map_or(&[], Vec::as_slice)
-    }
-
-    /// At most `count` sources after `after`, or from the first on.
-    pub(super) fn page(
-        &self,
-        after: Option<PrefixKey>,
-        count: usize,
-    ) -> impl Iterator<Item = (&PrefixKey, &Vec<ThrottleRecord>)> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.records.range((from, Bound::Unbounded)).take(count)
-    }
-
-    /// Makes or renews a throttle.
-    fn insert(&mut self, source: PrefixKey, record: ThrottleRecord) {
-        self.remove(&source, &Arc::clone(&record.note.limit));
-        if record.expires_ns != 0 {
-            let limit = Arc::clone(&record.note.limit);
-            self.ends.insert((record.expires_ns, source, limit));
-        }
-        self.records.entry(source).or_default().push(record);
-    }
-
-    fn remove(&mut self, source: &PrefixKey, limit: &Arc<str>) -> Option<ThrottleRecord> {
-        let records = self.records.get_mut(source)?;
-        let position = records.iter().position(|record| record.is_by(limit))?;
-        let record = records.remove(position);
-        if records.is_empty() {
-            self.records.remove(source);
-        }
-        self.ends
-            .remove(&(record.expires_ns, *source, Arc::clone(limit)));
-        Some(record)
-    }
-
-    /// Those that are over at `now_ns`, the first to end first; `count` at the most.
-    fn over(&self, now_ns: u64, count: usize) -> Vec<(PrefixKey, Arc<str>)> {
-        let over = self.ends.iter();
-        let over = over.take_while(|(expires_ns, ..)| *expires_ns <= now_ns);
-        over.take(count)
-            .map(|(_, source, limit)| (*source, Arc::clone(limit)))
-            .collect()
-    }
-
-    /// Those that meet a condition.
-    fn matching(&self, mut is: impl FnMut(&ThrottleNote) -> bool) -> Vec<(PrefixKey, Arc<str>)> {
-        let records = self.records.iter();
-        let records =
-            records.flat_map(|(source, records)| records.iter().map(move |r| (source, r)));
-        records
-            .filter(|(_, record)| is(&record.note))
-            .map(|(source, record)| (*source, Arc::clone(&record.note.limit)))
-            .collect()
-    }
-
-    /// What the store is to have.
-    pub(super) fn rows(&self) -> Vec<ThrottleRow> {
-        let records = self.records.iter();
-        records
-            .flat_map(|(source, records)| records.iter().map(|record| record.row(source)))
-            .collect()
-    }
-
-    /// What the map is to have.
-    pub(super) fn throttled(&self) -> Throttled {
-        let records = self.records.iter();
-        records
-            .map(|(source, records)| (*source, throttling(records)))
-            .collect()
-    }
-}
-
-/// What the map is to have of one source.
-pub(super) fn throttling(records: &[ThrottleRecord]) -> Vec<Throttling> {
-    records
-        .iter()
-        .map(|record| Throttling {
-            limit: Arc::clone(&record.note.limit),
-            expires_ns: record.expires_ns,
-        })
-        .collect()
 }
 
 /// Whether a limit with this name is for throttled sources.
@@ -556,7 +404,7 @@ impl Engine {
         };
         let unknown: Vec<_> = rows.into_iter().filter(|row| !known(row)).collect();
         let _forgotten = self.restore_throttles(unknown, &configs);
-        self.write_throttles(&self.throttles.records.clone())
+        self.write_throttles(&self.throttles.records().clone())
     }
 
     /// Drops entries of the map that the books do not have: those that an earlier daemon had not
@@ -615,51 +463,5 @@ fn throttle_event(kind: EventKind, info: &ThrottleInfo, reason: Option<String>) 
         expires: expires.filter(|_| kind == EventKind::Throttle),
         reason,
         ..EventRecord::new(kind, clock::now())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(number: u8) -> PrefixKey {
-        PrefixKey::new([203, 0, 113, number].into(), 32).unwrap()
-    }
-
-    fn record(limit: &str, expires_ns: u64) -> ThrottleRecord {
-        ThrottleRecord {
-            expires_ns,
-            created: SystemTime::UNIX_EPOCH,
-            note: Arc::new(ThrottleNote {
-                limit: limit.into(),
-                reason: None,
-                by: None,
-            }),
-        }
-    }
-
-    #[test]
-    fn throttles_end_in_the_order_of_their_ends_each_limit_for_itself() {
-        let mut books = ThrottleBooks::default();
-        books.insert(key(1), record("slow", 30));
-        books.insert(key(1), record("slower", 10));
-        books.insert(key(2), record("slow", 0));
-        books.insert(key(3), record("slow", 20));
-        books.insert(key(3), record("slow", 25));
-        let over = |books: &ThrottleBooks, now| -> Vec<_> {
-            let over = books.over(now, 9).into_iter();
-            over.map(|(source, limit)| (source, limit.to_string()))
-                .collect()
-        };
-        assert_eq!(over(&books, 9), []);
-        assert_eq!(
-            over(&books, 25),
-            [(key(1), "slower".to_owned()), (key(3), "slow".to_owned())]
-        );
-        books.remove(&key(1), &"slower".into());
-        books.remove(&key(3), &"slow".into());
-        assert_eq!(over(&books, u64::MAX), [(key(1), "slow".to_owned())]);
-        assert_eq!(books.len(), 2, "one has no end");
-        assert!(!books.contains(&key(3)));
     }
 }

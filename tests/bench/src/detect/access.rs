@@ -95,14 +95,7 @@ pub(crate) fn beside_fail2ban() -> Result<Measured> {
         ours.push(reading.per_cpu_second());
         for (filter, rates) in [(&shipped, &mut theirs), (&tuned, &mut theirs_tuned)] {
             let outcome = peer::run(&namespace, &file, filter, peer::PLAIN)?;
-            ensure!(
-                (outcome.lines, outcome.matched) == (reading.lines, reading.matched),
-                "of the same log fail2ban-regex matched {} of {} lines, and abuser {} of {}",
-                outcome.matched,
-                outcome.lines,
-                reading.matched,
-                reading.lines
-            );
+            reading.ensure_same(&outcome)?;
             rates.push(rate(outcome.lines, outcome.cpu));
         }
     }

@@ -6,10 +6,9 @@
 //! the engine. It is no packet that is probed with: a packet meets the table that is asked here.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::Write as _,
     net::Ipv4Addr,
-    path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
@@ -22,18 +21,24 @@ use abuser_common::{
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::maps::{HashMap, Map, MapData, MapError};
 use fastrand::Rng;
-use testkit::{Daemon, Namespace};
+use testkit::Daemon;
 
 use super::{
     logs,
     reading::{lines, rate},
+    site::Site,
 };
 use crate::{
     scenario::Measured,
     statistics::{median, percentile},
-    subject,
 };
 
+const DETECTOR: &str = r#"[[detector]]
+name = "offence"
+where = 'path == "/offence"'
+count = 1
+action = "ban"
+"#;
 /// Bans; six of them are above the 99th percentile.
 const BANS: u32 = 600;
 /// From a ban to the next line, in milliseconds: never the same, so as not to fall into step with
@@ -52,20 +57,21 @@ const BUSY_LINES: u64 = 1000;
 
 /// `detect-latency`.
 pub(crate) fn alone() -> Result<Measured> {
-    let site = Site::start()?;
-    let latencies = site.offend()?;
+    let offended = Offended::start()?;
+    let latencies = offended.offend()?;
     Ok(measured(&latencies, vec![]))
 }
 
 /// `detect-latency-busy`.
 pub(crate) fn busy() -> Result<Measured> {
-    let site = Site::start()?;
+    let offended = Offended::start()?;
     let (ended, written) = (AtomicBool::new(false), AtomicU64::new(0));
     let log = logs::access_until_now(100 * usize::try_from(BUSY_LINES)?);
+    let file = offended.site.append()?;
     let begun = Instant::now();
     let latencies = thread::scope(|scope| {
-        let writer = scope.spawn(|| write_on(&site.log(), &log.text, &ended, &written));
-        let latencies = site.offend();
+        let writer = scope.spawn(|| write_on(file, &log.text, &ended, &written));
+        let latencies = offended.offend();
         ended.store(true, Ordering::Relaxed);
         let wrote = writer.join();
         wrote.map_err(|_| anyhow!("the thread that writes panicked"))??;
@@ -91,57 +97,23 @@ fn measured(latencies: &[f64], more: Vec<(&'static str, f64)>) -> Measured {
     }
 }
 
-/// A daemon that reads a log.
-struct Site {
-    // The daemon goes before its network and its log.
-    daemon: Daemon,
+/// A daemon that bans whoever asks for one path.
+struct Offended {
+    site: Site,
     bans: HashMap<MapData, PrefixKey, Ban>,
-    folder: tempfile::TempDir,
-    _namespace: Namespace,
 }
 
-impl Site {
+impl Offended {
     fn start() -> Result<Self> {
-        let namespace = Namespace::new()?;
-        let folder = tempfile::tempdir().context("make a folder for a log")?;
-        let log = folder.path().join("access.log");
-        File::create(&log).with_context(|| format!("make {}", log.display()))?;
-        let config = format!(
-            r#"{}
-[[source]]
-name = "web"
-files = ["{}"]
-parser = "nginx-combined"
-
-[[detector]]
-name = "offence"
-where = 'path == "/offence"'
-count = 1
-action = "ban"
-"#,
-            subject::generic_config("lo", subject::NO_MATCH),
-            log.display()
-        );
-        let binary = testkit::abuser_binary()?;
-        let daemon = Daemon::try_start(&binary, &namespace, &config)
-            .context("start abuser for bans by a log")?;
-        let bans = table(&daemon)?;
-        Ok(Self {
-            daemon,
-            bans,
-            folder,
-            _namespace: namespace,
-        })
-    }
-
-    fn log(&self) -> std::path::PathBuf {
-        self.folder.path().join("access.log")
+        let site = Site::start(DETECTOR)?;
+        let bans = table(&site.daemon)?;
+        Ok(Self { site, bans })
     }
 
     /// Offends again and again; how long each ban took, in milliseconds.
     fn offend(&self) -> Result<Vec<f64>> {
         let mut random = Rng::with_seed(5);
-        let mut log = append(&self.log())?;
+        let mut log = self.site.append()?;
         let mut latencies = Vec::new();
         for number in 0..BANS {
             thread::sleep(Duration::from_millis(random.u64(PAUSE_MS)));
@@ -153,7 +125,7 @@ action = "ban"
             log.write_all(line.as_bytes()).context("write a line")?;
             latencies.push(self.banned(address, written)?);
         }
-        let told = self.daemon.try_json(&["ban", "list"])?;
+        let told = self.site.daemon.try_json(&["ban", "list"])?;
         let banned = told.as_array().map_or(0, Vec::len);
         ensure!(
             u32::try_from(banned) == Ok(BANS),
@@ -189,8 +161,7 @@ fn table(daemon: &Daemon) -> Result<HashMap<MapData, PrefixKey, Ban>> {
 }
 
 /// Writes what a busy server does, in steps, until it is told to end; what it is late with it makes up for.
-fn write_on(path: &Path, text: &str, ended: &AtomicBool, written: &AtomicU64) -> Result<()> {
-    let mut log = append(path)?;
+fn write_on(mut log: File, text: &str, ended: &AtomicBool, written: &AtomicU64) -> Result<()> {
     let mut pieces = Vec::new();
     let (mut piece, mut count) = (Vec::new(), 0);
     for line in lines(text.as_bytes()) {
@@ -213,9 +184,4 @@ fn write_on(path: &Path, text: &str, ended: &AtomicBool, written: &AtomicU64) ->
         thread::sleep(due.saturating_sub(begun.elapsed()));
     }
     Ok(())
-}
-
-fn append(path: &Path) -> Result<File> {
-    let file = OpenOptions::new().append(true).open(path);
-    file.with_context(|| format!("open {}", path.display()))
 }

@@ -6,24 +6,29 @@
 
 use std::{
     fmt::Write as _,
-    fs::{File, OpenOptions},
+    fs::File,
     io::Write as _,
     net::Ipv4Addr,
-    path::Path,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use testkit::{Daemon, Namespace};
+use testkit::Daemon;
 
-use super::logs;
+use super::{logs, site::Site};
 use crate::{
     control::{self, Process},
     scenario::Measured,
-    subject,
 };
 
+const DETECTOR: &str = r#"[[detector]]
+name = "failures"
+where = "status == 401"
+count = 100
+within = "10m"
+action = "alert"
+"#;
 /// Sources.
 const SOURCES: u32 = 1_000_000;
 /// How often each of them comes until it is measured.
@@ -37,37 +42,15 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// `detect-memory`.
 pub(crate) fn measure() -> Result<Measured> {
-    let namespace = Namespace::new()?;
-    let folder = tempfile::tempdir().context("make a folder for a log")?;
-    let log = folder.path().join("access.log");
-    File::create(&log).with_context(|| format!("make {}", log.display()))?;
-    let config = format!(
-        r#"{}
-[[source]]
-name = "web"
-files = ["{}"]
-parser = "nginx-combined"
-
-[[detector]]
-name = "failures"
-where = "status == 401"
-count = 100
-within = "10m"
-action = "alert"
-"#,
-        subject::generic_config("lo", subject::NO_MATCH),
-        log.display()
-    );
-    let binary = testkit::abuser_binary()?;
-    let daemon = Daemon::try_start(&binary, &namespace, &config)
-        .context("start abuser for a million sources")?;
-    let process = Process(daemon.pid());
+    let site = Site::start(DETECTOR)?;
+    let process = Process(site.daemon.pid());
     let rest = control::settled(process)?.own();
+    let mut log = site.append()?;
     let begin_ms = logs::now_ms() - MANY_ROUNDS * ROUND_MS;
     let mut grown = Vec::new();
     for round in 1..=MANY_ROUNDS {
-        fail(&log, begin_ms + round * ROUND_MS)?;
-        let detector = read(&daemon, round)?;
+        fail(&mut log, begin_ms + round * ROUND_MS)?;
+        let detector = read(&site.daemon, round)?;
         if round <= ROUNDS {
             ensure!(
                 detector["tracked"] == SOURCES && detector["evicted"] == 0,
@@ -90,9 +73,7 @@ action = "alert"
 }
 
 /// Appends a line of each source.
-fn fail(log: &Path, at_ms: u64) -> Result<()> {
-    let file = OpenOptions::new().append(true).open(log);
-    let mut file = file.with_context(|| format!("open {}", log.display()))?;
+fn fail(log: &mut File, at_ms: u64) -> Result<()> {
     let time = logs::nginx_time(at_ms);
     let mut text = String::new();
     for number in 0..SOURCES {
@@ -104,7 +85,7 @@ fn fail(log: &Path, at_ms: u64) -> Result<()> {
             "{address} - - [{time}] \"POST /login HTTP/1.1\" 401 153 \"-\" \"-\""
         );
         if text.len() > 1 << 20 || number + 1 == SOURCES {
-            file.write_all(text.as_bytes()).context("write a log")?;
+            log.write_all(text.as_bytes()).context("write a log")?;
             text.clear();
         }
     }

@@ -5,6 +5,7 @@
 //! | [`logs`] | the logs that are read, made up from a seed |
 //! | [`reading`] | what reads them here, and how long it kept the CPU busy |
 //! | [`peer`] | `fail2ban-regex` on the same file |
+//! | [`site`] | the real daemon on a log |
 //! | [`access`] | an access log through a threshold, alone and beside fail2ban |
 //! | [`sshd`] | sshd's log through fail2ban's own filter, in both |
 //! | [`mod@latency`] | from a line to the ban in the kernel |
@@ -17,6 +18,7 @@ mod logs;
 mod memory;
 mod peer;
 mod reading;
+mod site;
 mod sshd;
 mod walk;
 

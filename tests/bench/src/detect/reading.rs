@@ -13,8 +13,10 @@ use abuser_detect::{
     pipeline::{Clock, Found, Line},
     time::Time,
 };
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::time::{ClockId, clock_gettime};
+
+use super::peer;
 
 /// What reading a log took, and came to.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +37,22 @@ impl Reading {
     /// Lines in a second of a CPU.
     pub(super) fn per_cpu_second(self) -> f64 {
         rate(self.lines, self.cpu)
+    }
+
+    /// Makes sure that fail2ban saw the same.
+    ///
+    /// # Errors
+    /// If it read other lines, or matched others.
+    pub(super) fn ensure_same(&self, theirs: &peer::Outcome) -> Result<()> {
+        ensure!(
+            (theirs.lines, theirs.matched) == (self.lines, self.matched),
+            "of the same log fail2ban-regex matched {} of {} lines, and abuser {} of {}",
+            theirs.matched,
+            theirs.lines,
+            self.matched,
+            self.lines
+        );
+        Ok(())
     }
 }
 

@@ -45,14 +45,7 @@ action = "alert"
             (peer::LIKE_THE_SERVER, &mut like_the_server),
         ] {
             let outcome = peer::run(&namespace, &file, "sshd", options)?;
-            ensure!(
-                (outcome.lines, outcome.matched) == (reading.lines, reading.matched),
-                "of the same log fail2ban-regex matched {} of {} lines, and abuser {} of {}",
-                outcome.matched,
-                outcome.lines,
-                reading.matched,
-                reading.lines
-            );
+            reading.ensure_same(&outcome)?;
             rates.push(rate(outcome.lines, outcome.cpu));
         }
         ensure!(reading.found > 0, "nobody was found in sshd's log");

@@ -26,7 +26,7 @@ pub fn text(bytes: &[u8]) -> Cow<'_, str> {
     }
     let Some(start) = bytes.get(..MAX).filter(|start| start.len() < bytes.len()) else {
         // Ten times faster than to look for what is to be replaced, which almost no line has.
-        return std::str::from_utf8(bytes)
+        return simdutf8::basic::from_utf8(bytes)
             .map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed);
     };
     // A character is not cut in two: its start is at most three bytes back.

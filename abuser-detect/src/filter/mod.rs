@@ -22,7 +22,9 @@ mod tags;
 
 use std::{borrow::Cow, net::IpAddr, path::PathBuf, sync::Arc};
 
+use compact_str::{CompactString, format_compact};
 use jiff::tz::TimeZone;
+use smallvec::smallvec;
 
 use self::{
     dates::{Clock, Detector},
@@ -30,9 +32,9 @@ use self::{
     groups::{CIDR, DNS, FID, IP4, IP6, MLFID, USER},
     lines::Lines,
     pattern::{Found, Scratch},
-    session::{Failure, Merged, Sessions},
+    session::{Failure, Merged, Sessions, Users},
 };
-pub use self::{error::Error, groups::Groups, ini::Files, options::split};
+pub use self::{error::Error, groups::Groups, ini::Files, options::split, session::Texts};
 use crate::{
     line,
     record::{Fields, Record},
@@ -80,17 +82,17 @@ pub struct Match {
     /// When, as the line says.
     pub time: Option<Time>,
     /// Who: an address, a prefix, a name of a host, or what else the filter counts by.
-    pub host: String,
+    pub host: CompactString,
     /// The address, if there is one; a name is not looked up.
     pub source: Option<IpAddr>,
     /// The length of the prefix, where the filter finds prefixes.
     pub prefix: Option<u8>,
     /// Those that were tried, if this connection has tried more than one.
-    users: Vec<String>,
+    users: Users,
     /// What the groups with names have found.
     pub fields: Groups,
     /// The lines it rests on.
-    pub lines: Vec<String>,
+    pub lines: Texts,
     /// Which failregex it was, from 0.
     pub regex: usize,
 }
@@ -103,7 +105,7 @@ impl Match {
         } else {
             None
         };
-        self.users.iter().map(String::as_str).chain(alone)
+        self.users.iter().map(CompactString::as_str).chain(alone)
     }
 
     /// The user that was named or tried.
@@ -387,7 +389,7 @@ impl Filter {
             let matched = if self.lines.several() {
                 matched.into_iter().map(|line| line.whole).collect()
             } else {
-                vec![line.to_owned()]
+                smallvec![line.to_owned()]
             };
             let Some(found) = self.failure(index, groups, matched, time, now) else {
                 if self.every || self.step == Step::NoMatch {
@@ -460,12 +462,12 @@ impl Filter {
         &mut self,
         regex: usize,
         groups: Groups,
-        matched: Vec<String>,
+        matched: Texts,
         time: Option<Time>,
         now: Time,
     ) -> Option<Match> {
         let failure = if let Some(id) = groups.value(MLFID) {
-            let id = id.to_owned();
+            let id = CompactString::from(id);
             match self
                 .sessions
                 .merge(&id, groups, matched, now, |groups| whom(groups).is_some())
@@ -495,8 +497,8 @@ impl Filter {
         let named = address.or_else(|| groups.value(DNS)).unwrap_or(host);
         let prefix: Option<u8> = address.and_then(|_| groups.value(CIDR)?.parse().ok());
         let host = match prefix {
-            Some(bits) if address == Some(host) => format!("{host}/{bits}"),
-            _ => host.to_owned(),
+            Some(bits) if address == Some(host) => format_compact!("{host}/{bits}"),
+            _ => host.into(),
         };
         Some(Match {
             time,

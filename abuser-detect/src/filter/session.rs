@@ -6,8 +6,10 @@
 
 use std::time::Duration;
 
+use compact_str::CompactString;
 use foldhash::fast::RandomState;
 use schnellru::{LruMap, UnlimitedCompact};
+use smallvec::SmallVec;
 
 use super::groups::{Groups, MLFFORGET, MLFGAINED, NOFAIL, USER};
 use crate::time::Time;
@@ -22,22 +24,27 @@ const MAX_BYTES: usize = 16 << 20;
 const MAX_LINES: usize = 50;
 const MAX_USERS: usize = 64;
 
+/// Users that were tried; usually one.
+pub(super) type Users = SmallVec<[CompactString; 1]>;
+/// Lines that belong together; usually one.
+pub type Texts = SmallVec<[String; 1]>;
+
 /// What is known of a failure.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Failure {
     pub(super) groups: Groups,
-    pub(super) users: Vec<String>,
+    pub(super) users: Users,
     /// The lines it rests on.
-    pub(super) lines: Vec<String>,
+    pub(super) lines: Texts,
     /// Lines that are no failure by themselves.
-    quiet_lines: Vec<String>,
+    quiet_lines: Texts,
     /// It is a failure, but not known whose.
     pending: bool,
 }
 
 impl Failure {
     /// One that belongs to no connection.
-    pub(super) fn alone(groups: Groups, lines: Vec<String>) -> Self {
+    pub(super) fn alone(groups: Groups, lines: Texts) -> Self {
         Self {
             groups,
             lines,
@@ -55,16 +62,14 @@ impl Failure {
             return;
         };
         if self.users.len() < MAX_USERS && !self.users.iter().any(|other| other == user) {
-            self.users.push(user.to_owned());
+            self.users.push(user.into());
         }
     }
 
     fn bytes(&self) -> usize {
-        let texts = self
-            .users
-            .iter()
-            .chain(&self.lines)
-            .chain(&self.quiet_lines);
+        let users = self.users.iter().map(CompactString::as_str);
+        let lines = self.lines.iter().chain(&self.quiet_lines);
+        let texts = users.chain(lines.map(String::as_str));
         texts.map(|text| text.len() + 48).sum::<usize>() + self.groups.bytes() + 128
     }
 }
@@ -79,7 +84,7 @@ struct Kept {
 /// The connections that are remembered.
 #[derive(Debug)]
 pub(super) struct Sessions {
-    map: LruMap<String, Kept, UnlimitedCompact, RandomState>,
+    map: LruMap<CompactString, Kept, UnlimitedCompact, RandomState>,
     bytes: usize,
 }
 
@@ -109,7 +114,7 @@ impl Sessions {
         &mut self,
         id: &str,
         mut new: Groups,
-        line: Vec<String>,
+        line: Texts,
         now: Time,
         known: fn(&Groups) -> bool,
     ) -> Merged {
@@ -217,7 +222,7 @@ impl Sessions {
                 failure,
                 bytes,
             };
-            self.map.insert(id.to_owned(), kept);
+            self.map.insert(id.into(), kept);
         } else if let Some(kept) = self.map.get(id) {
             let bytes = kept.failure.bytes() + id.len();
             self.bytes = self.bytes.saturating_sub(kept.bytes) + bytes;

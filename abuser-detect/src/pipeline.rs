@@ -88,6 +88,8 @@ pub struct Watch {
     pub filters: Vec<Filter>,
     /// Which records it is given; all without one.
     pub condition: Option<Condition>,
+    /// Whether lines are to be shown with what it finds: they take memory and time.
+    pub evidence: bool,
     /// The detector.
     pub detector: Box<dyn Detector>,
 }
@@ -99,7 +101,7 @@ pub struct Found {
     pub watch: usize,
     /// Whom it found.
     pub finding: Finding,
-    /// The lines that show it.
+    /// The lines that show it, if its [`Watch::evidence`] is kept.
     pub evidence: Vec<Evidence>,
     /// The proxies that any source trusts: nobody is banned together with one, for a ban would cut
     /// off all whom it speaks for, wherever it was found.
@@ -316,9 +318,10 @@ impl FeedState {
             None => {}
             Some(Reader::Parser(parser)) => {
                 parser.set_now(line.arrived);
-                match parser.parse(text) {
-                    Ok(record) => self.give(clock, line, &record, watches, &mut outcome),
-                    Err(unparsed) => {
+                // By reference: a record is not small.
+                match &parser.parse(text) {
+                    Ok(record) => self.give(clock, line, record, watches, &mut outcome),
+                    &Err(unparsed) => {
                         self.counts.unparsed += 1;
                         // Now and then: there may be nothing but such lines.
                         if self.counts.unparsed.is_power_of_two() {
@@ -427,12 +430,19 @@ impl Watches<'_> {
             return false;
         }
         state.matched += 1;
-        state.recent.push(record.source, at, record.raw);
+        let keeps = state.watch.evidence;
+        if keeps {
+            state.recent.push(record.source, at, record.raw);
+        }
         if let Some(finding) = state.watch.detector.observe(record, at) {
             state.found += 1;
             self.found.push(Found {
                 watch: number,
-                evidence: state.recent.of(&finding.sources),
+                evidence: if keeps {
+                    state.recent.of(&finding.sources)
+                } else {
+                    Vec::new()
+                },
                 finding,
                 trusted: self.trusted.to_vec(),
             });

@@ -50,6 +50,7 @@ fn watch(feeds: &[usize], count: u32) -> Watch {
         feeds: feeds.to_vec(),
         filters: Vec::new(),
         condition: None,
+        evidence: true,
         detector: Box::new(Threshold::new(Settings {
             count,
             within: Duration::from_secs(60),
@@ -280,6 +281,18 @@ fn what_is_found_comes_with_the_lines_of_who_was_found() {
     assert_eq!(texts.collect::<Vec<_>>(), expected);
     assert_eq!(found[0].evidence[0].at, NOW);
     assert_eq!(found[0].finding.count, 3);
+}
+
+#[test]
+fn where_nobody_asks_for_lines_none_are_kept() {
+    let silent = Watch {
+        evidence: false,
+        ..watch(&[0], 1)
+    };
+    let mut pipeline = Pipeline::new(Clock::Host, vec![feed()], vec![silent]);
+    let (_, found) = read(&mut pipeline, 0, "192.0.2.7 one");
+    assert_eq!(found[0].finding.count, 1);
+    assert!(found[0].evidence.is_empty());
 }
 
 #[test]

@@ -21,7 +21,9 @@ use abuser_detect::{
 use jiff::tz::TimeZone;
 
 use crate::{
-    config::{Config, DetectorConfig, DetectorRule, FAIL2BAN, LineParser, LogSource},
+    config::{
+        Config, DetectorAction, DetectorConfig, DetectorRule, FAIL2BAN, LineParser, LogSource,
+    },
     sources::Kind,
 };
 
@@ -226,6 +228,8 @@ fn watch(
         feeds: read.iter().map(|(number, _)| *number).collect(),
         filters,
         condition,
+        // Only bans have evidence.
+        evidence: detector.rule.action == DetectorAction::Ban,
         detector: detector.kind.build(),
     };
     Ok((watch, files))

@@ -93,13 +93,20 @@ impl Engine {
         })
     }
 
-    /// Makes or renews bans and tells nobody.
+    /// Makes or renews bans and tells nobody of them.
     fn enforce(&mut self, new: Vec<NewBan>) -> Result<Changed<Vec<(PrefixKey, Ban)>>, EngineError> {
         let mut last_id = self.bans.last_id();
+        let now = kernel_now().0;
         let mut entries = Vec::with_capacity(new.len());
+        let mut over = Vec::new();
         for ban in &new {
+            let there = self.ban_in_map(&ban.source)?;
+            let in_force = there.filter(|there| !Ban::expired(there.expires_ns, now));
+            if in_force.is_none() && self.bans.contains(&ban.source) {
+                over.push((ban.source, there));
+            }
             // A ban that is renewed keeps its number and its count.
-            let before = self.ban_in_force(&ban.source)?.unwrap_or_else(|| {
+            let before = in_force.unwrap_or_else(|| {
                 last_id += 1;
                 Ban {
                     id: last_id,
@@ -115,8 +122,14 @@ impl Engine {
         }
         let (table, hints) = self.dataplane.bans();
         table.insert(hints, &entries)?;
-        let created = SystemTime::now();
         let mut changes = Vec::with_capacity(new.len());
+        // Those that were not swept yet end before what follows them begins.
+        for (key, ban) in over {
+            let ended = self.over(&key, ban.as_ref(), "expired");
+            tell_ended(&ended, "expired");
+            changes.extend(ended.changes);
+        }
+        let created = SystemTime::now();
         for (new, (key, ban)) in new.into_iter().zip(&entries) {
             let record = BanRecord {
                 id: ban.id,
@@ -128,10 +141,6 @@ impl Engine {
             let row = record.row(key);
             if let Some(before) = self.bans.insert(*key, record) {
                 self.forget_for_rollup(key, &before.note);
-                // One that is over and not swept yet has another number.
-                if before.id != ban.id {
-                    changes.push(over_change(key, &before, "expired", 0));
-                }
             }
             changes.push(Change::Ban(row));
             if !new.evidence.is_empty() {
@@ -153,12 +162,17 @@ impl Engine {
 
     /// The ban of exactly this prefix, unless it is over.
     pub(super) fn ban_in_force(&mut self, key: &PrefixKey) -> Result<Option<Ban>, EngineError> {
+        let ban = self.ban_in_map(key)?;
+        Ok(ban.filter(|ban| !Ban::expired(ban.expires_ns, kernel_now().0)))
+    }
+
+    /// The ban of exactly this prefix, also one that is over and not swept yet.
+    fn ban_in_map(&mut self, key: &PrefixKey) -> Result<Option<Ban>, EngineError> {
         // The books first: they are at hand, the map is a system call away.
         if !self.bans.contains(key) {
             return Ok(None);
         }
-        let ban = self.dataplane.bans().0.get(key)?;
-        Ok(ban.filter(|ban| !Ban::expired(ban.expires_ns, kernel_now().0)))
+        Ok(self.dataplane.bans().0.get(key)?)
     }
 
     /// Ends a ban; `how` is for history and the stream.
@@ -168,9 +182,7 @@ impl Engine {
         how: &str,
     ) -> Result<Changed<Option<BanInfo>>, EngineError> {
         let ended = self.end_ban(key, how)?;
-        if let Some(info) = &ended.value {
-            tracing::info!(source = %info.source, hits = info.hits, how, "unbanned");
-        }
+        tell_ended(&ended, how);
         Ok(ended)
     }
 
@@ -183,7 +195,13 @@ impl Engine {
         let (table, hints) = self.dataplane.bans();
         let ban = table.get(key)?;
         table.remove(hints, key)?;
-        let info = ban.map(|ban| self.ban_info(key, &ban));
+        Ok(self.over(key, ban.as_ref(), how))
+    }
+
+    /// Takes note that a ban is not in the map any more, where it was as `ban` says, and tells it
+    /// to the stream.
+    fn over(&mut self, key: &PrefixKey, ban: Option<&Ban>, how: &str) -> Changed<Option<BanInfo>> {
+        let info = ban.map(|ban| self.ban_info(key, ban));
         let mut changes = Vec::new();
         if let Some(record) = self.bans.remove(key) {
             let met = info.as_ref().map_or(0, |info| info.hits);
@@ -193,10 +211,10 @@ impl Engine {
         if let Some(info) = info.as_ref().filter(|_| self.events.receiver_count() > 0) {
             self.publish(ban_event(EventKind::Unban, info, Some(how.to_owned())));
         }
-        Ok(Changed {
+        Changed {
             value: info,
             changes,
-        })
+        }
     }
 
     /// Clears some expired bans away; whether there are more.
@@ -233,6 +251,13 @@ impl Engine {
             self.store.write(changes, None);
         }
         more
+    }
+}
+
+/// Tells the log of a ban that has ended.
+fn tell_ended(ended: &Changed<Option<BanInfo>>, how: &str) {
+    if let Some(info) = &ended.value {
+        tracing::info!(source = %info.source, hits = info.hits, how, "unbanned");
     }
 }
 

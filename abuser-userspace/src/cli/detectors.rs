@@ -17,13 +17,21 @@ pub(super) async fn detectors(socket: &Path, args: &JsonArgs) -> Result<(), CliE
     if args.json {
         return Ok(output::json(&detection)?);
     }
-    let Detection { sources, detectors } = detection;
+    let Detection {
+        error,
+        sources,
+        detectors,
+    } = detection;
     if sources.is_empty() {
         return Ok(output::line(
             "no [[source]] is configured; docs/DETECTION.md says how to have logs read",
         )?);
     }
-    let troubles: Vec<_> = sources.iter().flat_map(troubles).collect();
+    let error = error.map(|error| format!("NO LOG IS READ: {error}"));
+    let troubles: Vec<_> = error
+        .into_iter()
+        .chain(sources.iter().flat_map(troubles))
+        .collect();
     let rows = sources.into_iter().map(source_row).collect();
     output::table(
         &[

@@ -25,27 +25,26 @@ use crate::{
     config::{Config, DetectorConfig, LineParser, LogSource},
     detection::{Detection, DetectionError, Detector},
     sources::{self, Handle, Line, Sink},
-    store::{Change, PositionRow},
+    store::PositionRow,
 };
 
 /// How old what is told of detectors may be while there is much to read.
 const REPORT: Duration = Duration::from_millis(200);
+/// Findings that the engine is told of at once: those of a ban come with up to 10 KB of lines, and
+/// many such commands may wait.
+const HANDED_OVER: usize = 64;
+
+/// What becomes of a thread that met what nobody had thought of.
+const DEAD: &str = "the thread that reads logs has failed, and no log is read any more: restart \
+                    abuser, and report what its log says";
 
 /// Who reads logs, to be asked and told.
 pub struct DetectionHandle {
     reader: Mutex<Option<Handle<Judge>>>,
-    shared: Arc<Shared>,
+    counts: Arc<Mutex<Counts>>,
 }
 
-/// What is known to both sides.
-#[derive(Default)]
-struct Shared {
-    /// What the pipeline had counted a moment ago.
-    counts: Mutex<Counts>,
-    /// How far was read when there was no engine to keep it any more.
-    last: Mutex<Vec<Change>>,
-}
-
+/// What the pipeline had counted a moment ago; known to both sides.
 #[derive(Default)]
 struct Counts {
     sources: Vec<LogSource>,
@@ -124,30 +123,25 @@ impl DetectionHandle {
         positions: Vec<PositionRow>,
         commands: &mpsc::Sender<Command>,
     ) -> io::Result<Self> {
-        let shared = Arc::<Shared>::default();
+        let counts = Arc::<Mutex<Counts>>::default();
         let reads = configured.reads();
         let mut judge = Judge {
             configured: *configured,
             found: Vec::new(),
             commands: commands.clone(),
-            shared: Arc::clone(&shared),
+            counts: Arc::clone(&counts),
             next_report: Instant::now(),
         };
         judge.report();
-        let (commands, for_keeping) = (commands.clone(), Arc::clone(&shared));
+        let commands = commands.clone();
         let keep = move |changes| {
-            let command = Command::Positions(changes);
-            // The engine is gone: whoever stops it keeps the rest.
-            if let Err(mpsc::error::SendError(Command::Positions(changes))) =
-                commands.blocking_send(command)
-            {
-                lock(&for_keeping.last).extend(changes);
-            }
+            // The engine listens until this thread has ended.
+            let _gone = commands.blocking_send(Command::Positions(changes));
         };
         let reader = Handle::start(reads, positions, judge, Box::new(keep))?;
         Ok(Self {
             reader: Mutex::new(Some(reader)),
-            shared,
+            counts,
         })
     }
 
@@ -155,10 +149,11 @@ impl DetectionHandle {
     pub fn status(&self) -> types::Detection {
         let reader = lock(&self.reader);
         let read = reader.as_ref().map(Handle::status).unwrap_or_default();
-        let counts = lock(&self.shared.counts);
+        let counts = lock(&self.counts);
         let sources = counts.sources.iter().zip(&counts.feeds);
         let detectors = counts.detectors.iter().zip(&counts.watches);
         types::Detection {
+            error: reader.as_ref().and_then(dead),
             sources: sources
                 .map(|(source, counts)| {
                     let read = read.iter().find(|read| read.name == source.name());
@@ -186,6 +181,17 @@ impl DetectionHandle {
         Ok(Prepared(Box::new(Configured::new(config)?)))
     }
 
+    /// Makes sure that what is prepared can be put in force.
+    ///
+    /// # Errors
+    /// If nobody reads logs any more.
+    pub(super) fn check(&self) -> Result<(), String> {
+        lock(&self.reader)
+            .as_ref()
+            .and_then(dead)
+            .map_or(Ok(()), Err)
+    }
+
     /// Goes on with what was prepared. Sources and detectors that are as they were go on where they
     /// are.
     pub(super) fn replace(&self, Prepared(after): Prepared) {
@@ -194,11 +200,17 @@ impl DetectionHandle {
         }
     }
 
-    /// Stops reading; how far was read since the engine was told last.
-    pub(super) fn stop(&self) -> Vec<Change> {
-        drop(lock(&self.reader).take());
-        std::mem::take(&mut *lock(&self.shared.last))
+    /// Stops reading. Returns when the engine was told of all that was found, and how far was read:
+    /// it must listen meanwhile.
+    pub(super) fn stop(&self) {
+        let reader = lock(&self.reader).take();
+        drop(reader);
     }
+}
+
+/// What is wrong with a thread that has ended before its time.
+fn dead(reader: &Handle<Judge>) -> Option<String> {
+    (!reader.is_alive()).then(|| DEAD.to_owned())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -210,8 +222,16 @@ struct Judge {
     configured: Configured,
     found: Vec<Found>,
     commands: mpsc::Sender<Command>,
-    shared: Arc<Shared>,
+    counts: Arc<Mutex<Counts>>,
     next_report: Instant,
+}
+
+impl Drop for Judge {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("{DEAD}");
+        }
+    }
 }
 
 impl Sink for Judge {
@@ -229,6 +249,9 @@ impl Sink for Judge {
         };
         let pipeline = &mut self.configured.detection.pipeline;
         pipeline.read(source, line, &mut self.found);
+        if self.found.len() >= HANDED_OVER {
+            self.hand_over();
+        }
     }
 
     fn idle(&mut self) {
@@ -251,7 +274,7 @@ impl Judge {
             Some(Detected { rule, found })
         });
         let command = Command::Detected(detected.collect());
-        // An engine that is gone bans nobody any more.
+        // The engine listens until this thread has ended.
         let _gone = self.commands.blocking_send(command);
     }
 
@@ -270,7 +293,7 @@ impl Judge {
             settings: _,
             detection,
         } = &self.configured;
-        *lock(&self.shared.counts) = Counts {
+        *lock(&self.counts) = Counts {
             sources: sources.clone(),
             feeds: detection.pipeline.feed_counts().cloned().collect(),
             detectors: detection.detectors.clone(),
@@ -327,4 +350,30 @@ fn detector_status(detector: &Detector, counts: &WatchCounts) -> DetectorStatus 
 fn shown(time: Time) -> String {
     let since = Duration::from_millis(time.0);
     clock::format(UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn a_thread_that_has_failed_is_told_of_and_nothing_is_put_in_force_any_more() {
+        let config = config::parse("", Path::new("test")).expect("a configuration");
+        let prepared = DetectionHandle::prepare(&config).expect("a pipeline");
+        let (commands, _inbox) = mpsc::channel(1);
+        let handle = DetectionHandle::start(prepared, Vec::new(), &commands).expect("a thread");
+        assert_eq!((handle.status().error, handle.check()), (None, Ok(())));
+        let fail: fn(&mut Judge) = |_| panic!("as the test asks");
+        lock(&handle.reader).as_ref().expect("a reader").with(fail);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while handle.status().error.is_none() {
+            assert!(Instant::now() < deadline, "nobody told of it");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(handle.status().error.as_deref(), Some(DEAD));
+        assert_eq!(handle.check(), Err(DEAD.to_owned()));
+    }
 }

@@ -114,11 +114,20 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     };
     let _socket = socket::Guard::new(&config.api.socket);
     let positions = std::mem::take(&mut snapshot.positions);
+    let (commands, mut inbox) = mpsc::channel(COMMAND_BACKLOG);
     let mut engine = Engine::new(dataplane, store, &config, observe, events.clone());
-    if let Err(error) = engine.attach(&interfaces, &config, &allow, essential.clone(), snapshot) {
-        engine.abandon();
-        return Err(error.into());
-    }
+    let attached = engine.attach(&interfaces, &config, &allow, essential.clone(), snapshot);
+    let detection = attached.map_err(anyhow::Error::from).and_then(|()| {
+        DetectionHandle::start(detection, positions, &commands)
+            .context("cannot start the thread that reads logs")
+    });
+    let detection = match detection {
+        Ok(detection) => Arc::new(detection),
+        Err(error) => {
+            engine.abandon();
+            return Err(error);
+        }
+    };
     events::log_program(engine.dataplane_mut());
     announce(
         engine.dataplane_mut(),
@@ -127,22 +136,17 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         observe,
     );
 
-    let (commands, inbox) = mpsc::channel(COMMAND_BACKLOG);
     if let Some(time) = confirm {
         engine.expect_confirmation(time);
     }
     let resolver = Arc::new(Mutex::new(resolver));
     start::keep_allowing(Arc::clone(&resolver), host, essential, &commands);
-    let detection = DetectionHandle::start(detection, positions, &commands);
-    let detection = Arc::new(detection.context("cannot start the thread that reads logs")?);
     let logs = Arc::clone(&detection);
     engine.when_revived(move || logs.keep_all());
     let reloader =
         start::follow_configuration(reload, &config, resolver, &detection, hang_ups, &commands);
     if let Some(print) = print {
-        let receiver = events.subscribe();
-        // A thread of its own: a reader that stops reading blocks only this.
-        std::thread::spawn(move || print_events(receiver, print));
+        print_events(events.subscribe(), print);
     }
     let (stop_server, stopped) = oneshot::channel();
     let api = Api {
@@ -161,15 +165,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         }
     };
     // Whoever is banned stays so until there is a daemon again that can run.
-    let stop = engine.run(inbox, reader, links, stop).await;
-    engine.keep_positions(detection.stop());
-    let stop = stop.with_context(|| {
-        format!(
-            "cannot read the XDP program's events; limits and bans stay in force: start abuser \
-                 again, or take them off with `abuser detach --pin-dir {}`",
-            config.xdp.pin_dir.display()
-        )
-    })?;
+    let stop = engine.run(&mut inbox, reader, links, stop).await;
+    // It waits for the engine, which is here.
+    let reading = tokio::task::spawn_blocking(move || detection.stop());
+    engine.finish(inbox, async { drop(reading.await) }).await;
+    let stop = stop.with_context(|| unreadable(&config))?;
     let confirmed = end(engine, stop);
     // Whoever asked for this is to have its answer.
     drop(stop_server);
@@ -222,6 +222,15 @@ fn end(engine: Engine, stop: Stop) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What to do if there are no events any more.
+fn unreadable(config: &Config) -> String {
+    format!(
+        "cannot read the XDP program's events; limits and bans stay in force: start abuser again, or \
+         take them off with `abuser detach --pin-dir {}`",
+        config.xdp.pin_dir.display()
+    )
+}
+
 /// Every client takes a descriptor, and the usual limit of 1,024 is soon reached.
 fn raise_descriptor_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
@@ -254,19 +263,22 @@ fn announce(
     );
 }
 
+/// Prints events, on a thread of its own: a reader that stops reading blocks only this.
 fn print_events(
     mut receiver: broadcast::Receiver<Arc<EventRecord>>,
     print: fn(&EventRecord) -> std::io::Result<()>,
 ) {
-    loop {
-        let printed = match receiver.blocking_recv() {
-            Ok(event) => print(&event),
-            Err(broadcast::error::RecvError::Lagged(count)) => print(&missed(count)),
-            Err(broadcast::error::RecvError::Closed) => return,
-        };
-        // A reader that closed the pipe wants no more; enforcement goes on.
-        if printed.is_err() {
-            return;
+    std::thread::spawn(move || {
+        loop {
+            let printed = match receiver.blocking_recv() {
+                Ok(event) => print(&event),
+                Err(broadcast::error::RecvError::Lagged(count)) => print(&missed(count)),
+                Err(broadcast::error::RecvError::Closed) => return,
+            };
+            // A reader that closed the pipe wants no more; enforcement goes on.
+            if printed.is_err() {
+                return;
+            }
         }
-    }
+    });
 }

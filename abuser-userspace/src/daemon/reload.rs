@@ -63,6 +63,7 @@ impl Reloader {
         let mut in_force = self.in_force.lock().await;
         let mut resolver = self.resolver.lock().await;
         let config = (self.load)().map_err(EngineError::Refused)?;
+        self.detection.check().map_err(EngineError::Refused)?;
         let prepared = DetectionHandle::prepare(&config)
             .map_err(|error| EngineError::Refused(error.to_string()))?;
         let mut fresh = resolver.with_entries(config.allow.clone());

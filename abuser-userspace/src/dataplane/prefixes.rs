@@ -207,14 +207,40 @@ impl<V: Pod + Default> PrefixTable<V> {
         }
     }
 
+    /// Makes sure that there is room for an entry of this prefix, or that there is one.
+    ///
+    /// # Errors
+    /// If the table is full.
+    pub fn check_room(&self, key: &PrefixKey) -> Result<(), DataplaneError> {
+        let capacity = usize::try_from(self.capacity()).unwrap_or(usize::MAX);
+        if self.known.len() < capacity || self.known.contains(key) {
+            return Ok(());
+        }
+        Err(self.full())
+    }
+
+    fn capacity(&self) -> u32 {
+        match self.list {
+            List::Bans => MAX_BANS,
+            List::Allowed => MAX_ALLOWED,
+            List::Throttled => MAX_THROTTLED,
+        }
+    }
+
+    fn full(&self) -> DataplaneError {
+        DataplaneError::Full {
+            table: match self.list {
+                List::Bans => "ban table",
+                List::Allowed => "allow list",
+                List::Throttled => "throttle table",
+            },
+            capacity: self.capacity(),
+        }
+    }
+
     fn error(&self, errno: Errno) -> DataplaneError {
-        let (table, capacity) = match self.list {
-            List::Bans => ("ban table", MAX_BANS),
-            List::Allowed => ("allow list", MAX_ALLOWED),
-            List::Throttled => ("throttle table", MAX_THROTTLED),
-        };
         match errno {
-            Errno::E2BIG => DataplaneError::Full { table, capacity },
+            Errno::E2BIG => self.full(),
             errno => DataplaneError::Map {
                 map: self.name.to_owned(),
                 message: format!("cannot write an entry: {errno}"),

@@ -5,7 +5,7 @@ use std::fs;
 use testkit::require_root;
 
 use super::{DENIED, FIVE, Logged, append};
-use crate::support::wait_until;
+use crate::support::{PATIENCE, wait_until};
 
 #[test]
 fn lines_that_were_written_while_the_daemon_was_down_are_read_once_and_earlier_ones_are_not_again()
@@ -64,4 +64,34 @@ fn a_log_that_is_rotated_while_it_is_read_is_read_through() {
     fs::write(logged.log(), "").expect("truncating");
     logged.deny("192.0.2.7", 1);
     logged.assert_banned(&["192.0.2.7/32"]);
+}
+
+#[test]
+fn a_stop_amid_findings_loses_none_of_them() {
+    // It takes a while to ban so many, and the log is read in some four parts.
+    const SOURCES: usize = 40_000;
+    require_root!();
+    let one = FIVE.replace("count = 5", "count = 1");
+    let mut logged = Logged::new(&format!("{DENIED}{one}"));
+    let events = logged.daemon.stream(&["events", "--kind", "ban", "--json"]);
+    let sources = (0..SOURCES).map(|number| {
+        format!(
+            "198.{}.{}.{}",
+            18 + number / 65536,
+            number / 256 % 256,
+            number % 256
+        )
+    });
+    let lines: String = sources.map(|source| format!("denied {source}\n")).collect();
+    append(&logged.log(), &lines);
+    events.wait_for(PATIENCE, |line| line.contains("198.18.0.0/32"));
+    assert!(logged.daemon.terminate().success());
+    logged.daemon.restart();
+    // Lines that were read are not read again: who was found in them was banned before the end.
+    wait_until("all are banned", || {
+        logged.daemon.json(&["status"])["bans"] == SOURCES
+    });
+    wait_until("it is told", || logged.source()["lines"] != 0);
+    let read = logged.source()["lines"].as_u64().expect("a number");
+    assert!(read < SOURCES as u64, "it had read nothing before");
 }

@@ -6,6 +6,8 @@ use utoipa::ToSchema;
 /// How it stands with logs and detectors, a second ago at most.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct Detection {
+    /// Why no log is read any more, if none is.
+    pub error: Option<String>,
     /// The logs that are read, in the order of the configuration.
     pub sources: Vec<SourceStatus>,
     /// The detectors, in the order of the configuration.

@@ -219,6 +219,7 @@ impl Engine {
 
     /// Clears some expired bans away; whether there are more.
     pub(super) fn sweep(&mut self) -> bool {
+        self.tell_unsaid();
         let renewed = self.renew_listed().unwrap_or_else(|error| {
             tracing::error!(%error, "cannot keep a ban that a block list calls for");
             Changed::default()

@@ -119,6 +119,7 @@ impl Engine {
             );
             return Ok(Vec::new());
         }
+        self.dataplane.bans().0.check_room(&prefix)?;
         let (time, _) = self
             .offenders
             .convict(subject, self.clock.now(), fastrand::f64());

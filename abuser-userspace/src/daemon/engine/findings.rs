@@ -4,7 +4,10 @@
 //! may still be wrong is the log: an address on the allow list, or a prefix that is too wide, is
 //! never banned for it.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use abuser_common::{layout::BanCause, prefix::PrefixKey};
 use abuser_detect::{
@@ -68,7 +71,13 @@ impl Engine {
             return Vec::new();
         }
         let allowed = self.allowed_within(&source);
-        let consequence = Consequence::of(rule, found, &source, allowed);
+        let mut consequence = Consequence::of(rule, found, &source, allowed);
+        // Nobody is told of what cannot be.
+        if let Consequence::Act(action) = consequence
+            && let Err(error) = self.check_action(action, rule, &key)
+        {
+            consequence = Consequence::Spare(format!("nothing: {error}"));
+        }
         self.tell(rule, found, Some(source), consequence.text());
         match consequence {
             Consequence::Spare(_) | Consequence::Act(DetectorAction::Alert) => Vec::new(),
@@ -77,11 +86,43 @@ impl Engine {
         }
     }
 
+    /// Whether an action can be taken. What was found before a reload may come after it.
+    fn check_action(
+        &mut self,
+        action: DetectorAction,
+        rule: &DetectorRule,
+        key: &PrefixKey,
+    ) -> Result<(), EngineError> {
+        match action {
+            DetectorAction::Alert => {}
+            DetectorAction::Ban => {
+                self.policy_of(rule)?;
+                self.dataplane.bans().0.check_room(key)?;
+            }
+            DetectorAction::Throttle => {
+                let limit = rule.limit.as_deref().unwrap_or_default();
+                self.check_throttle(key, limit, false)?;
+                self.dataplane.throttled().0.check_room(key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of a detector's policy.
+    fn policy_of(&self, rule: &DetectorRule) -> Result<u16, EngineError> {
+        let policy = &rule.policy;
+        let number = self.offenders.policy_number(policy);
+        number.ok_or_else(|| {
+            EngineError::Refused(format!(
+                "there is no policy {policy:?} in the configuration any more"
+            ))
+        })
+    }
+
     fn ban_found(&mut self, rule: &DetectorRule, found: &Found, key: PrefixKey) -> Vec<Change> {
-        let number = self
-            .offenders
-            .policy_number(&rule.policy)
-            .unwrap_or_default();
+        let Ok(number) = self.policy_of(rule) else {
+            return Vec::new();
+        };
         let subject = (number, key);
         let now = self.clock.now();
         let (time, repeats) = self.offenders.convict(subject, now, fastrand::f64());
@@ -139,16 +180,18 @@ impl Engine {
     }
 
     /// Tells the log and the stream what was found.
-    fn tell(&self, rule: &DetectorRule, found: &Found, source: Option<IpNet>, action: &str) {
+    fn tell(&mut self, rule: &DetectorRule, found: &Found, source: Option<IpNet>, action: &str) {
         let source = source.map(|source| source.to_string());
         let reason = &found.finding.reason;
-        tracing::info!(
-            detector = rule.name,
-            source = source.as_deref().unwrap_or("?"),
-            action,
-            reason,
-            "detected"
-        );
+        if self.log_budget.take(Instant::now()) {
+            tracing::info!(
+                detector = rule.name,
+                source = source.as_deref().unwrap_or("?"),
+                action,
+                reason,
+                "detected"
+            );
+        }
         self.publish(EventRecord {
             source,
             reason: Some(reason.clone()),
@@ -156,6 +199,17 @@ impl Engine {
             action: Some(action.to_owned()),
             ..EventRecord::new(EventKind::Detect, clock::now())
         });
+    }
+
+    /// Tells the log how much of what was found it was not told.
+    pub(super) fn tell_unsaid(&mut self) {
+        let findings = self.log_budget.take_unsaid();
+        if findings > 0 {
+            tracing::warn!(
+                findings,
+                "more was detected than the log is told of; `abuser events` shows all"
+            );
+        }
     }
 
     /// Counts offences that an application tells of.

@@ -13,6 +13,9 @@
 //! | `by_hand`, `import` | bans that somebody asks for: a few, or thousands |
 //! | [`lists`] | bans that block lists call for |
 //! | [`listing`] | bans as they are told |
+//! | `findings` | from what detectors find, and applications tell of, to bans and throttles |
+//! | `convict` | the ban of an offender, and of the prefix it is in |
+//! | `log_budget` | how many lines of the log may tell of what was found |
 //! | `offences` | from an event to an offence, and from offences to a ban |
 //! | `allow` | who is never dropped |
 //! | `throttles` | sources to which stricter limits apply for a while |
@@ -38,6 +41,7 @@ mod late;
 mod links;
 pub mod listing;
 pub mod lists;
+mod log_budget;
 mod offences;
 mod reconcile;
 mod reload;
@@ -64,6 +68,7 @@ use self::{
     allow::AllowBooks,
     books::Books,
     lists::Blocklists,
+    log_budget::LogBudget,
     offences::PolicyClock,
     reconcile::{Reconciler, Repairs},
     throttles::ThrottleBooks,
@@ -112,6 +117,7 @@ pub struct Engine {
     blocklists: Blocklists,
     allowed: AllowBooks,
     throttles: ThrottleBooks,
+    log_budget: LogBudget,
     reconciler: Reconciler,
     repairs: Repairs,
     names: Names,
@@ -152,6 +158,7 @@ impl Engine {
             blocklists: Blocklists::default(),
             allowed: AllowBooks::default(),
             throttles: ThrottleBooks::default(),
+            log_budget: LogBudget::new(Instant::now()),
             reconciler: Reconciler::new(),
             repairs: Repairs::default(),
             names: Names::default(),
@@ -211,7 +218,7 @@ impl Engine {
     /// Works until `stop` comes or all interfaces were given up.
     pub(super) async fn run(
         &mut self,
-        mut commands: mpsc::Receiver<Command>,
+        commands: &mut mpsc::Receiver<Command>,
         mut reader: EventReader,
         links: NetlinkChanges,
         stop: impl Future<Output = &'static str>,
@@ -254,6 +261,30 @@ impl Engine {
         }
     }
 
+    /// Listens to who reads logs until it has ended, so that nothing is lost that was found in what
+    /// will not be read again. Whoever else asks for something is told that the daemon stops.
+    pub(super) async fn finish(
+        &mut self,
+        mut commands: mpsc::Receiver<Command>,
+        reading: impl Future<Output = ()>,
+    ) {
+        let mut take = |command| match command {
+            Command::Detected(detected) => self.act_on(detected),
+            Command::Positions(changes) => self.keep_positions(changes),
+            _ => {}
+        };
+        tokio::pin!(reading);
+        loop {
+            tokio::select! {
+                () = &mut reading => break,
+                Some(command) = commands.recv() => take(command),
+            }
+        }
+        while let Ok(command) = commands.try_recv() {
+            take(command);
+        }
+    }
+
     fn sweep_buckets(&mut self) {
         let scales = self.dataplane.limits().scales();
         self.next_bucket_sweep = tokio::time::Instant::now() + sweep_interval(&scales);
@@ -267,8 +298,8 @@ impl Engine {
         self.persist
     }
 
-    /// Keeps how far sources were read, when nobody reads them any more.
-    pub fn keep_positions(&self, changes: Vec<Change>) {
+    /// Keeps how far sources were read.
+    fn keep_positions(&self, changes: Vec<Change>) {
         if !changes.is_empty() {
             self.store.write(changes, None);
         }
@@ -324,7 +355,11 @@ impl Engine {
                 let changed = self.offences_reported(&request, &by);
                 self.answer_when_stored(reply, changed);
             }
-            Command::Detected(detected) => self.act_on(detected),
+            Command::Detected(detected) => {
+                self.act_on(detected);
+                // There may be many more, and those who follow the events keep up with these.
+                tokio::task::yield_now().await;
+            }
             Command::Positions(changes) => self.keep_positions(changes),
             Command::UnbanPage(after, by, reply) => {
                 let changed = self.unban_page(after, &by);

@@ -17,7 +17,7 @@ const LINES: usize = 300_000;
 /// How often it is read; each time by a detection that has seen nothing yet.
 const REPEATS: usize = 9;
 /// Lines of the log that fail2ban reads too.
-const LINES_BESIDE: usize = 50_000;
+const LINES_BESIDE: usize = 300_000;
 /// How often each side reads it, in turns.
 const TURNS: usize = 3;
 

@@ -19,7 +19,7 @@ const GUESSERS: u32 = 20;
 /// Lines in a second of an access log.
 const PER_SECOND: u64 = 1000;
 /// Lines in a second of sshd's log.
-const SSHD_PER_SECOND: u64 = 20;
+const SSHD_PER_SECOND: u64 = 50;
 
 /// What browsers and programs call themselves.
 const USER_AGENTS: &[&str] = &[

@@ -12,7 +12,7 @@ use super::{
 use crate::{scenario::Measured, statistics::median};
 
 /// Lines of the log.
-const LINES: usize = 50_000;
+const LINES: usize = 150_000;
 /// How often each side reads it, in turns.
 const TURNS: usize = 3;
 

@@ -70,7 +70,7 @@ impl Engine {
             note,
         } in new
         {
-            self.check_throttle(&source, &note, force)?;
+            self.check_throttle(&source, &note.limit, force)?;
             let records = after
                 .entry(source)
                 .or_insert_with(|| self.throttles.of(&source).to_vec());
@@ -137,10 +137,11 @@ impl Engine {
         Ok(throttled)
     }
 
-    fn check_throttle(
+    /// Whether a source may be throttled to a limit of that name.
+    pub(super) fn check_throttle(
         &self,
         source: &PrefixKey,
-        note: &ThrottleNote,
+        limit: &str,
         force: bool,
     ) -> Result<(), EngineError> {
         let source = net(source);
@@ -151,11 +152,10 @@ impl Engine {
             )));
         }
         let limits = self.dataplane.limits();
-        if can_throttle(limits.configs(), &note.limit) {
+        if can_throttle(limits.configs(), limit) {
             return Ok(());
         }
-        let limit = &note.limit;
-        if limits.configs().any(|known| known.name == **limit) {
+        if limits.configs().any(|known| known.name == limit) {
             return Err(EngineError::Refused(format!(
                 "limit {limit} applies to all sources, throttled or not; name one that says only = \
                  \"throttled\""

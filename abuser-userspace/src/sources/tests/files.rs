@@ -1,4 +1,10 @@
-use std::os::unix::fs::symlink;
+use std::{
+    os::unix::fs::symlink,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use super::*;
 
@@ -316,6 +322,8 @@ fn each_of_many_lines_is_read_once_while_logs_are_rotated() {
         let reading = logs.read("access.log", Begin::End);
         let path = logs.path("access.log");
         let folder = logs.folder.path().to_owned();
+        let read = Arc::new(AtomicUsize::new(0));
+        let read_so_far = Arc::clone(&read);
         let writer = std::thread::spawn(move || {
             let open = || {
                 OpenOptions::new()
@@ -338,7 +346,12 @@ fn each_of_many_lines_is_read_once_while_logs_are_rotated() {
                 }
                 let rotated = folder.join(format!("access.log.{batch}"));
                 // A file that comes and goes between two looks is not seen.
-                std::thread::sleep(Duration::from_millis(100));
+                let deadline = Instant::now() + PATIENCE;
+                while read_so_far.load(Ordering::Relaxed) < (batch + 1) * LINES / 20
+                    && Instant::now() < deadline
+                {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
                 if way == "create" {
                     fs::rename(&path, rotated).unwrap();
                 } else {
@@ -365,6 +378,7 @@ fn each_of_many_lines_is_read_once_while_logs_are_rotated() {
             };
             let number: usize = text.strip_prefix("line ").unwrap().parse().unwrap();
             seen[number] += 1;
+            read.store(count + 1, Ordering::Relaxed);
         }
         writer.join().unwrap();
         reading.expect_no_more();

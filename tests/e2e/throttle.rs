@@ -11,7 +11,7 @@ use abuser_common::{
 };
 use aya::maps::{HashMap, Map, MapData};
 use serde_json::{Value, json};
-use testkit::{CommandOutput, Daemon, Namespace, require_root};
+use testkit::{CommandOutput, Daemon, LineStream, Namespace, require_root};
 
 use crate::support::{Complains as _, assert_keys, daemon_on_lo, wait_until};
 
@@ -58,6 +58,25 @@ fn throttled(daemon: &Daemon) -> Vec<String> {
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     list.map(|throttle| format!("{} {}", text(&throttle["source"]), text(&throttle["limit"])))
         .collect()
+}
+
+/// The next events but drops.
+fn told(events: &LineStream, count: usize) -> Vec<String> {
+    let mut told = Vec::new();
+    while told.len() < count {
+        let line = events.next_line(Duration::from_secs(10)).expect("an event");
+        let event: Value = serde_json::from_str(&line).expect("JSON");
+        if event["kind"] != "drop" {
+            told.push(format!(
+                "{} {} {} {}",
+                event["kind"].as_str().unwrap_or_default(),
+                event["source"].as_str().unwrap_or_default(),
+                event["limit"].as_str().unwrap_or_default(),
+                event["reason"].as_str().unwrap_or("-"),
+            ));
+        }
+    }
+    told
 }
 
 /// What a limit has left for an address; `None` if it does not apply to it.
@@ -367,22 +386,8 @@ fn an_ended_throttle_is_listed_no_more_and_each_limit_ends_for_itself() {
     send(&namespace, "127.0.0.66", 20);
     assert_eq!(dropped(&daemon), [0, 10, 0]);
     throttle(&daemon, &["remove", "127.0.0.66"]).success();
-    let mut told = Vec::new();
-    while told.len() < 4 {
-        let line = events.next_line(Duration::from_secs(10)).expect("an event");
-        let event: Value = serde_json::from_str(&line).expect("JSON");
-        if event["kind"] != "drop" {
-            told.push(format!(
-                "{} {} {} {}",
-                event["kind"].as_str().unwrap_or_default(),
-                event["source"].as_str().unwrap_or_default(),
-                event["limit"].as_str().unwrap_or_default(),
-                event["reason"].as_str().unwrap_or("-"),
-            ));
-        }
-    }
     assert_eq!(
-        told,
+        told(&events, 4),
         [
             "throttle 127.0.0.66/32 slower -",
             "throttle 127.0.0.66/32 slow -",
@@ -390,6 +395,28 @@ fn an_ended_throttle_is_listed_no_more_and_each_limit_ends_for_itself() {
             "unthrottle 127.0.0.66/32 slow removed by root",
         ]
     );
+}
+
+#[test]
+fn a_throttle_that_is_over_ends_before_another_begins() {
+    require_root!();
+    let (_namespace, daemon) = daemon_on_lo(LIMITS);
+    let events = daemon.stream(&["events", "--json", "--source", "127.0.0.66"]);
+    thread::sleep(Duration::from_millis(200));
+    for _ in 0..4 {
+        throttle(
+            &daemon,
+            &["add", "127.0.0.66", "--limit", "slow", "--for", "1s"],
+        )
+        .success();
+        // What is over is cleared away twice a second: this comes before that, but once in a while.
+        thread::sleep(Duration::from_millis(1010));
+    }
+    let pair = [
+        "throttle 127.0.0.66/32 slow -",
+        "unthrottle 127.0.0.66/32 slow expired",
+    ];
+    assert_eq!(told(&events, 8), pair.repeat(4));
 }
 
 #[test]

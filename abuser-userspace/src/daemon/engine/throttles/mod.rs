@@ -61,6 +61,15 @@ impl Engine {
         force: bool,
     ) -> Result<Changed<Vec<ThrottleInfo>>, EngineError> {
         let (now, created) = (kernel_now().0, SystemTime::now());
+        // Those that were not swept yet end before what follows them begins.
+        let records = |new: &NewThrottle| {
+            let records = self.throttles.of(&new.source).iter();
+            let over = records.filter(|record| record.expired(now));
+            let over = over.map(|record| (new.source, Arc::clone(&record.note.limit)));
+            over.collect::<Vec<_>>()
+        };
+        let over: Vec<_> = new.iter().flat_map(records).collect();
+        self.end_expired_throttles(&over)?;
         let mut after = BTreeMap::<PrefixKey, Vec<ThrottleRecord>>::new();
         // In their order: the source, its limit, and whether that is anything new.
         let mut made = Vec::with_capacity(new.len());
@@ -74,7 +83,6 @@ impl Engine {
             let records = after
                 .entry(source)
                 .or_insert_with(|| self.throttles.of(&source).to_vec());
-            records.retain(|record| !record.expired(now));
             let known = records.iter().find(|record| record.is_by(&note.limit));
             let is_new = known.is_none_or(|known| outlasts(expires_ns, known.expires_ns));
             made.push((source, Arc::clone(&note.limit), is_new));
@@ -100,11 +108,6 @@ impl Engine {
         table.insert(hints, &entries)?;
         let mut throttled = Changed::<Vec<_>>::default();
         for (source, records) in after {
-            for over in self.throttles.of(&source).to_vec() {
-                if !records.iter().any(|record| record.is_by(&over.note.limit)) {
-                    throttled.changes.push(self.forget_throttle(&source, &over));
-                }
-            }
             for record in records {
                 self.throttles.insert(source, record);
             }
@@ -314,25 +317,32 @@ impl Engine {
         Change::Unthrottle(*source, Arc::clone(limit))
     }
 
+    /// Ends throttles that are over, and tells of each.
+    fn end_expired_throttles(&mut self, over: &[(PrefixKey, Arc<str>)]) -> Result<(), EngineError> {
+        if over.is_empty() {
+            return Ok(());
+        }
+        let Changed { value, changes } = self.end_throttles(over, "expired")?;
+        for info in &value {
+            tracing::info!(
+                source = %info.source,
+                limit = info.limit,
+                how = "expired",
+                "no longer throttled"
+            );
+        }
+        self.store.write(changes, None);
+        Ok(())
+    }
+
     /// Clears some throttles away that are over; whether there are more.
     pub(super) fn sweep_throttles(&mut self) -> bool {
         let over = self.throttles.over(kernel_now().0, AT_ONCE);
         if over.is_empty() {
             return false;
         }
-        match self.end_throttles(&over, "expired") {
-            Ok(Changed { value, changes }) => {
-                for info in &value {
-                    tracing::info!(
-                        source = %info.source,
-                        limit = info.limit,
-                        how = "expired",
-                        "no longer throttled"
-                    );
-                }
-                self.store.write(changes, None);
-                over.len() == AT_ONCE
-            }
+        match self.end_expired_throttles(&over) {
+            Ok(()) => over.len() == AT_ONCE,
             Err(error) => {
                 tracing::error!(%error, "cannot clear throttles away that are over");
                 false

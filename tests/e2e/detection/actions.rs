@@ -2,10 +2,11 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use abuser_common::layout::MAX_THROTTLED;
 use serde_json::{Value, json};
 use testkit::require_root;
 
-use super::{DENIED, FIVE, Logged, Site};
+use super::{DENIED, FIVE, Logged, Site, append};
 use crate::support::{PATIENCE, parse, wait_until};
 
 #[test]
@@ -118,4 +119,51 @@ fn a_ban_is_explained_by_the_lines_that_led_to_it() {
     assert_eq!(texts, expected.each_ref().map(|text| Some(text.as_str())));
     let said = logged.daemon.abuser(&["explain", "192.0.2.7"]).success();
     assert!(said.stdout.contains("line-4"), "{said}");
+}
+
+#[test]
+fn where_there_is_no_room_that_is_told_and_the_log_does_not_say_all_of_it() {
+    // As many as can be throttled, and some.
+    const ROOM: usize = MAX_THROTTLED as usize;
+    const SOURCES: usize = ROOM + 500;
+    require_root!();
+    let logged = Logged::new(&format!(
+        "{DENIED}[[limit]]\nname = \"slow\"\nonly = \"throttled\"\nrate = \"1/h\"\n\
+         [[detector]]\nname = \"denied\"\ncount = 1\nwithin = \"1m\"\naction = \"throttle\"\n\
+         limit = \"slow\"\nthrottle_for = \"1h\"\n"
+    ));
+    let events = logged
+        .daemon
+        .stream(&["events", "--kind", "detect", "--json"]);
+    let address = |number: usize| {
+        format!(
+            "198.{}.{}.{}",
+            18 + (number >> 16),
+            number >> 8 & 255,
+            number & 255
+        )
+    };
+    let lines: String = (0..SOURCES)
+        .map(|number| format!("denied {}\n", address(number)))
+        .collect();
+    append(&logged.log(), &lines);
+    let last = address(SOURCES - 1);
+    let told = events.wait_for(3 * PATIENCE, |line| line.contains(&last));
+    let full = format!(
+        "nothing: the throttle table is full: it holds at most {ROOM} entries; remove some first"
+    );
+    assert_eq!(parse(&told)["action"], full);
+    assert_eq!(logged.daemon.json(&["status"])["throttles"], ROOM);
+    wait_until("the log says how many more there were", || {
+        logged
+            .daemon
+            .stderr()
+            .contains("more was detected than the log is told of")
+    });
+    let log = logged.daemon.stderr();
+    let detected = log
+        .lines()
+        .filter(|line| line.contains("detected detector="))
+        .count();
+    assert!((1..2000).contains(&detected), "{detected} lines");
 }

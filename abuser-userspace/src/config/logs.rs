@@ -224,10 +224,7 @@ fn parser(
         };
     let pattern_text = match &pattern {
         Some(item) => Some(item.string("a regular expression in quotes")?.to_owned()),
-        None => preset
-            .filter(|_| named.is_none())
-            .and_then(Preset::pattern)
-            .map(str::to_owned),
+        None => None,
     };
     let named_fields = match &fields {
         Some(item) => item.named_texts("a table, for example { source = \"client.ip\" }")?,

@@ -255,27 +255,31 @@ impl<'j> Found<'j> {
     /// Takes the fields that have one of the names that such fields usually have, in the document
     /// and in the objects that usually hold the request and the answer.
     fn take_usual_names(&mut self, document: &'j Value, placed: &[Target]) {
-        const INNER: u8 = 100;
-        let fields = document.as_object().into_iter().flatten();
-        for (name, value) in fields {
-            if let Some((target, rank)) = usual(name)
+        const INNER: u8 = 10;
+        let mut take = |named: Option<(Target, u8)>, value, inner| {
+            if let Some((target, rank)) = named
                 && !placed.contains(&target)
             {
-                self.take(target, value, rank);
+                self.take(target, value, inner + rank);
             }
+        };
+        let fields = document.as_object().into_iter().flatten();
+        for (name, value) in fields {
+            take(usual(name), value, 0);
             let Value::Object(inner) = value else {
                 continue;
             };
             let is_of_a_request = matches!(
                 name.as_str(),
-                "request" | "req" | "response" | "res" | "http" | "client" | "source"
+                "request" | "req" | "response" | "res" | "http" | "client" | "source" | "peer"
             );
-            for (name, value) in inner.iter().filter(|_| is_of_a_request) {
-                if let Some((target, rank)) = usual(name)
-                    && !placed.contains(&target)
-                {
-                    self.take(target, value, INNER + rank);
-                }
+            for (inner_name, value) in inner.iter().filter(|_| is_of_a_request) {
+                let named = match (name.as_str(), inner_name.as_str()) {
+                    ("source", "ip" | "address") => usual("source.ip"),
+                    ("peer", "ip" | "address") => usual("peer_ip"),
+                    (_, name) => usual(name),
+                };
+                take(named, value, INNER);
             }
         }
     }
@@ -344,17 +348,24 @@ fn without_origin(target: Cow<'static, str>) -> Cow<'static, str> {
 }
 
 /// What a field is by the name that it has in many logs, and how sure that is: 0 is the surest.
+///
+/// Many programs fill `ip` and `client_ip` from the first address of `X-Forwarded-For`, which any client
+/// can send: who believes those chooses whom to ban. So they count where there is nothing else.
 fn usual(name: &str) -> Option<(Target, u8)> {
+    /// Worse than any name of the connection's address, also one in an inner object.
+    const SAID: u8 = 20;
     Some(match name {
-        "ip" => (Target::Source, 0),
-        "client_ip" | "clientIp" | "clientip" | "client.ip" => (Target::Source, 1),
-        "remote_ip" | "remoteIp" | "ip_address" | "source_ip" | "source.ip" | "src_ip" => {
-            (Target::Source, 2)
+        // What the connection shows, wherever it is, comes before what a header may have said.
+        "remote_addr" | "remoteAddr" | "remoteAddress" | "remote_address" => (Target::Source, 0),
+        "peer" | "peer_ip" | "peer_addr" | "peer_address" | "network.peer.address" => {
+            (Target::Source, 0)
         }
-        "remote_addr" | "remoteAddr" | "remoteAddress" | "remote_address" | "client_addr" => {
-            (Target::Source, 3)
-        }
-        "address" | "addr" | "client" | "source" | "remote" | "src" => (Target::Source, 4),
+        "remote_ip" | "remoteIp" | "remote" => (Target::Source, 1),
+        "source_ip" | "source.ip" | "src_ip" | "source" | "src" => (Target::Source, 2),
+        "ip" => (Target::Source, SAID),
+        "client_ip" | "clientIp" | "clientip" | "client.ip" => (Target::Source, SAID + 1),
+        "ip_address" | "client_addr" => (Target::Source, SAID + 2),
+        "address" | "addr" | "client" => (Target::Source, SAID + 3),
         "time" => (Target::Time, 0),
         "ts" | "timestamp" | "@timestamp" => (Target::Time, 1),
         "asctime" | "datetime" | "date" | "time_iso8601" | "time_local" => (Target::Time, 2),

@@ -12,6 +12,7 @@
 //! | `haproxy` | `HAProxy`'s `option httplog` |
 //! | `json` | Caddy, Traefik, Envoy, and any other log of a JSON object a line |
 //! | `pattern` | whatever a regular expression fits |
+//! | `sshd` | who could not log in by OpenSSH |
 //! | `clock` | times |
 //! | `guess` | what a log is written by |
 //! | `escapes` | what servers do to quotes and control characters |
@@ -26,6 +27,7 @@ mod json;
 mod nginx_error;
 mod pattern;
 mod proxies;
+mod sshd;
 #[cfg(test)]
 mod tests;
 
@@ -35,7 +37,7 @@ use ipnet::IpNet;
 use jiff::tz::TimeZone;
 
 pub use self::guess::guess;
-use self::{clock::Clock, json::Json, pattern::Pattern, proxies::Proxies};
+use self::{clock::Clock, json::Json, pattern::Pattern, proxies::Proxies, sshd::Sshd};
 use crate::{field::nearest, record::Record, time::Time};
 
 /// What a log is written by.
@@ -59,11 +61,13 @@ pub enum Kind {
     Json,
     /// What a regular expression fits.
     Regex,
+    /// `OpenSSH`'s failed logins, each once.
+    Sshd,
 }
 
 impl Kind {
     /// All there are, with their names.
-    pub const ALL: [(&'static str, Self); 9] = [
+    pub const ALL: [(&'static str, Self); 10] = [
         ("nginx-combined", Self::NginxCombined),
         ("nginx-error", Self::NginxError),
         ("apache-combined", Self::ApacheCombined),
@@ -73,6 +77,7 @@ impl Kind {
         ("envoy-json", Self::EnvoyJson),
         ("json", Self::Json),
         ("regex", Self::Regex),
+        ("sshd", Self::Sshd),
     ];
 }
 
@@ -207,6 +212,12 @@ pub enum Unparsed {
     /// The regular expression does not fit.
     #[error("the pattern does not match")]
     NoMatch,
+    /// No failed login.
+    #[error("it tells of no failed login")]
+    NoFailure,
+    /// A line before told of the same.
+    #[error("it tells again of a failed login that was told of before")]
+    Repeated,
 }
 
 /// A field of a record that a parser fills.
@@ -286,6 +297,7 @@ enum Format {
     Haproxy(Vec<(Target, String)>),
     Json(Json),
     Pattern(Box<Pattern>),
+    Sshd(Box<Sshd>),
 }
 
 impl Parser {
@@ -306,7 +318,9 @@ impl Parser {
             return Err(ParserError::Pattern(kind));
         }
         let format = match kind {
-            Kind::NginxCombined | Kind::ApacheCombined | Kind::NginxError if !fields.is_empty() => {
+            Kind::NginxCombined | Kind::ApacheCombined | Kind::NginxError | Kind::Sshd
+                if !fields.is_empty() =>
+            {
                 return Err(ParserError::Fields(kind));
             }
             Kind::NginxCombined | Kind::ApacheCombined => Format::Combined,
@@ -319,6 +333,10 @@ impl Parser {
             Kind::Regex => {
                 let pattern = pattern.ok_or(ParserError::NoPattern)?;
                 Format::Pattern(Box::new(Pattern::new(&pattern, &fields)?))
+            }
+            Kind::Sshd => {
+                let sshd = Sshd::new().map_err(|error| ParserError::Regex(error.to_string()))?;
+                Format::Sshd(Box::new(sshd))
             }
         };
         Ok(Self {
@@ -349,6 +367,7 @@ impl Parser {
             Format::Haproxy(fields) => haproxy::parse(line, fields, clock, proxies),
             Format::Json(json) => json.parse(line, clock, proxies),
             Format::Pattern(pattern) => pattern.parse(line, clock, proxies),
+            Format::Sshd(sshd) => sshd.parse(line, clock),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod forged;
 mod samples;
+mod sshd;
 
 use super::*;
 use crate::{record::Header, time::Time};

@@ -367,7 +367,7 @@ pub(super) struct ScanArgs {
     #[arg(required = true, value_name = "FILE")]
     pub(super) files: Vec<PathBuf>,
     /// What the logs are written by: nginx-combined, nginx-error, apache-combined, caddy-json,
-    /// traefik-json, haproxy-http, envoy-json, json, regex [default: what they look like]
+    /// traefik-json, haproxy-http, envoy-json, json, regex, sshd [default: what they look like]
     #[arg(long, value_name = "NAME", value_parser = Kind::from_str)]
     pub(super) parser: Option<Kind>,
     /// For the parser regex: an expression with named groups, such as "(?<source>\S+) (?<path>\S+)"

@@ -222,13 +222,11 @@ fn parser(
                 };
             }
         };
-    let pattern_text = match &pattern {
-        Some(item) => Some(item.string("a regular expression in quotes")?.to_owned()),
-        None => preset
-            .filter(|_| named.is_none())
-            .and_then(Preset::pattern)
-            .map(str::to_owned),
-    };
+    let pattern_text = pattern
+        .as_ref()
+        .map(|item| item.string("a regular expression in quotes"))
+        .transpose()?
+        .map(str::to_owned);
     let named_fields = match &fields {
         Some(item) => item.named_texts("a table, for example { source = \"client.ip\" }")?,
         None => BTreeMap::new(),

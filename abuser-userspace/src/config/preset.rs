@@ -36,18 +36,6 @@ pub(super) const ALL: [(&str, Preset); 9] = [
     ("sshd", Preset::Sshd),
 ];
 
-/// What OpenSSH logs of who could not log in. The client chooses the user, so that takes as much
-/// as it can: the address is the last one.
-const SSHD: &str = concat!(
-    r"^(?:(?<time>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\S+) )?",
-    r"(?:\S+ )?sshd(?:-session)?(?:\[\d+\])?: (?:error: PAM: )?",
-    r"(?:Failed (?:password|publickey|keyboard-interactive/pam) for (?:invalid user )?",
-    r"|Authentication failure for (?:illegal user )?",
-    r"|Connection (?:closed|reset) by (?:authenticating|invalid) user )",
-    r"(?<user>.*) (?:from )?(?<ip>\d+(?:\.\d+){3}|[0-9a-fA-F]*:[0-9a-fA-F:.]+)",
-    r"(?: port \d+)?(?: ssh2)?(?: \[preauth\])?(?:: \S+ \S+)?$",
-);
-
 impl Preset {
     /// The name in the configuration.
     pub(super) fn name(self) -> &'static str {
@@ -66,13 +54,8 @@ impl Preset {
             Self::Haproxy => Kind::HaproxyHttp,
             Self::Envoy => Kind::EnvoyJson,
             Self::Api => Kind::Json,
-            Self::Sshd => Kind::Regex,
+            Self::Sshd => Kind::Sshd,
         }
-    }
-
-    /// The pattern of its parser, if that takes one.
-    pub(super) fn pattern(self) -> Option<&'static str> {
-        (self == Self::Sshd).then_some(SSHD)
     }
 
     /// Its detectors, as files.

@@ -159,12 +159,13 @@ proptest! {
     }
 }
 
-const LINES: [&str; 5] = [
+const LINES: [&str; 6] = [
     r#"192.0.2.1 - bob [10/Oct/2000:13:55:36 -0700] "GET /a HTTP/1.1" 200 2326 "-" "curl\"\x22" "203.0.113.7""#,
     r#"2024/01/15 10:00:00 [error] 31#31: *7 limiting requests, excess: 20.400 by zone "a", client: 192.0.2.1, server: s, request: "GET /x HTTP/1.1", host: "h""#,
     r#"10.0.1.2:33317 [06/Feb/2009:12:14:14.655] in static/srv1 10/0/30/69/109 200 2750 - - ---- 1/1/1/1/0 0/0 {1wt#7C.eu} {} "GET /index.html HTTP/1.1""#,
     r#"{"ts":1646861401.52,"request":{"remote_ip":"10.0.0.1","uri":"/","headers":{"User-Agent":["x"]}},"status":200}"#,
     r#"{"StartUTC":"2024-01-15T08:00:00.5Z","ClientAddr":"10.0.0.1:1","start_time":1e300,"downstream_remote_address":"[::1]:1"}"#,
+    "Jan 15 10:00:00 host sshd[1]: Failed password for invalid user x from 192.0.2.1 port 4 ssh2",
 ];
 
 thread_local! {

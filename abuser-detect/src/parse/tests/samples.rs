@@ -413,6 +413,53 @@ fn json_of_any_application_by_usual_names_or_by_path() {
 }
 
 #[test]
+fn what_a_header_may_have_said_does_not_come_before_what_the_connection_shows() {
+    let mut alone = parser(Kind::Json);
+    for line in [
+        r#"{"ip":"203.0.113.66","client_ip":"203.0.113.66","remote_addr":"192.0.2.1"}"#,
+        r#"{"remote_addr":"192.0.2.1:41342","client_ip":"203.0.113.66"}"#,
+        r#"{"clientIp":"203.0.113.66","remote_ip":"192.0.2.1"}"#,
+        r#"{"client":{"ip":"203.0.113.66"},"source":{"ip":"192.0.2.1"}}"#,
+        r#"{"client.ip":"203.0.113.66","source.ip":"192.0.2.1"}"#,
+        r#"{"client_ip":"203.0.113.66","network.peer.address":"192.0.2.1"}"#,
+        r#"{"address":"203.0.113.66","peer":{"address":"192.0.2.1","port":4}}"#,
+        // Wherever it is.
+        r#"{"client_ip":"203.0.113.66","req":{"remoteAddress":"::ffff:192.0.2.1"}}"#,
+        r#"{"ip":"203.0.113.66","request":{"client_ip":"203.0.113.66","remote_ip":"192.0.2.1"}}"#,
+        // What is no address shows nothing.
+        r#"{"remote_addr":"unix:","client_ip":"192.0.2.1"}"#,
+        r#"{"client_ip":"192.0.2.1"}"#,
+        r#"{"ip":"192.0.2.1","x_forwarded_for":"203.0.113.66"}"#,
+    ] {
+        assert_fields(&mut alone, line, &[("source", "192.0.2.1")]);
+    }
+    // Through a proxy that is trusted, what it has put at the end of the list counts, and no other word.
+    let mut behind = trusting(Kind::Json, &["10.0.0.0/8"]);
+    for (line, source) in [
+        (
+            r#"{"client_ip":"203.0.113.66","remote_addr":"10.0.0.1","x_forwarded_for":"203.0.113.66, 192.0.2.1"}"#,
+            "192.0.2.1",
+        ),
+        (
+            r#"{"client_ip":"203.0.113.66","remote_addr":"10.0.0.1"}"#,
+            "10.0.0.1",
+        ),
+        (
+            r#"{"remote_addr":"192.0.2.9","x_forwarded_for":"203.0.113.66"}"#,
+            "192.0.2.9",
+        ),
+    ] {
+        assert_fields(&mut behind, line, &[("source", source)]);
+    }
+    // Who knows better says so: always, or through trusted proxies.
+    let line = r#"{"client_ip":"192.0.2.1","remote_addr":"10.0.0.1"}"#;
+    for target in ["source", "x_forwarded_for"] {
+        let mut placed = with_fields(Kind::Json, None, &[(target, "client_ip")]);
+        assert_fields(&mut placed, line, &[("source", "192.0.2.1")]);
+    }
+}
+
+#[test]
 fn regex() {
     let pattern = r"^(?<time>\S+) (?<ip>\S+) (?<peer>\S+) (?<key>\S+) (?<status>\d+) (?<path>.*)$";
     assert_fields(

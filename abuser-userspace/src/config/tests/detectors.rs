@@ -31,7 +31,7 @@ fn minutes(count: u64) -> Duration {
 
 /// Finds a detector by its name.
 #[track_caller]
-fn named<'c>(config: &'c Config, name: &str) -> &'c DetectorConfig {
+pub(super) fn named<'c>(config: &'c Config, name: &str) -> &'c DetectorConfig {
     let mut with_name = config.detectors.iter().filter(|one| one.rule.name == name);
     let found = with_name.next().expect("a detector of that name");
     assert!(with_name.next().is_none(), "{name} is there twice");

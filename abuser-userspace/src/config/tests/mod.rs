@@ -6,6 +6,7 @@ mod detectors;
 mod errors;
 mod files;
 mod logs;
+mod presets;
 mod samples;
 
 use std::path::Path;

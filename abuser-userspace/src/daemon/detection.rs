@@ -14,7 +14,7 @@ use abuser_detect::{
     pipeline::{self, Clock, FeedCounts, Found, WatchCounts},
     time::Time,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     clock,
@@ -198,6 +198,18 @@ impl DetectionHandle {
         if let Some(reader) = &*lock(&self.reader) {
             reader.replace(after.reads(), move |judge| judge.replace(*after));
         }
+    }
+
+    /// Ends when all logs of the latest configuration are followed: what is written from then on is new.
+    pub async fn followed(&self) {
+        let (tell, told) = oneshot::channel();
+        if let Some(reader) = &*lock(&self.reader) {
+            reader.with(move |_| {
+                let _gone = tell.send(());
+            });
+        }
+        // Of one that has failed nothing comes.
+        let _failed = told.await;
     }
 
     /// Stops reading. Returns when the engine was told of all that was found, and how far was read:

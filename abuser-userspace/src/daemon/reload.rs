@@ -79,6 +79,7 @@ impl Reloader {
         let reloaded = answer.await.map_err(|_| stopping())??;
         *resolver = fresh;
         self.detection.replace(prepared);
+        self.detection.followed().await;
         self.blocklists.send_replace(config.blocklists.clone());
         *in_force = config;
         Ok(Reloaded {

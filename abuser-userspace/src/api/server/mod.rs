@@ -78,6 +78,8 @@ pub struct Listeners {
 
 /// Serves until the other end of `stopped` is dropped and all requests are answered.
 pub async fn serve(listeners: Listeners, api: Api, stopped: oneshot::Receiver<Infallible>) {
+    // Whoever is answered finds that logs are followed.
+    api.detection.followed().await;
     let Listeners { unix, access, tcp } = listeners;
     let stopped = stopped.map(|_dropped| ()).shared();
     let router = router(api);

@@ -37,7 +37,7 @@ use std::{collections::HashMap, time::Duration};
 
 use foldhash::quality::RandomState;
 
-use super::{Detector, Finding, Occupancy, table::Table, template::Templates};
+use super::{Detector, Finding, Occupancy, table::Table, template::Templates, words};
 use crate::{
     record::Record,
     source::{Masks, Source},
@@ -223,9 +223,10 @@ impl Detector for Distributed {
 
         let found = self.find(hash, group, at)?;
         let count = u32::try_from(found.len()).unwrap_or(u32::MAX);
-        let template = self.templates.read(record.path.as_deref()?).text.to_owned();
+        let template = self.templates.read(record.path.as_deref()?);
         let reason = format!(
-            "{count} sources ask for {template} every {:.1}s each",
+            "{count} sources ask for {} every {:.1}s each",
+            words::shown(template.text),
             interval_ms / 1000.0
         );
         let masks = self.settings.masks;

@@ -78,7 +78,7 @@ fn reason<'r>(
 }
 
 /// The same record again and again, five seconds apart.
-fn again<'r>(sent: &'r Sent, status: u16) -> impl Iterator<Item = (u64, Record<'r>)> {
+fn again(sent: &Sent, status: u16) -> impl Iterator<Item = (u64, Record<'_>)> {
     (0..40).map(move |nth| (nth * 5000, sent.by(1, 1, status)))
 }
 

@@ -5,8 +5,6 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use ipnet::IpNet;
-
 use crate::{
     condition::Condition,
     detect::{Detector, Finding, Occupancy},
@@ -75,8 +73,6 @@ impl Reader {
 pub struct Feed {
     /// Makes records of lines; without one, only filters of detectors read them.
     pub reader: Option<Reader>,
-    /// Which proxies the source's parser trusts.
-    pub trusted: Vec<IpNet>,
 }
 
 /// A detector, and what it is given.
@@ -103,9 +99,6 @@ pub struct Found {
     pub finding: Finding,
     /// The lines that show it, if its [`Watch::evidence`] is kept.
     pub evidence: Vec<Evidence>,
-    /// The proxies that any source trusts: nobody is banned together with one, for a ban would cut
-    /// off all whom it speaks for, wherever it was found.
-    pub trusted: Vec<IpNet>,
 }
 
 /// What became of one line.
@@ -181,8 +174,6 @@ pub struct Pipeline {
     clock: Clock,
     feeds: Vec<FeedState>,
     watches: Vec<WatchState>,
-    /// The proxies that any feed trusts.
-    trusted: Vec<IpNet>,
 }
 
 impl Pipeline {
@@ -203,9 +194,6 @@ impl Pipeline {
                 counts: FeedCounts::default(),
             }
         };
-        let mut trusted: Vec<_> = feeds.iter().flat_map(|feed| feed.trusted.clone()).collect();
-        trusted.sort_unstable();
-        trusted.dedup();
         let feeds = feeds.into_iter().enumerate().map(state).collect();
         let state = |watch| WatchState {
             watch,
@@ -217,7 +205,6 @@ impl Pipeline {
             clock,
             feeds,
             watches: watches.into_iter().map(state).collect(),
-            trusted,
         }
     }
 
@@ -227,7 +214,6 @@ impl Pipeline {
             clock,
             feeds,
             watches,
-            trusted,
         } = self;
         let Some(feed) = feeds.get_mut(feed) else {
             return Outcome::default();
@@ -237,7 +223,6 @@ impl Pipeline {
         let text = line::text(line.bytes);
         let mut watches = Watches {
             states: watches,
-            trusted,
             found,
         };
         let mut outcome = feed.read_records(*clock, &line, &text, &mut watches);
@@ -300,7 +285,6 @@ impl Pipeline {
 /// Who is given records, and where goes what they find.
 struct Watches<'p> {
     states: &'p mut [WatchState],
-    trusted: &'p [IpNet],
     found: &'p mut Vec<Found>,
 }
 
@@ -444,7 +428,6 @@ impl Watches<'_> {
                     Vec::new()
                 },
                 finding,
-                trusted: self.trusted.to_vec(),
             });
         }
         true

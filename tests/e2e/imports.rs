@@ -105,6 +105,34 @@ fn a_configuration_goes_to_standard_output_and_what_it_lacks_to_standard_error()
 }
 
 #[test]
+fn what_is_written_is_a_configuration_also_where_a_jail_may_only_alert() {
+    let alerting = format!("{JAIL}ignorecommand = /bin/true <ip>\nmaxretry = 100000\n");
+    let alerting = alerting.replace("maxretry = 100\n", "");
+    let folder = Folder::new(&[
+        ("nginx.conf", NGINX),
+        ("sites/a.conf", SITE),
+        ("local.rules", RULES),
+        ("jails/jail.local", JAIL),
+        ("jails/filter.d/web.conf", FILTER),
+        ("alerting/jail.local", &alerting),
+        ("alerting/filter.d/web.conf", FILTER),
+    ]);
+    for (kind, from) in [
+        ("nginx", "nginx.conf"),
+        ("snort", "local.rules"),
+        ("fail2ban", "jails"),
+        ("fail2ban", "alerting"),
+    ] {
+        let to = folder.name(&format!("{from}.toml"));
+        abuser(&["import", kind, &folder.name(from), "-o", &to]).success();
+        let text = fs::read_to_string(&to).expect("a configuration");
+        let alerts = text.contains("action = \"alert\"") && text.contains("policy = ");
+        assert_eq!(alerts, from == "alerting", "{text}");
+        abuser(&["check", "-c", &to]).success();
+    }
+}
+
+#[test]
 fn as_json_it_is_one_object() {
     let folder = nginx();
     let said = abuser(&["import", "nginx", &folder.name("nginx.conf"), "--json"]).success();

@@ -1,10 +1,15 @@
 //! Offences that applications tell of: counted as others are, and answered with what came of
 //! them.
 
+use std::fs;
+
 use serde_json::{Value, json};
 use testkit::{Daemon, require_root};
 
-use crate::{http::request, support::daemon_on_lo};
+use crate::{
+    http::request,
+    support::{daemon_on_lo, wait_until},
+};
 
 const POLICIES: &str = r#"
 [ban]
@@ -115,4 +120,73 @@ fn requests_that_make_no_sense_count_nothing() {
         assert!((400..500).contains(&answer.status), "{}", answer.error());
     }
     assert_eq!(daemon.json(&["status"])["bans"], 0);
+}
+
+#[test]
+fn an_offence_of_a_trusted_proxy_is_refused_also_after_a_reload() {
+    require_root!();
+    let trusting = "[[source]]\nfiles = [\"/nonexistent/a.log\"]\nparser = \"json\"\n\
+                    trusted_proxies = [\"10.0.0.0/8\", \"2001:db8:1:2::7\"]\n";
+    let (_namespace, daemon) = daemon_on_lo(&format!("[ban]\nmaxretry = 1\n{trusting}"));
+    let offences = json!([
+        offence("10.1.2.3"),
+        offence("2001:db8:1:2::1"),
+        offence("192.0.2.7")
+    ]);
+    let taken = report(&daemon, &offences);
+    assert_eq!(
+        taken,
+        json!({
+            "counted": 1,
+            "banned": ["192.0.2.7/32"],
+            "refused": [
+                { "source": "10.1.2.3", "error": "10.0.0.0/8 is a trusted proxy" },
+                {
+                    "source": "2001:db8:1:2::1",
+                    "error": "2001:db8:1:2::7/128 is a trusted proxy"
+                },
+            ],
+        })
+    );
+    // Another proxy takes its place.
+    let path = daemon.config_path();
+    let text = fs::read_to_string(&path).expect("the configuration");
+    fs::write(&path, text.replace("10.0.0.0/8", "192.0.2.0/28")).expect("writing it");
+    daemon.abuser(&["reload"]).success();
+    let taken = report(&daemon, &json!([offence("10.1.2.3"), offence("192.0.2.8")]));
+    assert_eq!(taken["banned"], json!(["10.1.2.3/32"]));
+    assert_eq!(
+        taken["refused"][0]["error"],
+        "192.0.2.0/28 is a trusted proxy"
+    );
+}
+
+#[test]
+fn a_prefix_is_not_rolled_up_around_a_trusted_proxy() {
+    require_root!();
+    let (_namespace, daemon) = daemon_on_lo(
+        "[ban]\nmaxretry = 1\nrollup = { hosts = 2, ipv4_prefix = 24 }\n\
+         [[source]]\nfiles = [\"/nonexistent/a.log\"]\nparser = \"json\"\n\
+         trusted_proxies = [\"192.0.2.1\"]\n",
+    );
+    let beside: Vec<_> = (10..14)
+        .map(|number| offence(&format!("192.0.2.{number}")))
+        .collect();
+    report(&daemon, &json!(beside));
+    report(
+        &daemon,
+        &json!([offence("198.51.100.7"), offence("198.51.100.8")]),
+    );
+    let bans = daemon.json(&["ban", "list"]);
+    let bans = bans.as_array().expect("a list").iter();
+    let rolled_up: Vec<_> = bans
+        .filter(|ban| ban["cause"] == "rollup")
+        .map(|ban| ban["source"].to_string())
+        .collect();
+    assert_eq!(rolled_up, ["\"198.51.100.0/24\""]);
+    wait_until("the daemon says why not", || {
+        let why = "2 hosts of 192.0.2.0/24 are banned, and not all of it because 192.0.2.1/32 is a \
+                   trusted proxy";
+        daemon.stderr().contains(why)
+    });
 }

@@ -36,6 +36,7 @@ parser = "nginx-combined"
 name = "api"
 files = ["FOLDER/api*.log"]
 parser = "json"
+trusted_proxies = ["192.0.2.77"]
 
 [[source]]
 name = "auth"
@@ -308,7 +309,8 @@ fn a_detector_reads_records_and_tells_what_is_none() {
 fn what_would_have_been_done_is_what_the_detector_says() {
     let site = Site::new();
     let mut log = String::new();
-    for source in ["198.51.100.9", "192.0.2.66", "198.51.100.8"] {
+    let proxy = "192.0.2.77";
+    for source in ["198.51.100.9", "192.0.2.66", "198.51.100.8", proxy] {
         log.extend((0..3).map(|second| request(source, second, 401)));
     }
     site.write("access.log", log);
@@ -329,6 +331,10 @@ fn what_would_have_been_done_is_what_the_detector_says() {
     assert_eq!(banned(&bans[1]), [""; 0]);
     // Two hosts of a /24 are banned, so all of it is.
     assert_eq!(banned(&bans[2]), ["198.51.100.8/32", "198.51.100.0/24"]);
+    // Only a source that is not read names it.
+    let trusted = "nothing: 192.0.2.77/32 is a trusted proxy";
+    assert_eq!(bans[3]["action"], trusted);
+    assert_eq!(banned(&bans[3]), [""; 0]);
     assert_keys(
         &bans[0],
         &[
@@ -346,7 +352,7 @@ fn what_would_have_been_done_is_what_the_detector_says() {
         ],
     );
     let alerts = found("told");
-    assert_eq!(alerts.len(), 3);
+    assert_eq!(alerts.len(), 4);
     assert!(
         alerts
             .iter()

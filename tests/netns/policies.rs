@@ -122,6 +122,27 @@ fn no_prefix_is_banned_that_holds_an_allowed_address() {
 }
 
 #[test]
+fn neither_a_trusted_proxy_nor_its_prefix_is_banned_and_what_is_too_much_is_dropped() {
+    testkit::require_root!();
+    let wire = wire_with(&[40, 41, 42, 43]);
+    let trusting = "[[source]]\nfiles = [\"/nonexistent/a.log\"]\nparser = \"json\"\n\
+                    trusted_proxies = [\"192.0.2.43\"]\n";
+    let daemon = Daemon::start(&wire.server, &config(&format!("{LIMIT}{trusting}")));
+    let server = udp_v4(&wire);
+    assert_eq!(deliver(&wire, &server, host(43), 5), 1);
+    drop(server);
+    // Offences come in the order of their packets.
+    offend(&wire, &daemon, &[40, 41, 42]);
+    eventually("the daemon says why not", || {
+        daemon
+            .stderr()
+            .contains("not all of it because 192.0.2.43/32 is a trusted proxy")
+    });
+    let hosts = ["192.0.2.40/32", "192.0.2.41/32", "192.0.2.42/32"];
+    assert_eq!(banned(&daemon), hosts);
+}
+
+#[test]
 fn who_is_banned_again_after_a_restart_is_banned_for_longer() {
     testkit::require_root!();
     let wire = wire();

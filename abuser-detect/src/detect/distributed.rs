@@ -37,7 +37,7 @@ use std::{collections::HashMap, time::Duration};
 
 use foldhash::quality::RandomState;
 
-use super::{Detector, Finding, Occupancy, table::Table, template::Templates};
+use super::{Detector, Finding, Occupancy, table::Table, template::Templates, words};
 use crate::{
     record::Record,
     source::{Masks, Source},
@@ -46,8 +46,10 @@ use crate::{
 
 /// Intervals that are remembered of a source.
 const INTERVALS: usize = 8;
+/// The most sources that a detector can wait for.
+pub const MAX_SOURCES: u32 = 1024;
 /// Sources that a group holds.
-const MEMBERS: usize = 1024;
+const MEMBERS: usize = MAX_SOURCES as usize;
 /// Groups that are remembered: each is a template and an interval.
 const GROUPS: usize = 256;
 /// Each group is for intervals up to so much longer than those of the one before. With its two
@@ -61,7 +63,7 @@ const COARSE_LEAST_MS: f64 = 3000.0;
 /// What a detector of distributed abuse looks for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Sources that have to do the same for a finding.
+    /// Sources that have to do the same for a finding: up to [`MAX_SOURCES`].
     pub sources: u32,
     /// How long a source counts after its last request.
     pub within: Duration,
@@ -223,9 +225,10 @@ impl Detector for Distributed {
 
         let found = self.find(hash, group, at)?;
         let count = u32::try_from(found.len()).unwrap_or(u32::MAX);
-        let template = self.templates.read(record.path.as_deref()?).text.to_owned();
+        let template = self.templates.read(record.path.as_deref()?);
         let reason = format!(
-            "{count} sources ask for {template} every {:.1}s each",
+            "{count} sources ask for {} every {:.1}s each",
+            words::shown(template.text),
             interval_ms / 1000.0
         );
         let masks = self.settings.masks;

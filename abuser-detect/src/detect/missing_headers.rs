@@ -98,7 +98,7 @@ impl Detector for MissingHeaders {
             "{} without expected headers within {}, the last one without {}",
             words::many(count, "request"),
             words::duration(self.settings.within),
-            missing.join(" and "),
+            words::shown(&missing.join(" and ")),
         );
         Some(Finding {
             sources: vec![source.net(self.settings.masks)],

@@ -51,6 +51,9 @@ pub struct Occupancy {
     pub evicted: u64,
 }
 
+/// The longest reason of a finding, in bytes, whatever the line held that led to it.
+pub const MAX_REASON: usize = 800;
+
 /// What a detector has found: enough to act on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -62,6 +65,10 @@ pub struct Finding {
     pub at: Time,
     /// How many records it rests on.
     pub count: u32,
-    /// Why, for people: `120 requests within 60s`.
+    /// Why, for people: `120 requests within 60s`. At most [`MAX_REASON`] bytes without control
+    /// characters.
     pub reason: String,
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,8 +37,10 @@ use crate::{
 const HEAP_PER_SOURCE: usize = 256;
 /// Ticks in a window.
 const TICKS: u16 = 64;
+/// The most users that a source can be asked to have tried.
+pub const MAX_USERS: u32 = 512;
 /// Users that are told apart at least, and at most.
-const USERS: (u32, u32) = (64, 512);
+const USERS: (u32, u32) = (64, MAX_USERS);
 
 /// What stuffing is.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,7 +51,7 @@ pub struct Settings {
     pub count: u32,
     /// Which part of the logins must have failed: 0 to 1.
     pub ratio: f64,
-    /// For how many different users, if the log names them: up to 512.
+    /// For how many different users, if the log names them: up to [`MAX_USERS`].
     pub users: u32,
     /// After how many failures a success is found; 0 is 1.
     pub success_after: u32,

@@ -22,6 +22,16 @@ pub enum Track {
     Field(Field),
 }
 
+impl Track {
+    /// The field, if it is one.
+    pub fn field(&self) -> Option<&Field> {
+        match self {
+            Self::Source => None,
+            Self::Field(field) => Some(field),
+        }
+    }
+}
+
 impl From<Field> for Track {
     fn from(field: Field) -> Self {
         match field {

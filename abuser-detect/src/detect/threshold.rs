@@ -183,7 +183,12 @@ impl Threshold {
         let subject = match (&self.settings.track, subject) {
             (Track::Field(name), Some(subject)) => {
                 let sources = words::many(sources as u64, "source");
-                format!(" of {name} {} from {sources}", words::quoted(subject))
+                let name = name.to_string();
+                format!(
+                    " of {} {} from {sources}",
+                    words::shown(&name),
+                    words::quoted(subject)
+                )
             }
             _ => String::new(),
         };

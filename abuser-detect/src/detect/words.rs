@@ -1,11 +1,13 @@
 //! Words for the reasons of findings.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use crate::line::beginning;
 
-/// Bytes of a text from a log that are repeated to people.
+/// Bytes of a text from a log that are repeated to people in quotes.
 const QUOTED: usize = 64;
+/// Bytes of a path, or of names that the configuration has, that are repeated to people.
+const SHOWN: usize = 200;
 
 /// A duration as it would be configured: `90ms`, `10m`, `1d 12h`.
 pub(super) fn duration(duration: Duration) -> String {
@@ -39,9 +41,19 @@ pub(super) fn many(count: impl Into<u64>, what: &str) -> String {
 
 /// A text from a log in quotes, with what could deceive on a terminal escaped, and cut if it is long.
 pub(super) fn quoted(text: &str) -> String {
-    match beginning(text, QUOTED) {
-        whole if whole.len() == text.len() => format!("{whole:?}"),
-        cut => format!("{:?}", format!("{cut}…")),
+    format!("{:?}", cut(text, QUOTED))
+}
+
+/// A text that is printable as it is, such as a [template](super::template), cut if it is long.
+pub(super) fn shown(text: &str) -> Cow<'_, str> {
+    cut(text, SHOWN)
+}
+
+/// A text of which no more than `most` bytes are told; one that was longer ends with `…`.
+fn cut(text: &str, most: usize) -> Cow<'_, str> {
+    match beginning(text, most) {
+        whole if whole.len() == text.len() => Cow::Borrowed(whole),
+        cut => Cow::Owned(format!("{cut}…")),
     }
 }
 
@@ -66,6 +78,9 @@ mod tests {
         let long = "ä".repeat(100);
         assert_eq!(quoted(&long), format!("\"{}…\"", "ä".repeat(32)));
         assert_eq!(beginning("aä", 2), "a");
+        assert_eq!(shown("/api/users/{}"), "/api/users/{}");
+        let long = "/".to_owned() + &"ä".repeat(100);
+        assert_eq!(shown(&long), format!("/{}…", "ä".repeat(99)));
         assert_eq!(many(1_u32, "request"), "1 request");
     }
 }

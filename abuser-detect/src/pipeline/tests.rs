@@ -28,7 +28,6 @@ fn feed() -> Feed {
         reader: Some(parser(
             r"^(?:(?<time>\S+Z) )?(?<source>[0-9.]+) (?<message>.*)$",
         )),
-        trusted: Vec::new(),
     }
 }
 
@@ -233,7 +232,6 @@ fn a_filter_of_a_detector_reads_lines_and_remembers_those_of_each_source_apart()
 fn a_filter_in_the_place_of_a_parser_makes_records_of_failures_alone() {
     let filtered = Feed {
         reader: Some(Reader::Filter(Box::new(fail2ban()))),
-        trusted: Vec::new(),
     };
     let mut pipeline = Pipeline::new(Clock::Host, vec![filtered], vec![watch(&[0], 1)]);
     let (outcome, found) = read(&mut pipeline, 0, "2026-01-02 03:04:00 all is well");
@@ -250,11 +248,9 @@ fn a_filter_in_the_place_of_a_parser_makes_records_of_failures_alone() {
 fn where_a_line_is_cut_is_not_taken_for_its_end() {
     let filtered = Feed {
         reader: Some(Reader::Filter(Box::new(fail2ban()))),
-        trusted: Vec::new(),
     };
     let parsed = Feed {
         reader: Some(parser("failed (?<source>[0-9.]+)$")),
-        trusted: Vec::new(),
     };
     let feeds = vec![filtered, parsed];
     let mut pipeline = Pipeline::new(Clock::Host, feeds, vec![watch(&[0, 1], 1)]);
@@ -293,18 +289,6 @@ fn where_nobody_asks_for_lines_none_are_kept() {
     let (_, found) = read(&mut pipeline, 0, "192.0.2.7 one");
     assert_eq!(found[0].finding.count, 1);
     assert!(found[0].evidence.is_empty());
-}
-
-#[test]
-fn a_proxy_that_any_source_trusts_is_told_with_what_is_found_in_all() {
-    let trusting = |proxies: &[&str]| Feed {
-        trusted: proxies.iter().map(|net| net.parse().unwrap()).collect(),
-        ..feed()
-    };
-    let feeds = vec![trusting(&["10.0.0.0/8", "10.0.0.0/8"]), trusting(&[])];
-    let mut pipeline = Pipeline::new(Clock::Host, feeds, vec![watch(&[1], 1)]);
-    let (_, found) = read(&mut pipeline, 1, "10.1.2.3 x");
-    assert_eq!(found[0].trusted, ["10.0.0.0/8".parse().unwrap()]);
 }
 
 #[test]

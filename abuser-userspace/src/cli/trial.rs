@@ -19,11 +19,12 @@ use super::{
     blocks::{Contents, Input, Opened},
     output::{self, plain},
 };
-use crate::replay::{LineReader, lines::Lines};
+use crate::replay::{LineReader, judge::Judge, lines::Lines};
 
 pub(super) fn test(args: &TestArgs) -> Result<(), CliError> {
     let trial = pick::pick(args)?;
-    let mut lines = Lines::new(&trial.config, Time::from(SystemTime::now()))
+    let judge = Judge::new(&trial.whole);
+    let mut lines = Lines::new(&trial.config, judge, Time::from(SystemTime::now()))
         .map_err(|error| CliError::Usage(error.to_string()))?;
     let progress = if output::is_terminal() {
         // It would be drawn between the lines.

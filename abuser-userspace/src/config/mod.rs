@@ -43,10 +43,13 @@ mod store;
 mod tests;
 
 use std::{
+    collections::BTreeSet,
     fmt,
     path::{Path, PathBuf},
     str::FromStr,
 };
+
+use ipnet::IpNet;
 
 use crate::{policy::BanPolicy, store::StoreConfig};
 
@@ -112,6 +115,15 @@ impl Config {
         let mut all = vec![self.ban.clone()];
         all.extend(self.policies.iter().cloned());
         all
+    }
+
+    /// The proxies that any source trusts, each once. Nobody is banned together with one, wherever it
+    /// was met: that would cut off all whom it speaks for.
+    pub fn trusted_proxies(&self) -> Vec<IpNet> {
+        let sources = self.sources.iter();
+        let proxies = sources.flat_map(|source| &source.trusted_proxies);
+        let proxies: BTreeSet<_> = proxies.copied().collect();
+        proxies.into_iter().collect()
     }
 
     /// The configuration where there is no file, as for `abuser run -i eth0`: the example

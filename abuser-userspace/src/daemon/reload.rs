@@ -58,7 +58,19 @@ impl Reloader {
 
     /// Puts what the files say now in force, and says what that changed. If anything is wrong
     /// with them, nothing is.
-    pub async fn reload(&self) -> Result<Reloaded, EngineError> {
+    ///
+    /// It goes on to its end if whoever asked for it is gone: a client that is cut off must not
+    /// leave the engine with one configuration and who reads logs with another.
+    pub async fn reload(self: &Arc<Self>) -> Result<Reloaded, EngineError> {
+        let this = Arc::clone(self);
+        let reloaded = tokio::spawn(async move { this.reload_to_the_end().await });
+        reloaded.await.unwrap_or_else(|error| {
+            let why = format!("the reload has failed half-way: {error}; restart the daemon");
+            Err(EngineError::Refused(why))
+        })
+    }
+
+    async fn reload_to_the_end(&self) -> Result<Reloaded, EngineError> {
         // Held to the end: of two reloads, the one that has read last is in force.
         let mut in_force = self.in_force.lock().await;
         let mut resolver = self.resolver.lock().await;
@@ -151,4 +163,73 @@ fn needs_restart(before: &Config, after: &Config) -> Vec<String> {
         ("[xdp] pin_dir", before.xdp.pin_dir != after.xdp.pin_dir),
         ("[store]", store(before) != store(after)),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, time::Duration};
+
+    use super::*;
+    use crate::config;
+
+    /// How long what takes microseconds may take.
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    fn config(text: &str) -> Config {
+        config::parse(text, Path::new("test.toml")).expect("a configuration")
+    }
+
+    #[tokio::test]
+    async fn a_reload_goes_on_to_its_end_if_whoever_asked_for_it_is_gone() {
+        let before = config("[api]\nsocket = \"/run/test.sock\"\n");
+        let after = config(
+            "[[blocklist]]\nname = \"bad\"\npath = \"/bad.txt\"\n\
+             [[source]]\nname = \"web\"\nfiles = [\"/nonexistent/a.log\"]\nparser = \"json\"\n",
+        );
+        let (commands, mut engine) = mpsc::channel(64);
+        let (blocklists, mut followed) = watch::channel(Vec::new());
+        let prepared = DetectionHandle::prepare(&before).expect("detectors");
+        let detection = DetectionHandle::start(prepared, Vec::new(), &commands).expect("a thread");
+        let detection = Arc::new(detection);
+        let load: Load = Arc::new({
+            let after = after.clone();
+            move || Ok(after.clone())
+        });
+        let reloader = Arc::new(Reloader::new(
+            load,
+            before,
+            Arc::new(Mutex::new(Resolver::new(Vec::new()))),
+            blocklists,
+            Arc::clone(&detection),
+            commands,
+        ));
+        // The client is cut off when the engine has the new configuration.
+        let asked = {
+            let reload = reloader.reload();
+            tokio::pin!(reload);
+            tokio::select! {
+                command = engine.recv() => command,
+                _ = &mut reload => panic!("nobody has answered it"),
+            }
+        };
+        let Some(Command::Reload(sent, _, reply)) = asked else {
+            panic!("not reloaded");
+        };
+        assert_eq!(*sent, after);
+        // Without anybody who waits for it the reload ends all the same.
+        let _gone = reply.send(Ok(Reloaded::default()));
+        let changed = tokio::time::timeout(PATIENCE, followed.changed()).await;
+        changed.expect("the reload to go on").expect("a reloader");
+        assert_eq!(*followed.borrow(), after.blocklists);
+        let in_force = tokio::time::timeout(PATIENCE, reloader.in_force.lock()).await;
+        assert_eq!(*in_force.expect("the reload to end"), after);
+        let read = || detection.status().sources.len();
+        for _ in 0..1000 {
+            if read() == 1 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(read(), 1, "nobody reads the new source");
+    }
 }

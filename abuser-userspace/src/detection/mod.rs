@@ -195,11 +195,7 @@ fn feed(config: &Config, source: &LogSource) -> Result<(Feed, FilterFiles), Dete
             Some(Reader::Parser(Box::new(parser)))
         }
     };
-    let feed = Feed {
-        reader,
-        trusted: source.trusted_proxies.clone(),
-    };
-    Ok((feed, files))
+    Ok((Feed { reader }, files))
 }
 
 fn watch(

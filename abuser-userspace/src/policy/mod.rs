@@ -13,6 +13,7 @@ mod ban;
 mod doubts;
 mod offenders;
 mod rollup;
+mod spared;
 
 pub use ban::{
     BanPolicy, BanTime, DEFAULT_POLICY, MAX_BAN, Rollup, WIDEST_IPV4, WIDEST_IPV6, is_wide, overlap,
@@ -20,3 +21,4 @@ pub use ban::{
 pub use doubts::Doubts;
 pub use offenders::{MAX_OFFENDERS, Offence, Offenders, Record, Sentence, Subject, with_repeats};
 pub use rollup::Rollups;
+pub use spared::Spared;

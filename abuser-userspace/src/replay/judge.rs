@@ -17,7 +17,7 @@ use ipnet::IpNet;
 
 use crate::{
     config::{AllowEntry, Config},
-    policy::{BanTime, MAX_OFFENDERS, Offenders, Rollup, Rollups, is_wide, overlap, with_repeats},
+    policy::{BanTime, MAX_OFFENDERS, Offenders, Rollup, Rollups, Spared, is_wide, with_repeats},
     words::counted,
 };
 
@@ -81,6 +81,7 @@ pub struct Judge {
     offenders: Offenders<Evidence>,
     rollups: Rollups,
     allowed: Vec<IpNet>,
+    trusted: Vec<IpNet>,
     in_force: HashMap<PrefixKey, InForce>,
     ends: BTreeSet<(Duration, PrefixKey)>,
     /// The lengths of prefixes that were banned, longest first.
@@ -93,7 +94,7 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Judges by the policies and the allow list of a configuration.
+    /// Judges by the policies, the allow list and the trusted proxies of a configuration.
     pub fn new(config: &Config) -> Self {
         let allowed = config.allow.iter().filter_map(|entry| match entry {
             AllowEntry::Prefix(prefix) => Some(*prefix),
@@ -103,6 +104,7 @@ impl Judge {
             offenders: Offenders::new(config.all_policies(), MAX_OFFENDERS),
             rollups: Rollups::default(),
             allowed: allowed.collect(),
+            trusted: config.trusted_proxies(),
             in_force: HashMap::new(),
             ends: BTreeSet::new(),
             lengths: BTreeSet::new(),
@@ -140,10 +142,9 @@ impl Judge {
         self.bans.get_mut(index)
     }
 
-    /// Who is allowed within a range, or covers it; the first of them.
-    pub fn allowed_within(&self, range: &IpNet) -> Option<IpNet> {
-        let mut allowed = self.allowed.iter();
-        allowed.find(|allowed| overlap(allowed, range)).copied()
+    /// Who is to be spared of bans within a range, or covers it; the first of them.
+    pub fn spared_within(&self, range: &IpNet) -> Option<Spared> {
+        Spared::within(range, &self.trusted, self.allowed.iter().copied())
     }
 
     /// Offences that counted.
@@ -180,7 +181,8 @@ impl Judge {
             return false;
         };
         // Allowed is allowed, whoever else is banned with it.
-        if self.allowed_within(&source.to_canonical().into()).is_some() {
+        let source = source.to_canonical();
+        if self.allowed.iter().any(|allowed| allowed.contains(&source)) {
             return false;
         }
         if let Some(ban) = self.ban_mut(met) {
@@ -192,8 +194,8 @@ impl Judge {
     /// Somebody offended against `cause`; returns the bans that follow: none, its own, or also
     /// that of the prefix it lies in.
     ///
-    /// Who is banned already commits no more offences, and nobody is banned for so many
-    /// neighbours as a [wide](is_wide) prefix has.
+    /// Who is banned already commits no more offences, and nobody is banned together with a trusted
+    /// proxy, or for so many neighbours as a [wide](is_wide) prefix has.
     pub fn offence(
         &mut self,
         source: PrefixKey,
@@ -203,7 +205,9 @@ impl Judge {
         evidence: String,
     ) -> &[Ban] {
         let before = self.bans.len();
-        if is_wide(&net(&source)) || self.is_banned(&source, at) {
+        let range = net(&source);
+        let trusted = Spared::within(&range, &self.trusted, []).is_some();
+        if is_wide(&range) || trusted || self.is_banned(&source, at) {
             return &[];
         }
         self.offences += 1;
@@ -280,10 +284,10 @@ impl Judge {
         }
     }
 
-    /// Bans a prefix for the hosts in it, unless that bans one that is allowed.
+    /// Bans a prefix for the hosts in it, unless that bans one that is allowed or a trusted proxy.
     fn roll_up(&mut self, policy: u16, rule: Rollup, prefix: PrefixKey, at: Duration) {
-        let is_allowed = self.allowed_within(&net(&prefix)).is_some();
-        if is_allowed || self.in_force.contains_key(&prefix) {
+        let is_spared = self.spared_within(&net(&prefix)).is_some();
+        if is_spared || self.in_force.contains_key(&prefix) {
             return;
         }
         let (time, _) = self.offenders.convict((policy, prefix), at, 0.0);
@@ -431,6 +435,23 @@ mod tests {
             let bans = offend(&mut judge, &format!("203.0.113.{number}"), 1000);
             assert_eq!(bans.len(), 1);
         }
+    }
+
+    #[test]
+    fn hosts_do_not_roll_up_around_a_trusted_proxy_nor_is_it_banned_itself() {
+        let text = "[ban]\nmaxretry = 1\nbantime = \"10m\"\n\
+                    rollup = { hosts = 2, ipv4_prefix = 24 }\n\
+                    [[source]]\nfiles = [\"/a\"]\ntrusted_proxies = [\"203.0.113.9\"]\n\
+                    [[source]]\nfiles = [\"/b\"]\ntrusted_proxies = [\"198.51.100.0/24\"]\n";
+        let mut judge = judge(text);
+        for number in 1..5 {
+            let bans = offend(&mut judge, &format!("203.0.113.{number}"), 1000);
+            assert_eq!(bans.len(), 1);
+        }
+        for proxy in ["203.0.113.9", "198.51.100.7"] {
+            assert!(offend(&mut judge, proxy, 1000).is_empty(), "{proxy}");
+        }
+        assert_eq!(judge.offences(), 4);
     }
 
     #[test]

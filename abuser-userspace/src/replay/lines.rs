@@ -57,14 +57,15 @@ pub struct Verdict {
 }
 
 impl Lines {
-    /// Nothing was read yet.
+    /// Nothing was read yet. `config` may be [part](crate::detection::only) of the configuration that the
+    /// judge was made of, who spares also whom only the rest of it names.
     ///
     /// # Errors
     /// If a filter of fail2ban cannot be read.
-    pub fn new(config: &Config, now: Time) -> Result<Self, DetectionError> {
+    pub fn new(config: &Config, judge: Judge, now: Time) -> Result<Self, DetectionError> {
         Ok(Self {
             detection: Detection::new(config, Clock::Log)?,
-            judge: Judge::new(config),
+            judge,
             found: Vec::new(),
             now,
         })
@@ -130,8 +131,8 @@ impl Lines {
             if rule.action == DetectorAction::Ban && self.judge.is_banned(&key, at) {
                 continue;
             }
-            let allowed = self.judge.allowed_within(source);
-            let consequence = Consequence::of(rule, found, source, allowed);
+            let spared = self.judge.spared_within(source);
+            let consequence = Consequence::of(rule, source, spared);
             let bans = if consequence == Consequence::Act(DetectorAction::Ban) {
                 let policy = self.judge.policy(&rule.policy);
                 let cause = format!("detector {}", rule.name);

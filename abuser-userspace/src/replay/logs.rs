@@ -7,6 +7,7 @@ use abuser_detect::time::Time;
 use serde::Serialize;
 
 use super::{
+    judge::Judge,
     lines::{Lines, Verdict},
     merge::Merge,
     report::{BanReport, Sources, time},
@@ -159,7 +160,7 @@ pub fn replay_logs(
     let names: Vec<_> = logs.iter().map(|log| log.source.as_str()).collect();
     let part = detection::only(config, &names);
     let place = |name: &str| part.sources.iter().position(|source| source.name() == name);
-    let mut lines = Lines::new(&part, now)?;
+    let mut lines = Lines::new(&part, Judge::new(config), now)?;
     let is_one = logs.len() == 1;
     let mut streams = Vec::with_capacity(logs.len());
     // Of each log its source's number and its report.

@@ -6,7 +6,7 @@ use abuser_common::layout::MAX_THROTTLED;
 use serde_json::{Value, json};
 use testkit::require_root;
 
-use super::{DENIED, FIVE, Logged, Site, append};
+use super::{DENIED, FIVE, Logged, Site, address, append, deny_each};
 use crate::support::{PATIENCE, parse, wait_until};
 
 #[test]
@@ -135,19 +135,8 @@ fn where_there_is_no_room_that_is_told_and_the_log_does_not_say_all_of_it() {
     let events = logged
         .daemon
         .stream(&["events", "--kind", "detect", "--json"]);
-    let address = |number: usize| {
-        format!(
-            "198.{}.{}.{}",
-            18 + (number >> 16),
-            number >> 8 & 255,
-            number & 255
-        )
-    };
-    let lines: String = (0..SOURCES)
-        .map(|number| format!("denied {}\n", address(number)))
-        .collect();
-    append(&logged.log(), &lines);
-    let last = address(SOURCES - 1);
+    append(&logged.log(), &deny_each(SOURCES));
+    let last = address(SOURCES - 1).to_string();
     let told = events.wait_for(3 * PATIENCE, |line| line.contains(&last));
     let full = format!(
         "nothing: the throttle table is full: it holds at most {ROOM} entries; remove some first"

@@ -24,7 +24,7 @@ mod systems;
 use std::{
     fs::{self, OpenOptions},
     io::Write as _,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -218,6 +218,18 @@ impl Logged {
     fn reload(&self) -> CommandOutput {
         self.daemon.abuser(&["reload"])
     }
+}
+
+/// The address of a client, of so many as there may be.
+fn address(number: usize) -> Ipv4Addr {
+    Ipv4Addr::new(198, 18, 0, 0) | Ipv4Addr::from_bits(u32::try_from(number).expect("few"))
+}
+
+/// Says of each of so many clients that it was denied.
+fn deny_each(clients: usize) -> String {
+    (0..clients).fold(String::new(), |lines, client| {
+        lines + "denied " + &address(client).to_string() + "\n"
+    })
 }
 
 /// Appends lines to a log, as a program that has it open does.

@@ -4,7 +4,7 @@ use std::fs;
 
 use testkit::require_root;
 
-use super::{DENIED, FIVE, Logged, append};
+use super::{DENIED, FIVE, Logged, append, deny_each};
 use crate::support::{PATIENCE, wait_until};
 
 #[test]
@@ -74,16 +74,7 @@ fn a_stop_amid_findings_loses_none_of_them() {
     let one = FIVE.replace("count = 5", "count = 1");
     let mut logged = Logged::new(&format!("{DENIED}{one}"));
     let events = logged.daemon.stream(&["events", "--kind", "ban", "--json"]);
-    let sources = (0..SOURCES).map(|number| {
-        format!(
-            "198.{}.{}.{}",
-            18 + number / 65536,
-            number / 256 % 256,
-            number % 256
-        )
-    });
-    let lines: String = sources.map(|source| format!("denied {source}\n")).collect();
-    append(&logged.log(), &lines);
+    append(&logged.log(), &deny_each(SOURCES));
     events.wait_for(PATIENCE, |line| line.contains("198.18.0.0/32"));
     assert!(logged.daemon.terminate().success());
     logged.daemon.restart();

@@ -1,5 +1,7 @@
 //! Logs, alone and several as one.
 
+use std::fs;
+
 use serde_json::{Value, json};
 
 use super::{Site, attack, capture};
@@ -168,6 +170,22 @@ fn a_log_tells_who_would_have_been_banned_when_and_how_many_lines_came_after() {
             "source 198.51.100.9: 6 lines, 2 after a ban",
         ]
     );
+}
+
+#[test]
+fn a_proxy_that_only_a_source_trusts_that_is_not_replayed_is_not_banned() {
+    let site = site();
+    let (proxy, client) = ("198.51.100.1", "198.51.100.9");
+    let requests = [proxy, client].map(|source| [0, 1, 2].map(|second| (second, source, 401)));
+    site.write("access.log", web(&requests.concat()).as_bytes());
+    let trusting = format!("name = \"api\"\ntrusted_proxies = [\"{proxy}\"]");
+    let config = fs::read_to_string(site.path("abuser.toml")).expect("the configuration");
+    assert_eq!(times(&site.replay(&["access.log"])).len(), 2);
+    let config = config.replace("name = \"api\"", &trusting);
+    site.write("abuser.toml", config.as_bytes());
+    let bans = times(&site.replay(&["access.log"]));
+    assert_eq!(bans.len(), 1, "{bans:?}");
+    assert_eq!(bans[0].0, format!("{client}/32"));
 }
 
 #[test]

@@ -197,6 +197,7 @@ impl Detector for Enumeration {
             // All ids are taken note of, even if one finding is enough.
             found.get_or_insert_with(|| {
                 let place = template.describe(id);
+                let place = words::shown(&place);
                 let within = words::duration(settings.within);
                 let (count, sources, reason) = match kind {
                     Kind::Walked(count, sources) => {

@@ -19,6 +19,8 @@ use crate::{
 pub(super) struct Trial {
     /// A configuration of one source and one detector.
     pub(super) config: Config,
+    /// The configuration that it is part of.
+    pub(super) whole: Config,
     /// The detector.
     pub(super) rule: Arc<DetectorRule>,
     /// The source that the log is taken for.
@@ -46,20 +48,20 @@ fn filter(name: &str) -> Option<&str> {
 
 fn of_detector(args: &TestArgs) -> Result<Trial, CliError> {
     let path = args.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG));
-    let config = config::load(path)?;
+    let whole = config::load(path)?;
     let name = args.detector.as_str();
-    let mut all = config.detectors.iter();
+    let mut all = whole.detectors.iter();
     let detector = all.find(|detector| detector.rule.name == name);
     let Some(detector) = detector.cloned() else {
-        let names = config.detectors.iter();
+        let names = whole.detectors.iter();
         let names = names.map(|detector| detector.rule.name.as_str());
         let unknown = logs::unknown("[[detector]]", name, names);
         return Err(CliError::Usage(format!(
             "{unknown}; a filter of fail2ban is named as {FAIL2BAN}NAME or by its path"
         )));
     };
-    let source = pick_source(&config, &detector, args)?.name().to_owned();
-    let mut config = detection::only(&config, &[&source]);
+    let source = pick_source(&whole, &detector, args)?.name().to_owned();
+    let mut config = detection::only(&whole, &[&source]);
     config.detectors.retain(|other| other.rule == detector.rule);
     let parser = config
         .sources
@@ -73,6 +75,7 @@ fn of_detector(args: &TestArgs) -> Result<Trial, CliError> {
     };
     Ok(Trial {
         config,
+        whole,
         rule: detector.rule,
         source,
         reader,
@@ -118,7 +121,7 @@ fn of_filter(filter: &str, args: &TestArgs) -> Result<Trial, CliError> {
         ));
     }
     let default = Path::new(DEFAULT_CONFIG);
-    let mut config = match &args.config {
+    let whole = match &args.config {
         Some(path) => config::load(path)?,
         None if default.exists() => config::load(default)?,
         None => Config {
@@ -133,6 +136,7 @@ fn of_filter(filter: &str, args: &TestArgs) -> Result<Trial, CliError> {
         limit: None,
         throttle_for: std::time::Duration::ZERO,
     });
+    let mut config = whole.clone();
     config.sources = vec![LogSource {
         reads: SourceConfig {
             name: "log".to_owned(),
@@ -155,6 +159,7 @@ fn of_filter(filter: &str, args: &TestArgs) -> Result<Trial, CliError> {
     }];
     Ok(Trial {
         config,
+        whole,
         rule,
         source: "log".to_owned(),
         reader: format!("{FAIL2BAN}{filter}"),

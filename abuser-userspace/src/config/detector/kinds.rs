@@ -124,6 +124,11 @@ pub(super) struct FromPolicy {
 }
 
 impl FromPolicy {
+    /// Whether a detector of that kind takes anything from its policy.
+    pub(super) fn takes(&self, kind: &DetectorKind) -> bool {
+        matches!(kind, DetectorKind::Threshold(_)) && (self.count || self.within)
+    }
+
     /// Takes from the policy what was left to it.
     pub(super) fn fill(&self, kind: &mut DetectorKind, policy: &BanPolicy) {
         let DetectorKind::Threshold(settings) = kind else {
@@ -150,6 +155,20 @@ impl DetectorKind {
             Self::FanOut(_) => "fan-out",
             Self::Distributed(_) => "distributed",
             Self::Baseline(_) => "baseline",
+        }
+    }
+
+    /// How much of an address is one source.
+    pub(super) fn masks(&self) -> Masks {
+        match self {
+            Self::Threshold(settings) => settings.masks,
+            Self::Stuffing(settings) => settings.masks,
+            Self::Enumeration(settings) => settings.masks,
+            Self::MissingHeaders(settings) => settings.masks,
+            Self::Signup(settings) => settings.masks,
+            Self::FanOut(settings) => settings.masks,
+            Self::Distributed(settings) => settings.masks,
+            Self::Baseline(settings) => settings.masks,
         }
     }
 
@@ -233,13 +252,23 @@ fn stuffing(section: &Section<'_>) -> Result<DetectorKind, ConfigError> {
     set(&mut settings.count, section.get("count"), count)?;
     set(&mut settings.within, section.get("within"), time)?;
     set(&mut settings.ratio, section.get("ratio"), share)?;
-    set(&mut settings.users, section.get("users"), count)?;
+    set(&mut settings.users, section.get("users"), |item| {
+        item.integer(1..=stuffing::MAX_USERS)
+    })?;
     set(
         &mut settings.success_after,
         section.get("success_after"),
         count,
     )?;
-    set(&mut settings.statuses, section.get("statuses"), statuses)?;
+    set(&mut settings.statuses, section.get("statuses"), |item| {
+        let statuses = statuses(item)?;
+        if statuses.is_empty() {
+            return Err(item.error(
+                "it names no status, so no login would fail; leave statuses out for [401, 403]",
+            ));
+        }
+        Ok(statuses)
+    })?;
     Ok(DetectorKind::Stuffing(settings))
 }
 
@@ -278,6 +307,11 @@ fn missing_headers(section: &Section<'_>) -> Result<DetectorKind, ConfigError> {
             item,
             "a list of names, for example [\"user-agent\", \"origin\"]",
         )?;
+        if headers.is_empty() {
+            return Err(item.error(
+                "it names no header, so none would be missing; leave headers out for [\"user-agent\"]",
+            ));
+        }
         Ok(headers
             .iter()
             .map(|name| name.to_ascii_lowercase())
@@ -312,17 +346,9 @@ fn fan_out(section: &Section<'_>) -> Result<DetectorKind, ConfigError> {
         ..fan_out::Settings::default()
     };
     set(&mut settings.within, section.get("within"), time)?;
-    set(
-        &mut settings.sources,
-        section.get("clients"),
-        optional_count,
-    )?;
-    set(&mut settings.keys, section.get("keys"), optional_count)?;
-    set(
-        &mut settings.identical,
-        section.get("identical"),
-        optional_count,
-    )?;
+    set(&mut settings.sources, section.get("clients"), some)?;
+    set(&mut settings.keys, section.get("keys"), some)?;
+    set(&mut settings.identical, section.get("identical"), some)?;
     set(&mut settings.by, section.get("track"), tracked)?;
     Ok(DetectorKind::FanOut(settings))
 }
@@ -334,7 +360,7 @@ fn distributed(section: &Section<'_>) -> Result<DetectorKind, ConfigError> {
     };
     set(&mut settings.within, section.get("within"), time)?;
     set(&mut settings.sources, section.get("clients"), |item| {
-        item.integer(2..=MAX_COUNT)
+        item.integer(2..=distributed::MAX_SOURCES)
     })?;
     set(&mut settings.spread, section.get("spread"), share)?;
     set(&mut settings.requests, section.get("requests"), |item| {
@@ -397,6 +423,16 @@ fn count(item: &Item<'_>) -> Result<u32, ConfigError> {
 /// A number, or 0 for none.
 fn optional_count(item: &Item<'_>) -> Result<Option<u32>, ConfigError> {
     Ok(Some(item.integer(0..=MAX_COUNT)?).filter(|count| *count > 0))
+}
+
+/// A number of different things, or 0 for none: one alone differs from nothing.
+fn some(item: &Item<'_>) -> Result<Option<u32>, ConfigError> {
+    match optional_count(item)? {
+        Some(1) => Err(item.error(format!(
+            "1 would find everybody; write 2 to {MAX_COUNT}, or 0 if no number matters"
+        ))),
+        count => Ok(count),
+    }
 }
 
 fn positive(item: &Item<'_>, example: &str) -> Result<f64, ConfigError> {

@@ -1,6 +1,7 @@
 //! `[[detector]]`: what in a log is abuse, and what follows from it.
 
 mod kinds;
+mod together;
 
 use std::{sync::Arc, time::Duration};
 
@@ -300,6 +301,14 @@ fn read(
         .map(|item| condition(&item))
         .transpose()?;
     let (kind, from_policy) = kinds::read(section, filter.is_some())?;
+    let settings = together::Settings {
+        section,
+        action,
+        kind: &kind,
+        from_policy: &from_policy,
+        filtered: filter.is_some(),
+    };
+    settings.check()?;
     let source_items = match section.get("sources") {
         Some(item) => {
             let items = item.list("a list of the names of sources, for example [\"web\"]")?;

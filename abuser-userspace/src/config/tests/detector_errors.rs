@@ -235,3 +235,179 @@ fn more_detectors_than_there_can_be_are_refused_at_the_first_too_many() {
     good(&headers(256));
     assert_error(&headers(258), "7:1036", &["one more than the 256"]);
 }
+
+/// A limit for who is throttled.
+const SLOW: &str = "[[limit]]\nname = \"slow\"\nrate = \"1/s\"\nonly = \"throttled\"\n";
+
+/// A detector that bans and one that throttles, with `lines` from line 8 on.
+fn acting(lines: &str) -> [String; 2] {
+    let throttle = "action = \"throttle\"\nlimit = \"slow\"";
+    // A comment is a line, too.
+    ["action = \"ban\"\n#", throttle].map(|action| detector(&format!("{action}\n{lines}\n{SLOW}")))
+}
+
+#[test]
+fn a_prefix_too_wide_to_be_banned_or_throttled_is_refused_with_the_widest_that_is_not() {
+    for (lines, place, phrases) in [
+        (
+            "ipv4_prefix = 15",
+            "8:15",
+            ["a /15 is too wide", "write 16 to 32"],
+        ),
+        (
+            "ipv6_prefix = 31",
+            "8:15",
+            ["a /31 is too wide", "write 32 to 128"],
+        ),
+        (
+            "kind = \"stuffing\"\nipv4_prefix = 8",
+            "9:15",
+            ["a /8 is too wide", "action = \"alert\""],
+        ),
+    ] {
+        for text in acting(lines) {
+            assert_error(&text, place, &phrases);
+        }
+        good(&detector(lines));
+    }
+    for text in acting("ipv4_prefix = 16\nipv6_prefix = 32") {
+        good(&text);
+    }
+}
+
+#[test]
+fn a_policy_without_effect_is_refused() {
+    let policy = "[[policy]]\nname = \"strict\"";
+    for (lines, place) in [
+        ("kind = \"signup\"\npolicy = \"strict\"", "7:10"),
+        ("count = 3\nwithin = \"1m\"\npolicy = \"strict\"", "8:10"),
+        (
+            "action = \"throttle\"\nlimit = \"slow\"\nkind = \"signup\"\npolicy = \"strict\"",
+            "9:10",
+        ),
+    ] {
+        let action = if lines.contains("throttle") {
+            "\"throttle\" bans nobody"
+        } else {
+            "\"alert\" bans nobody"
+        };
+        let text = detector(&format!("{lines}\n{policy}\n{SLOW}"));
+        assert_error(
+            &text,
+            place,
+            &[action, "remove it, or write action = \"ban\""],
+        );
+    }
+    // A threshold takes its count, its time or both from it.
+    for lines in ["", "count = 3", "within = \"1m\""] {
+        good(&detector(&format!(
+            "policy = \"strict\"\n{lines}\n{policy}"
+        )));
+    }
+}
+
+#[test]
+fn nobody_is_banned_or_throttled_by_a_value_that_others_can_send() {
+    let user = ["fails to log in as somebody else", "leave track out"];
+    let shared = ["all who have the same", "such as \"source\" or \"key\""];
+    for (lines, place, phrases) in [
+        ("track = \"user\"", "8:9", user),
+        ("kind = \"enumeration\"\ntrack = \"user\"", "9:9", user),
+        ("kind = \"fan-out\"\ntrack = \"user\"", "9:9", user),
+        ("kind = \"baseline\"\ntrack = \"user\"", "9:9", user),
+        ("filter = \"fail2ban:sshd\"\ntrack = \"user\"", "9:9", user),
+        ("track = \"path\"", "8:9", shared),
+        ("track = \"user_agent\"", "8:9", shared),
+        ("track = \"header.user-agent\"", "8:9", shared),
+        ("kind = \"fan-out\"\ntrack = \"status\"", "9:9", shared),
+        (
+            "kind = \"enumeration\"\ntrack = \"path\"",
+            "9:9",
+            ["would pay for them", "write distinct = 0"],
+        ),
+        (
+            "kind = \"enumeration\"\ntrack = \"path\"\ndistinct = 7",
+            "10:12",
+            ["would pay for them", "write distinct = 0"],
+        ),
+    ] {
+        for text in acting(lines) {
+            assert_error(&text, place, &phrases);
+        }
+        good(&detector(lines));
+    }
+    for lines in [
+        "track = \"source\"",
+        "track = \"key\"",
+        "track = \"field.session\"",
+        "track = \"header.x-api-key\"",
+        "kind = \"baseline\"\ntrack = \"source\"",
+        "kind = \"enumeration\"\ntrack = \"path\"\ndistinct = 0",
+    ] {
+        for text in acting(lines) {
+            good(&text);
+        }
+    }
+}
+
+#[test]
+fn what_would_never_find_anybody_is_refused() {
+    for (lines, place, phrases) in [
+        (
+            "filter = \"fail2ban:sshd\"\ntrack = \"key\"",
+            "7:9",
+            ["tells no key", "\"field.NAME\""],
+        ),
+        (
+            "filter = \"fail2ban:sshd\"\ntrack = \"header.host\"",
+            "7:9",
+            ["tells no header.host", "\"source\""],
+        ),
+        (
+            "kind = \"fan-out\"\ntrack = \"source\"",
+            "7:9",
+            ["a source has one address", "such as \"key\""],
+        ),
+        (
+            "kind = \"fan-out\"\nclients = 0\nkeys = 0",
+            "7:11",
+            ["it looks for nothing", "one of the three"],
+        ),
+        (
+            "kind = \"fan-out\"\nkeys = 1",
+            "7:8",
+            ["1 would find everybody", "or 0"],
+        ),
+        (
+            "kind = \"missing-headers\"\nheaders = []",
+            "7:11",
+            ["it names no header", "leave headers out"],
+        ),
+        (
+            "kind = \"stuffing\"\nstatuses = []",
+            "7:12",
+            ["it names no status", "leave statuses out"],
+        ),
+        (
+            "kind = \"stuffing\"\nusers = 513",
+            "7:9",
+            ["513 is out of range", "from 1 to 512"],
+        ),
+        (
+            "kind = \"distributed\"\nclients = 1025",
+            "7:11",
+            ["1025 is out of range", "from 2 to 1024"],
+        ),
+    ] {
+        assert_error(&detector(lines), place, &phrases);
+    }
+    for lines in [
+        "filter = \"fail2ban:sshd\"\ntrack = \"user\"",
+        "filter = \"fail2ban:sshd\"\ntrack = \"field.F-ID\"",
+        "kind = \"fan-out\"\nclients = 0\nkeys = 0\nidentical = 2",
+        "kind = \"stuffing\"\nusers = 512",
+        "kind = \"distributed\"\nclients = 1024",
+    ] {
+        good(&detector(lines));
+    }
+}

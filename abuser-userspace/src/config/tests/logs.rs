@@ -371,3 +371,16 @@ fn more_sources_and_files_than_there_can_be_are_refused_at_the_first_too_many() 
     assert_eq!(good(&files(64)).sources.len(), 1);
     assert_error(&files(66), "2:330", &["one more than the 64 there can be"]);
 }
+
+#[test]
+fn a_proxy_that_any_source_trusts_is_one_of_all_once() {
+    let config = good(&format!(
+        "{}{}",
+        source("name = \"a\"\ntrusted_proxies = [\"10.0.0.0/8\", \"192.0.2.7\"]"),
+        "[[source]]\nstdin = true\ntrusted_proxies = [\"2001:db8::1\", \"10.0.0.0/8\"]\n"
+    ));
+    let proxies = config.trusted_proxies();
+    let proxies: Vec<_> = proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(proxies, ["10.0.0.0/8", "192.0.2.7/32", "2001:db8::1/128"]);
+    assert!(good("").trusted_proxies().is_empty());
+}

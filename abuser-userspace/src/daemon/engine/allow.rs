@@ -10,7 +10,7 @@ use super::{Changed, Engine, EngineError, check_reason, key, keys, net};
 use crate::{
     api::types::{AllowInfo, AllowRequest, RemoveRequest},
     daemon::names::ConfiguredAllow,
-    policy::overlap,
+    policy::Spared,
     store::{AllowRow, Change},
 };
 
@@ -185,12 +185,9 @@ impl Engine {
         self.write_allowed(&keys)
     }
 
-    /// Who is allowed within a range, or covers it; the first of them.
-    pub(super) fn allowed_within(&self, range: &IpNet) -> Option<IpNet> {
-        self.allowed
-            .keys()
-            .map(net)
-            .find(|allowed| overlap(allowed, range))
+    /// Who is to be spared of bans by policies within a range, or covers it; the first of them.
+    pub(super) fn spared_within(&self, range: &IpNet) -> Option<Spared> {
+        Spared::within(range, &self.trusted, self.allowed.keys().map(net))
     }
 
     pub(super) fn allow_list(&self) -> Vec<AllowInfo> {

@@ -98,7 +98,7 @@ impl Engine {
         Ok(changes)
     }
 
-    /// Bans a prefix for the hosts in it, unless that bans one that is allowed.
+    /// Bans a prefix for the hosts in it, unless that bans one that is allowed or a trusted proxy.
     fn roll_up(
         &mut self,
         number: u16,
@@ -110,11 +110,10 @@ impl Engine {
         }
         let subject = (number, prefix);
         let range = net(&prefix);
-        if let Some(allowed) = self.allowed_within(&range) {
+        if let Some(spared) = self.spared_within(&range) {
             tracing::warn!(
                 prefix = %range,
-                %allowed,
-                "{} hosts of {range} are banned, and not all of it because {allowed} is allowed",
+                "{} hosts of {range} are banned, and not all of it because {spared}",
                 rule.hosts
             );
             return Ok(Vec::new());

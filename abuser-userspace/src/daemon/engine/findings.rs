@@ -1,8 +1,8 @@
 //! From what detectors find, and what applications tell of, to bans.
 //!
 //! Whoever an application has answered has completed a handshake, so its address is its own. What
-//! may still be wrong is the log: an address on the allow list, or a prefix that is too wide, is
-//! never banned for it.
+//! may still be wrong is the log, or what the application takes for its client: an address on the
+//! allow list, a trusted proxy, or a prefix that is too wide, is never banned for it.
 
 use std::{
     sync::Arc,
@@ -70,8 +70,7 @@ impl Engine {
         if rule.action == DetectorAction::Ban && self.is_banned(&key) {
             return Vec::new();
         }
-        let allowed = self.allowed_within(&source);
-        let mut consequence = Consequence::of(rule, found, &source, allowed);
+        let mut consequence = Consequence::of(rule, &source, self.spared_within(&source));
         // Nobody is told of what cannot be.
         if let Consequence::Act(action) = consequence
             && let Err(error) = self.check_action(action, rule, &key)
@@ -276,8 +275,8 @@ impl Engine {
         let masks = Masks::default();
         let source = Source::new(*source, masks).net(masks);
         let key = key(&source).map_err(|error| error.to_string())?;
-        if let Some(allowed) = self.allowed_within(&source) {
-            return Err(format!("{allowed} is allowed"));
+        if let Some(spared) = self.spared_within(&source) {
+            return Err(spared.to_string());
         }
         if self.is_banned(&key) {
             return Ok(None);

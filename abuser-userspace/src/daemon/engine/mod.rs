@@ -79,7 +79,7 @@ use super::{
 };
 use crate::{
     api::types::{EventRecord, MAX_IMPORT},
-    config::{Config, normalise},
+    config::{Config, MAX_NAME_LENGTH, normalise},
     dataplane::{
         Dataplane, buckets::sweep_interval, interfaces::Interface, kernel_now,
         links::NetlinkChanges,
@@ -91,6 +91,8 @@ use crate::{
 
 /// The longest reason that is kept, in bytes.
 pub(super) const MAX_REASON: usize = 1000;
+// What a detector says fits with its name before it, and behind it how often there was a ban before.
+const _: () = assert!(MAX_NAME_LENGTH + abuser_detect::detect::MAX_REASON + 64 <= MAX_REASON);
 /// How often expired bans are cleared away. They end in the kernel to the nanosecond.
 const SWEEP: Duration = Duration::from_millis(500);
 /// How soon to go on if there are many of them.
@@ -116,6 +118,8 @@ pub struct Engine {
     bans: Books,
     blocklists: Blocklists,
     allowed: AllowBooks,
+    /// The proxies that sources of logs trust: no policy bans anybody together with one.
+    trusted: Vec<IpNet>,
     throttles: ThrottleBooks,
     log_budget: LogBudget,
     reconciler: Reconciler,
@@ -157,6 +161,7 @@ impl Engine {
             bans: Books::default(),
             blocklists: Blocklists::default(),
             allowed: AllowBooks::default(),
+            trusted: config.trusted_proxies(),
             throttles: ThrottleBooks::default(),
             log_budget: LogBudget::new(Instant::now()),
             reconciler: Reconciler::new(),

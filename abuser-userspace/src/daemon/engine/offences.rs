@@ -17,7 +17,7 @@ use crate::{
     api::types::EventRecord,
     config::LimitConfig,
     dataplane::kernel_now,
-    policy::{Offence, Record, Subject, is_wide},
+    policy::{Offence, Record, Spared, Subject, is_wide},
     store::{Change, EvidenceRow, OffenderRow, rows::to_millis},
     words::counted,
 };
@@ -86,6 +86,10 @@ impl Engine {
         };
         // A limit may count by wide prefixes; nobody is banned for so many neighbours.
         if is_wide(&net(&key)) {
+            return;
+        }
+        // Nor for a proxy's other clients: what is too much of it is dropped, and no more.
+        if Spared::within(&net(&key), &self.trusted, []).is_some() {
             return;
         }
         let policy = self.offenders.policy(number);

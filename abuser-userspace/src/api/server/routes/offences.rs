@@ -18,7 +18,8 @@ use crate::{
 /// Tells of offences that an application met.
 ///
 /// Each counts under its policy as one that a log tells of: `maxretry` of them within `findtime` ban
-/// the source.
+/// the source. One of who is allowed, or of a proxy that a `[[source]]` trusts, is refused: a ban
+/// would cut off all whom the proxy speaks for.
 #[utoipa::path(
     post, path = "/v1/offences", tag = "offences", operation_id = "report_offences",
     request_body = OffencesRequest,

@@ -1,6 +1,12 @@
 //! Interfaces inside namespaces: virtual cables, addresses, neighbours, XDP programs.
 
-use std::{io, net::IpAddr, os::fd::AsRawFd as _};
+use std::{
+    fs, io,
+    net::{IpAddr, Ipv6Addr},
+    os::fd::AsRawFd as _,
+    thread,
+    time::{Duration, Instant},
+};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::{
@@ -8,14 +14,17 @@ use netlink_packet_route::{
     address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage},
     link::{
         InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp,
-        XdpAttached,
+        State, XdpAttached,
     },
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
 };
 
 use crate::{Namespace, context, netlink::request};
 
-/// Lays a virtual Ethernet cable between two namespaces, both ends up.
+/// How long the kernel may take to notice a cable or an address; it looks once a second at the latest.
+const READY_WITHIN: Duration = Duration::from_secs(10);
+
+/// Lays a virtual Ethernet cable between two namespaces, both ends up and ready to carry frames.
 ///
 /// Each end is made in its namespace from the start, so names never clash with the
 /// machine's own. Names have at most 15 characters.
@@ -53,6 +62,9 @@ pub fn veth(
     let ends = (a.interface(name_a)?, b.interface(name_b)?);
     ends.0.up()?;
     ends.1.up()?;
+    for end in [&ends.0, &ends.1] {
+        end.wait_until_operational()?;
+    }
     Ok(ends)
 }
 
@@ -142,6 +154,43 @@ impl Interface {
         self.set_flags(LinkFlags::Up)
     }
 
+    /// Waits until the kernel has taken note that the cable is in: until then it drops what is sent, and
+    /// on a busy machine that may be the first packets of a test.
+    fn wait_until_operational(&self) -> io::Result<()> {
+        let up = LinkAttribute::OperState(State::Up);
+        self.wait_until("operational", || Ok(self.get()?.attributes.contains(&up)))
+    }
+
+    /// Waits until the interface listens to who asks for the hardware address of `ip`. The kernel does
+    /// so a moment after it has the address; who asks before asks again after a second.
+    fn wait_until_solicited(&self, ip: Ipv6Addr) -> io::Result<()> {
+        let [.., a, b, c] = ip.octets();
+        // RFC 4291, 2.7.1: the solicited-node address.
+        let group = format!("ff0200000000000000000001ff{a:02x}{b:02x}{c:02x}");
+        self.wait_until("in the IPv6 group of its address", || {
+            let read = || fs::read_to_string("/proc/thread-self/net/igmp6");
+            let groups = self.namespace.run(read)?;
+            Ok(groups.lines().any(|line| {
+                let mut words = line.split_whitespace().skip(1);
+                words.next() == Some(&self.name) && words.next() == Some(&group)
+            }))
+        })
+    }
+
+    fn wait_until(&self, what: &str, is_so: impl Fn() -> io::Result<bool>) -> io::Result<()> {
+        let deadline = Instant::now() + READY_WITHIN;
+        while !is_so()? {
+            if Instant::now() > deadline {
+                let name = &self.name;
+                return Err(io::Error::other(format!(
+                    "{name} is not {what} after {READY_WITHIN:?}"
+                )));
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
     /// Takes the interface down.
     pub fn down(&self) -> io::Result<()> {
         self.set_flags(LinkFlags::empty())
@@ -206,7 +255,15 @@ impl Interface {
             NLM_F_CREATE | NLM_F_EXCL,
             &format!("add the address {address} to"),
         )?;
-        Ok(())
+        let IpAddr::V6(ip) = ip else {
+            return Ok(());
+        };
+        let flags = self.get()?.header.flags;
+        // Nobody asks for the address of a loopback, or of who is not there.
+        if flags.contains(LinkFlags::Loopback) || !flags.contains(LinkFlags::Up) {
+            return Ok(());
+        }
+        self.wait_until_solicited(ip)
     }
 
     /// Fixes the hardware address behind `ip`, so that no ARP or neighbour discovery is

@@ -105,7 +105,7 @@ fn a_configuration_goes_to_standard_output_and_what_it_lacks_to_standard_error()
 }
 
 #[test]
-fn what_is_written_is_a_configuration_also_where_a_jail_may_only_alert() {
+fn what_is_written_is_a_configuration_whatever_detectors_are_to_do() {
     let alerting = format!("{JAIL}ignorecommand = /bin/true <ip>\nmaxretry = 100000\n");
     let alerting = alerting.replace("maxretry = 100\n", "");
     let folder = Folder::new(&[
@@ -128,6 +128,14 @@ fn what_is_written_is_a_configuration_also_where_a_jail_may_only_alert() {
         let text = fs::read_to_string(&to).expect("a configuration");
         let alerts = text.contains("action = \"alert\"") && text.contains("policy = ");
         assert_eq!(alerts, from == "alerting", "{text}");
+        abuser(&["check", "-c", &to]).success();
+    }
+    for (kind, from) in [("nginx", "nginx.conf"), ("snort", "local.rules")] {
+        let to = folder.name(&format!("{from}.throttle.toml"));
+        let from = folder.name(from);
+        abuser(&["import", kind, &from, "--action", "throttle", "-o", &to]).success();
+        let text = fs::read_to_string(&to).expect("a configuration");
+        assert!(text.contains("limit = \"throttled\""), "{text}");
         abuser(&["check", "-c", &to]).success();
     }
 }

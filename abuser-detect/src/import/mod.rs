@@ -121,6 +121,39 @@ impl Imported {
         });
     }
 
+    /// Gives detectors that throttle the limit that holds for whom they find, which has no like in what
+    /// was imported.
+    fn limit_throttles(&mut self) {
+        let throttles = |table: &Table| table.get("action") == Some(&"throttle".into());
+        let Some(first) = self.tables.iter().position(throttles) else {
+            return;
+        };
+        let taken = |tables: &[Table], name: &str| {
+            let mut limits = tables.iter().filter(|table| table.name == "limit");
+            limits.any(|limit| limit.get("name") == Some(&name.into()))
+        };
+        let mut name = "throttled".to_owned();
+        while taken(&self.tables, &name) {
+            name.push_str("-too");
+        }
+        for table in self.tables.iter_mut().filter(|table| throttles(table)) {
+            table.entries.push(Entry {
+                key: "limit",
+                value: name.as_str().into(),
+                comment: None,
+            });
+        }
+        let limit = Table::repeated("limit")
+            .comment("What holds for whom detectors throttle, and for nobody else: make it fit your service.")
+            .with("name", name)
+            .with("only", "throttled")
+            .with("protocol", "tcp")
+            .with("count", "connections")
+            .with("rate", "10/m")
+            .with("burst", 5);
+        self.tables.insert(first, limit);
+    }
+
     /// Puts the notes in order, each once: a directive may be in force at many places, and a file
     /// be included twice.
     fn settle(&mut self) {

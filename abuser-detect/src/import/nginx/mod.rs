@@ -54,6 +54,7 @@ pub fn nginx(files: &dyn Files, path: &Path, action: &str) -> Result<Imported, I
     }
     zones.finish(&mut imported);
     logs.finish(action, &mut Names::default(), &mut imported);
+    imported.limit_throttles();
     imported.settle();
     Ok(imported)
 }

@@ -548,3 +548,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn whom_detectors_throttle_has_a_limit_of_a_name_that_no_zone_has() {
+    let text = "limit_req_zone $binary_remote_addr zone=throttled:1m rate=1r/s;
+        limit_req_status 429; server { limit_req zone=throttled; }";
+    let files = Memory::new(&[(MAIN, text)]);
+    let imported = nginx(&files, Path::new(MAIN), "throttle").expect("an import");
+    let limits = tables(&imported, "limit");
+    let names: Vec<_> = limits
+        .iter()
+        .filter_map(|limit| limit.get("name")?.as_str())
+        .collect();
+    assert_eq!(names, ["throttled", "throttled-too"]);
+    assert_eq!(limits[1].get("only"), Some(&"throttled".into()));
+    let detectors = tables(&imported, "detector");
+    assert_eq!(detectors.len(), 2);
+    for detector in detectors {
+        assert_eq!(detector.get("limit"), Some(&"throttled-too".into()));
+    }
+}

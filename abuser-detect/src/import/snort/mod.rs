@@ -78,6 +78,7 @@ pub fn snort(files: &dyn Files, paths: &[&Path], how: Rules<'_>) -> Result<Impor
                 .with("parser", "nginx-combined"),
         );
         imported.tables.append(&mut detectors);
+        imported.limit_throttles();
     }
     imported.settle();
     Ok(imported)

@@ -28,6 +28,9 @@ use crate::record::Record;
 /// How many connections are remembered. Those are few: each lives until its end is logged.
 const CONNECTIONS: u32 = 4096;
 
+/// The longest name of a host and a process that are one, in bytes: what is remembered has them.
+const LONGEST_PROCESS: usize = 320;
+
 /// Before each message. The process is told apart by all of it but the time.
 const START: &str = concat!(
     r"^(?:(?<time>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\S+) )?",
@@ -124,6 +127,9 @@ impl Sshd {
         let start = self.start.captures(line).ok_or(Unparsed::NoFailure)?;
         let group = |name| start.name(name).map_or("", |group| group.as_str());
         let (process, message) = (group("process"), group("message"));
+        if process.len() > LONGEST_PROCESS {
+            return Err(Unparsed::Bad("the name of the host"));
+        }
         let Some((found, said)) = self.failure(message) else {
             if let Some(source) = self.accepted.captures(message).as_ref().and_then(ip) {
                 self.connections.remove(&(process.into(), source));

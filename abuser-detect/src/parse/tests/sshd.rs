@@ -234,3 +234,17 @@ fn times_users_and_addresses_of_sshd() {
         &[("time", "1705305600000"), ("user", "root")],
     );
 }
+
+#[test]
+fn a_host_whose_name_is_a_book_is_none() {
+    let mut parser = parser(Kind::Sshd);
+    let line = |host: usize| {
+        let host = "h".repeat(host);
+        format!(
+            "Jan 15 10:00:00 {host} sshd[7]: Failed password for root from 192.0.2.1 port 4 ssh2"
+        )
+    };
+    assert!(parser.parse(&line(255)).is_ok());
+    let error = parser.parse(&line(400));
+    assert_eq!(error, Err(Unparsed::Bad("the name of the host")));
+}

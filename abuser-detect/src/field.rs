@@ -224,7 +224,9 @@ impl Field {
             Self::Method => text(record.method.as_ref()),
             Self::Path => text(record.path.as_ref()),
             Self::Uri => record.path.as_deref().map(|path| {
-                let uri = path.split_once('?').map_or(path, |(uri, _)| uri);
+                // No client is to send a fragment; servers leave it out where one does.
+                let uri = path.find(['?', '#']).and_then(|end| path.get(..end));
+                let uri = uri.unwrap_or(path);
                 Value::Text(Cow::Borrowed(uri))
             }),
             Self::Query => record.path.as_deref().map(|path| {

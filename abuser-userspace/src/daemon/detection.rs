@@ -30,6 +30,8 @@ use crate::{
 
 /// How old what is told of detectors may be while there is much to read.
 const REPORT: Duration = Duration::from_millis(200);
+/// How long whoever asks for something waits until logs are followed.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(5);
 /// Findings that the engine is told of at once: those of a ban come with up to 10 KB of lines, and
 /// many such commands may wait.
 const HANDED_OVER: usize = 64;
@@ -201,15 +203,23 @@ impl DetectionHandle {
     }
 
     /// Ends when all logs of the latest configuration are followed: what is written from then on is new.
+    /// It does not wait for ever, for a log may lie on a disk that does not answer.
     pub async fn followed(&self) {
         let (tell, told) = oneshot::channel();
-        if let Some(reader) = &*lock(&self.reader) {
-            reader.with(move |_| {
-                let _gone = tell.send(());
-            });
+        let tell = move |_: &mut Judge| {
+            let _gone = tell.send(());
+        };
+        match &*lock(&self.reader) {
+            Some(reader) => reader.with(tell),
+            // Nothing is followed any more.
+            None => drop(tell),
         }
-        // Of one that has failed nothing comes.
-        let _failed = told.await;
+        // Of one that has failed, which has been told, nothing comes.
+        if tokio::time::timeout(FOLLOWED_WITHIN, told).await.is_err() {
+            tracing::warn!(
+                "logs are not followed yet: one of them may be on a disk that does not answer"
+            );
+        }
     }
 
     /// Stops reading. Returns when the engine was told of all that was found, and how far was read:
@@ -387,5 +397,19 @@ mod tests {
         }
         assert_eq!(handle.status().error.as_deref(), Some(DEAD));
         assert_eq!(handle.check(), Err(DEAD.to_owned()));
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_thread_that_has_stopped() {
+        let config = config::parse("", Path::new("test")).expect("a configuration");
+        let prepared = DetectionHandle::prepare(&config).expect("a pipeline");
+        let (commands, _inbox) = mpsc::channel(1);
+        let handle = DetectionHandle::start(prepared, Vec::new(), &commands).expect("a thread");
+        for stopped in [false, true] {
+            let begun = Instant::now();
+            handle.followed().await;
+            assert!(begun.elapsed() < FOLLOWED_WITHIN, "stopped: {stopped}");
+            handle.stop();
+        }
     }
 }

@@ -64,10 +64,14 @@ impl Reloader {
     pub async fn reload(self: &Arc<Self>) -> Result<Reloaded, EngineError> {
         let this = Arc::clone(self);
         let reloaded = tokio::spawn(async move { this.reload_to_the_end().await });
-        reloaded.await.unwrap_or_else(|error| {
+        let reloaded = reloaded.await.unwrap_or_else(|error| {
             let why = format!("the reload has failed half-way: {error}; restart the daemon");
             Err(EngineError::Refused(why))
-        })
+        });
+        if reloaded.is_ok() {
+            self.detection.followed().await;
+        }
+        reloaded
     }
 
     async fn reload_to_the_end(&self) -> Result<Reloaded, EngineError> {
@@ -91,7 +95,6 @@ impl Reloader {
         let reloaded = answer.await.map_err(|_| stopping())??;
         *resolver = fresh;
         self.detection.replace(prepared);
-        self.detection.followed().await;
         self.blocklists.send_replace(config.blocklists.clone());
         *in_force = config;
         Ok(Reloaded {

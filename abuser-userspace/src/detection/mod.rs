@@ -224,8 +224,8 @@ fn watch(
         feeds: read.iter().map(|(number, _)| *number).collect(),
         filters,
         condition,
-        // Only bans have evidence.
-        evidence: detector.rule.action == DetectorAction::Ban,
+        // Only bans have evidence, if any is kept.
+        evidence: detector.rule.action == DetectorAction::Ban && config.store.evidence > 0,
         detector: detector.kind.build(),
     };
     Ok((watch, files))

@@ -245,6 +245,9 @@ fn a_host_whose_name_is_a_book_is_none() {
         )
     };
     assert!(parser.parse(&line(255)).is_ok());
-    let error = parser.parse(&line(400));
-    assert_eq!(error, Err(Unparsed::Bad("the name of the host")));
+    let long = line(400);
+    assert_eq!(
+        parser.parse(&long),
+        Err(Unparsed::Bad("the name of the host"))
+    );
 }

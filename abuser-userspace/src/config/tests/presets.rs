@@ -78,13 +78,17 @@ fn a_post_to_a_path_of_a_login_is_one() {
         "https://example.com/login",
         // Other spellings that servers take for it.
         "//login",
-        "/%6cogin",
-        "/log%69n?x",
-        "/%4Cogin",
-        "/sign%2din",
         "/login/.",
-        "/login/x/..",
         "/a%2Flogin%2F",
+        "/login#x",
+        "/login.php#x?y",
+        "/login.php%2fx",
+        "/users/sign_in.x",
+        "/users/sign_in.foobar",
+        "/dologin.action",
+        "/account/login.php3",
+        "/login/;x",
+        "/login%20",
     ] {
         for status in [200, 302, 401, 403] {
             let post = request("POST", path, status);
@@ -92,6 +96,27 @@ fn a_post_to_a_path_of_a_login_is_one() {
         }
         let get = request("GET", path, 401);
         assert!(!wants(&config, "web-stuffing", &get), "{path}");
+    }
+}
+
+#[test]
+fn failures_at_paths_that_are_escaped_for_nothing_count_and_successes_do_not() {
+    let config = preset("nginx");
+    for path in [
+        "/%6cogin",
+        "/log%69n?x",
+        "/%4Cogin",
+        "/sign%2din",
+        "/login/x/..",
+    ] {
+        for (status, counts) in [(401, true), (403, true), (200, false), (302, false)] {
+            let post = request("POST", path, status);
+            assert_eq!(
+                wants(&config, "web-stuffing", &post),
+                counts,
+                "{path} {status}"
+            );
+        }
     }
 }
 
@@ -105,6 +130,8 @@ fn a_post_to_any_other_path_is_no_login() {
         "/authors/",
         "/authority/7",
         "/auth/refresh",
+        "/broadcasting/auth",
+        "/app/pusher/auth",
         "/api/token/refresh/",
         "/api/tokens",
         "/refresh-token",

@@ -59,7 +59,7 @@ impl Engine {
     /// Makes or renews bans: all of them or, if one cannot be made, none. Each is told to the
     /// log and to the stream.
     pub(super) fn ban(&mut self, new: Vec<NewBan>) -> Result<Changed<Vec<BanInfo>>, EngineError> {
-        let Changed { value, changes } = self.enforce(new)?;
+        let Changed { value, changes } = self.enforce(new, true)?;
         let banned = value.iter().map(|(key, ban)| {
             let info = self.ban_info(key, ban);
             tracing::info!(
@@ -80,7 +80,7 @@ impl Engine {
     /// Makes or renews bans, so many that a line in the log for each would be too much; those
     /// who follow the stream are told of each. How many there were.
     pub(super) fn ban_many(&mut self, new: Vec<NewBan>) -> Result<Changed<usize>, EngineError> {
-        let Changed { value, changes } = self.enforce(new)?;
+        let Changed { value, changes } = self.enforce(new, false)?;
         if self.events.receiver_count() > 0 {
             for (key, ban) in &value {
                 let info = self.ban_info(key, ban);
@@ -93,8 +93,13 @@ impl Engine {
         })
     }
 
-    /// Makes or renews bans and tells nobody of them.
-    fn enforce(&mut self, new: Vec<NewBan>) -> Result<Changed<Vec<(PrefixKey, Ban)>>, EngineError> {
+    /// Makes or renews bans and tells nobody of them; `log` says whether the log is told of those that
+    /// were over before.
+    fn enforce(
+        &mut self,
+        new: Vec<NewBan>,
+        log: bool,
+    ) -> Result<Changed<Vec<(PrefixKey, Ban)>>, EngineError> {
         let mut last_id = self.bans.last_id();
         let now = kernel_now().0;
         let mut entries = Vec::with_capacity(new.len());
@@ -126,7 +131,9 @@ impl Engine {
         // Those that were not swept yet end before what follows them begins.
         for (key, ban) in over {
             let ended = self.over(&key, ban.as_ref(), "expired");
-            tell_ended(&ended, "expired");
+            if log {
+                tell_ended(&ended, "expired");
+            }
             changes.extend(ended.changes);
         }
         let created = SystemTime::now();

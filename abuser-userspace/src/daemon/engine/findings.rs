@@ -182,7 +182,7 @@ impl Engine {
     fn tell(&mut self, rule: &DetectorRule, found: &Found, source: Option<IpNet>, action: &str) {
         let source = source.map(|source| source.to_string());
         let reason = &found.finding.reason;
-        if self.log_budget.take(Instant::now()) {
+        if tracing::enabled!(tracing::Level::INFO) && self.log_budget.take(Instant::now()) {
             tracing::info!(
                 detector = rule.name,
                 source = source.as_deref().unwrap_or("?"),
@@ -204,7 +204,7 @@ impl Engine {
     pub(super) fn tell_unsaid(&mut self) {
         let findings = self.log_budget.take_unsaid();
         if findings > 0 {
-            tracing::warn!(
+            tracing::info!(
                 findings,
                 "more was detected than the log is told of; `abuser events` shows all"
             );

@@ -288,6 +288,7 @@ impl Engine {
         while let Ok(command) = commands.try_recv() {
             take(command);
         }
+        self.tell_unsaid();
     }
 
     fn sweep_buckets(&mut self) {

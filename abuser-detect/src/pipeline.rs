@@ -307,8 +307,9 @@ impl FeedState {
                     Ok(record) => self.give(clock, line, record, watches, &mut outcome),
                     &Err(unparsed) => {
                         self.counts.unparsed += 1;
-                        // Now and then: there may be nothing but such lines.
-                        if self.counts.unparsed.is_power_of_two() {
+                        // Now and then: there may be nothing but such lines. Of an empty one nobody
+                        // learns anything.
+                        if self.counts.unparsed.is_power_of_two() && !text.is_empty() {
                             self.counts.unparsed_sample =
                                 Some((beginning(text).to_owned(), unparsed));
                         }

@@ -152,7 +152,12 @@ fn an_offence_of_a_trusted_proxy_is_refused_also_after_a_reload() {
     let path = daemon.config_path();
     let text = fs::read_to_string(&path).expect("the configuration");
     fs::write(&path, text.replace("10.0.0.0/8", "192.0.2.0/28")).expect("writing it");
+    daemon.abuser(&["ban", "add", "192.0.2.9"]).success();
     daemon.abuser(&["reload"]).success();
+    // Whom a policy had banned is let go, and whom somebody banned is not.
+    let bans = daemon.json(&["ban", "list"]);
+    assert_eq!(bans.as_array().map(Vec::len), Some(1), "{bans}");
+    assert_eq!(bans[0]["source"], "192.0.2.9/32");
     let taken = report(&daemon, &json!([offence("10.1.2.3"), offence("192.0.2.8")]));
     assert_eq!(taken["banned"], json!(["10.1.2.3/32"]));
     assert_eq!(

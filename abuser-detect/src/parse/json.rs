@@ -256,6 +256,7 @@ impl<'j> Found<'j> {
     /// and in the objects that usually hold the request and the answer.
     fn take_usual_names(&mut self, document: &'j Value, placed: &[Target]) {
         const INNER: u8 = 10;
+        const LAST: u8 = 100;
         let mut take = |named: Option<(Target, u8)>, value, inner| {
             if let Some((target, rank)) = named
                 && !placed.contains(&target)
@@ -277,6 +278,8 @@ impl<'j> Found<'j> {
                 let named = match (name.as_str(), inner_name.as_str()) {
                     ("source", "ip" | "address") => usual("source.ip"),
                     ("peer", "ip" | "address") => usual("peer_ip"),
+                    // A request's own parameters may be called so.
+                    (_, "source" | "src" | "remote" | "peer") => Some((Target::Source, LAST)),
                     (_, name) => usual(name),
                 };
                 take(named, value, INNER);

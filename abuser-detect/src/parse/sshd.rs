@@ -127,6 +127,7 @@ impl Sshd {
         let start = self.start.captures(line).ok_or(Unparsed::NoFailure)?;
         let group = |name| start.name(name).map_or("", |group| group.as_str());
         let (process, message) = (group("process"), group("message"));
+        let message = once(message);
         if process.len() > LONGEST_PROCESS {
             return Err(Unparsed::Bad("the name of the host"));
         }
@@ -188,6 +189,18 @@ impl Sshd {
         known.counted |= is_new;
         is_new
     }
+}
+
+/// A message that syslog says was repeated: `message repeated 2 times: [ Failed password for … ssh2]`. It
+/// counts as one, for whoever wrote it need not have been syslog.
+fn once(message: &str) -> &str {
+    let repeated = message.strip_prefix("message repeated ");
+    let said = repeated.and_then(|rest| {
+        let (count, said) = rest.split_once(" times: [ ")?;
+        let is_number = !count.is_empty() && count.bytes().all(|digit| digit.is_ascii_digit());
+        said.strip_suffix(']').filter(|_| is_number)
+    });
+    said.unwrap_or(message)
 }
 
 fn ip(found: &Captures<'_>) -> Option<IpAddr> {

@@ -265,7 +265,13 @@ fn prefixes(item: &Item<'_>) -> Result<Vec<IpNet>, ConfigError> {
     const EXPECTED: &str = "a list of addresses or prefixes, for example [\"10.0.0.0/8\"]";
     let prefix = |item: Item<'_>| {
         let text = item.string("an address or prefix in quotes")?;
-        parse_prefix(text).map_err(|error| item.error(error))
+        let prefix = parse_prefix(text).map_err(|error| item.error(error))?;
+        if prefix.prefix_len() == 0 {
+            return Err(item.error(format!(
+                "{prefix} is everybody, and nobody is banned who is trusted; name your proxies"
+            )));
+        }
+        Ok(prefix)
     };
     item.list(EXPECTED)?.into_iter().map(prefix).collect()
 }

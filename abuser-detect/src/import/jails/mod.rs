@@ -20,6 +20,7 @@ use self::{
 };
 use super::{Files, ImportError, Imported, MAX_FILE_BYTES, Place, Reader, Table, names::Names};
 use crate::filter::{
+    self, Filter,
     ini::Ini,
     options::{self, Definition},
 };
@@ -222,6 +223,7 @@ impl Import<'_> {
         // Matches are the source's business.
         given.retain(|(name, _)| name != "journalmatch");
         let given = self.needed(&filter, given)?;
+        self.check_filter(&filter, &given)?;
         let filter = self.filter_name(&filter, &given)?;
         let numbers = Numbers::read(jail, &mut self.imported)?;
         let sources: Vec<_> = logs
@@ -266,6 +268,19 @@ impl Import<'_> {
         let read = |path: &Path| read(files, path);
         options::load(filter, &[self.folder.join("filter.d")], given, false, &read)
             .map_err(|error| error.to_string())
+    }
+
+    /// Makes sure that the filter can be used here.
+    fn check_filter(&self, filter: &str, given: &[(String, String)]) -> Result<(), String> {
+        let files = self.files;
+        let read = |path: &Path| read(files, path);
+        let options = filter::Options {
+            options: given.to_vec(),
+            ..filter::Options::default()
+        };
+        let folders = [self.folder.join("filter.d")];
+        let loaded = Filter::load(filter, &folders, &options, &read);
+        loaded.map(drop).map_err(|error| error.to_string())
     }
 
     /// The options without which the filter would be another one.

@@ -470,3 +470,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_jail_whose_filter_cannot_be_used_is_left_out_and_said_so() {
+    let jail = "[j]\nenabled = true\nfilter = broken\nlogpath = /var/log/a.log\n\
+                [k]\nenabled = true\nfilter = b\nlogpath = /var/log/b.log\n";
+    let imported = import(&[
+        ("/etc/fail2ban/jail.local", jail),
+        (
+            "/etc/fail2ban/filter.d/broken.conf",
+            "[Definition]\nfailregex = ^<HOST> (unclosed\n",
+        ),
+    ]);
+    let [detector] = tables(&imported, "detector")[..] else {
+        panic!("{imported:?}");
+    };
+    assert_eq!(detector.get("filter"), Some(&"fail2ban:b".into()));
+    let notes = notes(&imported);
+    let left_out = notes.iter().find(|note| note.contains("[j]: left out: "));
+    assert!(
+        left_out.is_some_and(|note| note.contains("(unclosed")),
+        "{notes:?}"
+    );
+}

@@ -426,6 +426,8 @@ fn what_a_header_may_have_said_does_not_come_before_what_the_connection_shows() 
         // Wherever it is.
         r#"{"client_ip":"203.0.113.66","req":{"remoteAddress":"::ffff:192.0.2.1"}}"#,
         r#"{"ip":"203.0.113.66","request":{"client_ip":"203.0.113.66","remote_ip":"192.0.2.1"}}"#,
+        // A request's own parameters show nothing.
+        r#"{"ip":"192.0.2.1","status":401,"request":{"source":"203.0.113.66","peer":"203.0.113.66"}}"#,
         // What is no address shows nothing.
         r#"{"remote_addr":"unix:","client_ip":"192.0.2.1"}"#,
         r#"{"client_ip":"192.0.2.1"}"#,

@@ -251,3 +251,17 @@ fn a_host_whose_name_is_a_book_is_none() {
         Err(Unparsed::Bad("the name of the host"))
     );
 }
+
+#[test]
+fn what_syslog_says_was_repeated_counts() {
+    assert_counted(
+        2,
+        &[
+            "sshd[812]: Failed password for root from 192.0.2.1 port 40000 ssh2",
+            "sshd[812]: message repeated 2 times: [ Failed password for root from 192.0.2.1 port 40000 ssh2]",
+            "sshd[812]: message repeated x times: [ Failed password for root from 192.0.2.1 port 40000 ssh2]",
+            "sshd[812]: message repeated 2 times: [ Failed password for root from 192.0.2.1 port 40000 ssh2",
+            "sshd[812]: message repeated 2 times: [ Connection closed by authenticating user root 192.0.2.1 port 40000 [preauth]]",
+        ],
+    );
+}

@@ -7,6 +7,7 @@ use std::{
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
+    time::SystemTime,
 };
 
 use abuser_detect::{
@@ -125,7 +126,8 @@ fn count(blocks: &Mutex<Receiver<Block>>, settings: &Settings) -> Result<Outcome
             Some((log, parser)) if Arc::ptr_eq(log, &block.log) => parser,
             current => {
                 let parser = Parser::new(block.log.parser.clone());
-                let parser = parser.map_err(|error| CliError::Usage(error.to_string()))?;
+                let mut parser = parser.map_err(|error| CliError::Usage(error.to_string()))?;
+                parser.set_now(SystemTime::now().into());
                 &mut current.insert((Arc::clone(&block.log), parser)).1
             }
         };

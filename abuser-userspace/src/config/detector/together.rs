@@ -171,10 +171,17 @@ enum Shared {
 fn shared(field: &Field) -> Option<Shared> {
     match field {
         Field::Source | Field::Key | Field::Other(_) => None,
-        Field::Header(name) if !matches!(&**name, "user-agent" | "referer" | "host") => None,
+        Field::Header(name) if is_secret(name) => None,
         Field::User => Some(Shared::User),
         _ => Some(Shared::Anybody),
     }
+}
+
+/// Whether a header has what only one client knows, as far as its name says.
+fn is_secret(header: &str) -> bool {
+    ["auth", "cookie", "key", "secret", "session", "token"]
+        .iter()
+        .any(|secret| header.contains(secret))
 }
 
 impl DetectorKind {

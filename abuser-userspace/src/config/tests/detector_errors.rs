@@ -319,6 +319,7 @@ fn nobody_is_banned_or_throttled_by_a_value_that_others_can_send() {
         ("track = \"path\"", "8:9", shared),
         ("track = \"user_agent\"", "8:9", shared),
         ("track = \"header.user-agent\"", "8:9", shared),
+        ("track = \"header.accept-language\"", "8:9", shared),
         ("kind = \"fan-out\"\ntrack = \"status\"", "9:9", shared),
         (
             "kind = \"enumeration\"\ntrack = \"path\"",

@@ -323,6 +323,11 @@ fn what_a_source_says_that_makes_no_sense_is_refused_at_the_value() {
             ["\"source\" is not text", "{ source = \"client.ip\" }"],
         ),
         (
+            "trusted_proxies = [\"::/0\"]",
+            "3:20",
+            ["::/0 is everybody", "name your proxies"],
+        ),
+        (
             "trusted_proxies = [\"10.0.0.1/8\"]",
             "3:20",
             ["10.0.0.0/8", "10.0.0.1"],

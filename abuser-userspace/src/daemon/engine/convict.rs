@@ -11,7 +11,7 @@ use super::{
     net,
 };
 use crate::{
-    policy::{Rollup, Sentence, Subject, with_repeats},
+    policy::{Rollup, Sentence, Spared, Subject, with_repeats},
     store::{Change, EvidenceRow, rows::BanNote},
 };
 
@@ -134,6 +134,36 @@ impl Engine {
         changes.extend(self.forgotten_changes());
         changes.push(self.offender_change(subject));
         Ok(changes)
+    }
+
+    /// Ends the bans that are not to be since a proxy is trusted: it may have been banned for what others
+    /// sent through it, which is when somebody comes to trust it. Those by hand and by lists stay.
+    pub(super) fn unban_trusted(&mut self) {
+        if self.trusted.is_empty() {
+            return;
+        }
+        let by_policy = |note: &BanNote| {
+            matches!(
+                note.cause,
+                BanCause::Limit | BanCause::Detector | BanCause::Application | BanCause::Rollup
+            )
+        };
+        let ending = self.bans.iter().filter(|(key, record)| {
+            by_policy(&record.note) && Spared::within(&net(key), &self.trusted, []).is_some()
+        });
+        let ending: Vec<_> = ending.map(|(key, _)| *key).collect();
+        let mut changes = Vec::new();
+        for key in ending {
+            match self.unban(&key, "a trusted proxy is in it") {
+                Ok(ended) => changes.extend(ended.changes),
+                Err(error) => {
+                    tracing::error!(source = %net(&key), %error, "cannot unban a trusted proxy");
+                }
+            }
+        }
+        if !changes.is_empty() {
+            self.store.write(changes, None);
+        }
     }
 
     /// Takes note that a ban is over.

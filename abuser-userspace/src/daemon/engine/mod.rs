@@ -200,6 +200,7 @@ impl Engine {
         )?;
         self.drop_stale_allow_entries()?;
         self.drop_stale_throttles()?;
+        self.unban_trusted();
         self.dataplane.settle();
         self.name_things();
         Ok(())

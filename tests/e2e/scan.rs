@@ -280,6 +280,22 @@ fn a_client_behind_a_trusted_proxy_is_the_one_that_is_counted() {
 }
 
 #[test]
+fn times_without_a_year_are_those_of_the_last_year() {
+    let logs = Logs::new();
+    let line = |time: &str| {
+        format!("{time} host sshd[7]: Failed password for root from 192.0.2.1 port 4 ssh2\n")
+    };
+    let log = logs.write(
+        "auth.log",
+        line("Jan 15 10:00:00") + &line("Jan 15 12:00:00"),
+    );
+    let said = scan(&log, &["--parser", "sshd", "--within", "1h", "--json"]).success();
+    let said = parse(&said.stdout);
+    assert_eq!(said["rows"][0]["count"], 1, "{said}");
+    assert!(said["last"].is_string(), "{said}");
+}
+
+#[test]
 fn whatever_is_in_a_log_the_rest_of_it_is_counted() {
     let logs = Logs::new();
     let good = "192.0.2.1 - - [15/Jan/2024:10:00:00 +0000] \"GET / HTTP/1.1\" 401 1 \"-\" \"x\"";

@@ -186,6 +186,16 @@ fn lines_that_are_no_records_are_counted_with_a_sample_now_and_then() {
     assert_eq!((seen.lines, seen.unparsed), (100, 100));
     let (sample, _) = seen.unparsed_sample.expect("a sample");
     assert_eq!(sample, "line 64");
+    // Of an empty line nobody learns anything.
+    for _ in 0..28 {
+        read(&mut pipeline, 0, "");
+    }
+    let seen = counts(&pipeline, 0);
+    assert_eq!(seen.unparsed, 128);
+    assert_eq!(
+        seen.unparsed_sample.map(|(sample, _)| sample),
+        Some("line 64".to_owned())
+    );
     assert_eq!(seen.last, None);
     // Whatever it is, it is survived, and what is kept of it is short.
     let mut found = Vec::new();

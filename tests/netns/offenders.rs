@@ -114,10 +114,12 @@ require_verified = false
     let daemon = Daemon::start(&wire.server, &config(limit));
     let events = listen(&daemon);
     let _sender = Sender::start(&wire, Wire::CLIENT_V4, 100.0);
+    // Bans and their ends take turns.
     let next = |kind: &str| {
         loop {
             let event = events.next();
-            if event["kind"] == kind {
+            if event["kind"] == "ban" || event["kind"] == "unban" {
+                assert_eq!(event["kind"], kind, "{event:#}");
                 return event;
             }
         }

@@ -415,19 +415,14 @@ impl Watches<'_> {
             return false;
         }
         state.matched += 1;
-        let keeps = state.watch.evidence;
-        if keeps {
+        if state.watch.evidence {
             state.recent.push(record.source, at, record.raw);
         }
         if let Some(finding) = state.watch.detector.observe(record, at) {
             state.found += 1;
             self.found.push(Found {
                 watch: number,
-                evidence: if keeps {
-                    state.recent.of(&finding.sources)
-                } else {
-                    Vec::new()
-                },
+                evidence: state.recent.of(&finding.sources),
                 finding,
             });
         }

@@ -60,6 +60,13 @@ fn throttled(daemon: &Daemon) -> Vec<String> {
         .collect()
 }
 
+/// The events of 127.0.0.66 from now on.
+fn listen(daemon: &Daemon) -> LineStream {
+    let events = daemon.stream(&["events", "--json", "--source", "127.0.0.66"]);
+    thread::sleep(Duration::from_millis(200));
+    events
+}
+
 /// The next events but drops.
 fn told(events: &LineStream, count: usize) -> Vec<String> {
     let mut told = Vec::new();
@@ -367,8 +374,7 @@ fn who_is_allowed_is_throttled_to_no_effect_and_that_is_said() {
 fn an_ended_throttle_is_listed_no_more_and_each_limit_ends_for_itself() {
     require_root!();
     let (namespace, daemon) = daemon_on_lo(LIMITS);
-    let events = daemon.stream(&["events", "--json", "--source", "127.0.0.66"]);
-    thread::sleep(Duration::from_millis(200));
+    let events = listen(&daemon);
     throttle(
         &daemon,
         &["add", "127.0.0.66", "--limit", "slower", "--for", "1s"],
@@ -401,8 +407,7 @@ fn an_ended_throttle_is_listed_no_more_and_each_limit_ends_for_itself() {
 fn a_throttle_that_is_over_ends_before_another_begins() {
     require_root!();
     let (_namespace, daemon) = daemon_on_lo(LIMITS);
-    let events = daemon.stream(&["events", "--json", "--source", "127.0.0.66"]);
-    thread::sleep(Duration::from_millis(200));
+    let events = listen(&daemon);
     for _ in 0..4 {
         throttle(
             &daemon,

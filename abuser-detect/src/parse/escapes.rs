@@ -39,7 +39,7 @@ impl Quoting {
 
 /// Where a quoted text ends that begins at the start of `text`: the place of the first quote that
 /// is not escaped. nginx writes quotes as `\x22`, Apache as `\"`, and both escape backslashes.
-pub(super) fn closing_quote(text: &str) -> Option<usize> {
+fn closing_quote(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let mut from = 0;
     loop {
@@ -54,7 +54,7 @@ pub(super) fn closing_quote(text: &str) -> Option<usize> {
 }
 
 /// A text as the client sent it, from what nginx or Apache wrote: `\x22`, `\"`, `\\`, `\n`.
-pub(super) fn unescape(text: &str) -> Cow<'_, str> {
+fn unescape(text: &str) -> Cow<'_, str> {
     let bytes = text.as_bytes();
     let Some(first) = memchr(b'\\', bytes) else {
         return Cow::Borrowed(text);

@@ -381,12 +381,18 @@ mod tests {
     use super::*;
     use crate::config;
 
-    #[test]
-    fn a_thread_that_has_failed_is_told_of_and_nothing_is_put_in_force_any_more() {
+    /// A thread that has nothing to read, and where the engine would listen.
+    fn started() -> (DetectionHandle, mpsc::Receiver<Command>) {
         let config = config::parse("", Path::new("test")).expect("a configuration");
         let prepared = DetectionHandle::prepare(&config).expect("a pipeline");
-        let (commands, _inbox) = mpsc::channel(1);
+        let (commands, inbox) = mpsc::channel(1);
         let handle = DetectionHandle::start(prepared, Vec::new(), &commands).expect("a thread");
+        (handle, inbox)
+    }
+
+    #[test]
+    fn a_thread_that_has_failed_is_told_of_and_nothing_is_put_in_force_any_more() {
+        let (handle, _inbox) = started();
         assert_eq!((handle.status().error, handle.check()), (None, Ok(())));
         let fail: fn(&mut Judge) = |_| panic!("as the test asks");
         lock(&handle.reader).as_ref().expect("a reader").with(fail);
@@ -401,10 +407,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_waits_for_a_thread_that_has_stopped() {
-        let config = config::parse("", Path::new("test")).expect("a configuration");
-        let prepared = DetectionHandle::prepare(&config).expect("a pipeline");
-        let (commands, _inbox) = mpsc::channel(1);
-        let handle = DetectionHandle::start(prepared, Vec::new(), &commands).expect("a thread");
+        let (handle, _inbox) = started();
         for stopped in [false, true] {
             let begun = Instant::now();
             handle.followed().await;

@@ -255,9 +255,7 @@ impl Engine {
                 }
             }
         }
-        if !changes.is_empty() {
-            self.store.write(changes, None);
-        }
+        self.keep(changes);
         more
     }
 }

@@ -142,12 +142,7 @@ impl Engine {
         if self.trusted.is_empty() {
             return;
         }
-        let by_policy = |note: &BanNote| {
-            matches!(
-                note.cause,
-                BanCause::Limit | BanCause::Detector | BanCause::Application | BanCause::Rollup
-            )
-        };
+        let by_policy = |note: &BanNote| is_for_offences(note) || note.cause == BanCause::Rollup;
         let ending = self.bans.iter().filter(|(key, record)| {
             by_policy(&record.note) && Spared::within(&net(key), &self.trusted, []).is_some()
         });
@@ -161,9 +156,7 @@ impl Engine {
                 }
             }
         }
-        if !changes.is_empty() {
-            self.store.write(changes, None);
-        }
+        self.keep(changes);
     }
 
     /// Takes note that a ban is over.
@@ -189,13 +182,18 @@ impl Engine {
 
     /// The policy and rule by which a ban counts.
     fn rollup_rule(&self, note: &BanNote) -> Option<(u16, Rollup)> {
-        if !matches!(
-            note.cause,
-            BanCause::Limit | BanCause::Detector | BanCause::Application
-        ) {
+        if !is_for_offences(note) {
             return None;
         }
         let number = self.offenders.policy_number(note.policy.as_deref()?)?;
         Some((number, self.offenders.policy(number).rollup?))
     }
+}
+
+/// Whether a ban is for what its source did itself.
+fn is_for_offences(note: &BanNote) -> bool {
+    matches!(
+        note.cause,
+        BanCause::Limit | BanCause::Detector | BanCause::Application
+    )
 }

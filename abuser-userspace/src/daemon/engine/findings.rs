@@ -56,9 +56,7 @@ impl Engine {
             }
         }
         changes.extend(self.forgotten_changes());
-        if !changes.is_empty() {
-            self.store.write(changes, None);
-        }
+        self.keep(changes);
     }
 
     fn act_on_source(&mut self, rule: &DetectorRule, found: &Found, source: &IpNet) -> Vec<Change> {

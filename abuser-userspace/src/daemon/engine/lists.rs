@@ -176,9 +176,7 @@ impl Engine {
         match result {
             Ok(Changed { value, changes }) => {
                 self.blocklists.go_on(value);
-                if !changes.is_empty() {
-                    self.store.write(changes, None);
-                }
+                self.keep(changes);
             }
             Err(error) => {
                 tracing::error!(%error, "cannot ban whom the block lists name");

@@ -276,7 +276,7 @@ impl Engine {
     ) {
         let mut take = |command| match command {
             Command::Detected(detected) => self.act_on(detected),
-            Command::Positions(changes) => self.keep_positions(changes),
+            Command::Positions(changes) => self.keep(changes),
             _ => {}
         };
         tokio::pin!(reading);
@@ -305,8 +305,8 @@ impl Engine {
         self.persist
     }
 
-    /// Keeps how far sources were read.
-    fn keep_positions(&self, changes: Vec<Change>) {
+    /// Has the store write what has changed, if anything has; nobody waits for it.
+    fn keep(&self, changes: Vec<Change>) {
         if !changes.is_empty() {
             self.store.write(changes, None);
         }
@@ -367,7 +367,7 @@ impl Engine {
                 // There may be many more, and those who follow the events keep up with these.
                 tokio::task::yield_now().await;
             }
-            Command::Positions(changes) => self.keep_positions(changes),
+            Command::Positions(changes) => self.keep(changes),
             Command::UnbanPage(after, by, reply) => {
                 let changed = self.unban_page(after, &by);
                 self.answer_when_stored(reply, changed);

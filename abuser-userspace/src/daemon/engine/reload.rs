@@ -45,9 +45,7 @@ impl Engine {
         super::log_failure(followed);
         self.offenders.set_policies(config.all_policies());
         let forgotten = self.forgotten_changes();
-        if !forgotten.is_empty() {
-            self.store.write(forgotten, None);
-        }
+        self.keep(forgotten);
         self.count_for_rollup();
         self.evidence = config.store.evidence;
         self.persist = config.xdp.persist;

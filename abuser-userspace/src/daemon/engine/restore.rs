@@ -48,9 +48,7 @@ impl Engine {
         changes.extend(self.restore_offenders(offenders));
         changes.extend(self.restore_throttles(throttles, limits));
         self.count_for_rollup();
-        if !changes.is_empty() {
-            self.store.write(changes, None);
-        }
+        self.keep(changes);
         Ok(())
     }
 

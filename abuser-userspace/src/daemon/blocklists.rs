@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     api::types::BlocklistStatus,
-    config::BlocklistConfig,
+    config::{BlocklistConfig, Config},
     exchange::{self, BadLine, Entry, Expiry, Item},
     policy::is_wide,
     store::rows::BanNote,
@@ -199,14 +199,14 @@ impl Followed {
 
 /// Follows these lists, and others when the configuration says so, until the engine ends.
 pub(super) async fn follow(
-    mut configured: watch::Receiver<Vec<BlocklistConfig>>,
+    mut configured: watch::Receiver<Arc<Config>>,
     commands: mpsc::Sender<Command>,
 ) {
     let mut followed: Vec<Followed> = Vec::new();
     // So that bans of lists that are not configured any more are lifted at the start.
     let mut changed = true;
     loop {
-        let configs = configured.borrow_and_update().clone();
+        let configs = configured.borrow_and_update().blocklists.clone();
         if followed.iter().map(|list| &list.config).ne(configs.iter()) {
             followed = renewed(followed, configs);
             changed = true;

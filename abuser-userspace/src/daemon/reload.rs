@@ -12,10 +12,7 @@ use super::{
     engine::{Command, EngineError},
     names::Resolver,
 };
-use crate::{
-    api::types::Reloaded,
-    config::{BlocklistConfig, Config},
-};
+use crate::{api::types::Reloaded, config::Config};
 
 /// Reads and checks the configuration as the start did, with what the command line overrides.
 pub type Load = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
@@ -29,8 +26,8 @@ pub struct Reloader {
     in_force: Mutex<Config>,
     /// What names resolve to.
     resolver: Arc<Mutex<Resolver>>,
-    /// Who follows block lists hears of them here.
-    blocklists: watch::Sender<Vec<BlocklistConfig>>,
+    /// Who goes on beside the engine hears here of what is in force.
+    followers: watch::Sender<Arc<Config>>,
     /// Who reads logs.
     detection: Arc<DetectionHandle>,
     commands: mpsc::Sender<Command>,
@@ -41,7 +38,7 @@ impl Reloader {
         load: Load,
         started_with: Config,
         resolver: Arc<Mutex<Resolver>>,
-        blocklists: watch::Sender<Vec<BlocklistConfig>>,
+        followers: watch::Sender<Arc<Config>>,
         detection: Arc<DetectionHandle>,
         commands: mpsc::Sender<Command>,
     ) -> Self {
@@ -50,7 +47,7 @@ impl Reloader {
             in_force: Mutex::new(started_with.clone()),
             started_with,
             resolver,
-            blocklists,
+            followers,
             detection,
             commands,
         }
@@ -95,7 +92,7 @@ impl Reloader {
         let reloaded = answer.await.map_err(|_| stopping())??;
         *resolver = fresh;
         self.detection.replace(prepared);
-        self.blocklists.send_replace(config.blocklists.clone());
+        self.followers.send_replace(Arc::new(config.clone()));
         *in_force = config;
         Ok(Reloaded {
             settings,
@@ -190,7 +187,7 @@ mod tests {
              [[source]]\nname = \"web\"\nfiles = [\"/nonexistent/a.log\"]\nparser = \"json\"\n",
         );
         let (commands, mut engine) = mpsc::channel(64);
-        let (blocklists, mut followed) = watch::channel(Vec::new());
+        let (followers, mut followed) = watch::channel(Arc::new(before.clone()));
         let prepared = DetectionHandle::prepare(&before).expect("detectors");
         let detection = DetectionHandle::start(prepared, Vec::new(), &commands).expect("a thread");
         let detection = Arc::new(detection);
@@ -202,7 +199,7 @@ mod tests {
             load,
             before,
             Arc::new(Mutex::new(Resolver::new(Vec::new()))),
-            blocklists,
+            followers,
             Arc::clone(&detection),
             commands,
         ));
@@ -223,7 +220,7 @@ mod tests {
         let _gone = reply.send(Ok(Reloaded::default()));
         let changed = tokio::time::timeout(PATIENCE, followed.changed()).await;
         changed.expect("the reload to go on").expect("a reloader");
-        assert_eq!(*followed.borrow(), after.blocklists);
+        assert_eq!(**followed.borrow(), after);
         let in_force = tokio::time::timeout(PATIENCE, reloader.in_force.lock()).await;
         assert_eq!(*in_force.expect("the reload to end"), after);
         let read = || detection.status().sources.len();

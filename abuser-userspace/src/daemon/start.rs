@@ -64,7 +64,7 @@ pub(super) async fn prepare(
     })
 }
 
-/// Follows what the configuration says, and the block lists that it names; who reads it again.
+/// Follows what the configuration says: who reads it again, and who does what beside the engine.
 pub(super) fn follow_configuration(
     load: Load,
     config: &Config,
@@ -73,7 +73,7 @@ pub(super) fn follow_configuration(
     hang_ups: Signal,
     commands: &mpsc::Sender<Command>,
 ) -> Arc<Reloader> {
-    let (blocklists, configured) = watch::channel(config.blocklists.clone());
+    let (followers, configured) = watch::channel(Arc::new(config.clone()));
     tokio::spawn(blocklists::follow(configured, commands.clone()));
     let commands = commands.clone();
     let detection = Arc::clone(detection);
@@ -81,7 +81,7 @@ pub(super) fn follow_configuration(
         load,
         config.clone(),
         resolver,
-        blocklists,
+        followers,
         detection,
         commands,
     );

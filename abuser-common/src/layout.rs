@@ -287,11 +287,15 @@ pub enum BanCause {
     Detector = 5,
     /// An application told of its offences.
     Application = 6,
+    /// A local API of `CrowdSec` has decided it.
+    Crowdsec = 7,
+    /// Another node of the fleet has banned it.
+    Fleet = 8,
 }
 
 impl BanCause {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Manual,
         Self::Limit,
         Self::Import,
@@ -299,6 +303,8 @@ impl BanCause {
         Self::Rollup,
         Self::Detector,
         Self::Application,
+        Self::Crowdsec,
+        Self::Fleet,
     ];
 
     /// The name used in JSON, in tables and in the store.
@@ -311,7 +317,14 @@ impl BanCause {
             Self::Rollup => "rollup",
             Self::Detector => "detector",
             Self::Application => "application",
+            Self::Crowdsec => "crowdsec",
+            Self::Fleet => "fleet",
         }
+    }
+
+    /// Whether such a ban lasts for as long as others, who keep a list, name its source.
+    pub const fn is_listed(self) -> bool {
+        matches!(self, Self::Blocklist | Self::Crowdsec | Self::Fleet)
     }
 
     /// The cause with this number, as in [`Ban::cause`].

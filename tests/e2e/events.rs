@@ -41,7 +41,7 @@ action = "observe"
 maxretry = 1000
 "#;
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 17] = [
     "time",
     "kind",
     "interface",
@@ -50,6 +50,8 @@ const KEYS: [&str; 15] = [
     "port",
     "limit",
     "ban",
+    "cause",
+    "policy",
     "drops",
     "verified",
     "bytes",
@@ -116,6 +118,10 @@ fn every_kind_of_event_has_every_documented_key() {
     let banned = next(&reader, "ban");
     assert_eq!(banned["source"], "127.0.0.66/32");
     assert_eq!(banned["ban"], added[0]["id"]);
+    assert_eq!(
+        (&banned["cause"], &banned["policy"]),
+        (&"manual".into(), &Value::Null)
+    );
     assert_eq!(banned["reason"], "why");
     assert!(banned["expires"].is_string());
 

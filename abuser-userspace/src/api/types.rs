@@ -247,7 +247,8 @@ pub struct BanInfo {
     /// Seconds until then.
     pub remaining_seconds: Option<u64>,
     /// `manual`, `limit`, `import`, `blocklist`, `rollup` (too many hosts in it are banned),
-    /// `detector`, or `application` (one told of its offences).
+    /// `detector`, `application` (one told of its offences), `crowdsec`, or `fleet` (another node of it
+    /// made the ban).
     pub cause: String,
     /// The limit that was exceeded, if that is the cause.
     pub limit: Option<String>,
@@ -255,6 +256,10 @@ pub struct BanInfo {
     pub blocklist: Option<String>,
     /// The detector that found it, if that is the cause.
     pub detector: Option<String>,
+    /// The origin of `CrowdSec`'s decision, if that is the cause: `cscli`, `CAPI`, `lists:…`.
+    pub crowdsec: Option<String>,
+    /// The node of the fleet that made it, if another one did.
+    pub node: Option<String>,
     /// The policy that said for how long, if one did.
     pub policy: Option<String>,
     /// How many offences, or lines of a log, led to it; `null` if none did.
@@ -472,6 +477,10 @@ pub struct EventRecord {
     pub limit: Option<String>,
     /// The number of the ban.
     pub ban: Option<u64>,
+    /// For bans and their ends: what made it, as in a ban's `cause`.
+    pub cause: Option<String>,
+    /// For bans and their ends: the policy that said for how long, if one did.
+    pub policy: Option<String>,
     /// Packets of this source and cause since its last event, this one included.
     pub drops: Option<u64>,
     /// Whether the source is known to be no forgery; for drops over a limit.
@@ -501,6 +510,8 @@ impl EventRecord {
             port: None,
             limit: None,
             ban: None,
+            cause: None,
+            policy: None,
             drops: None,
             verified: None,
             bytes: None,

@@ -65,6 +65,8 @@ pub(super) fn text(event: &EventRecord) -> String {
         port,
         limit,
         ban,
+        cause: _,
+        policy: _,
         drops,
         verified,
         bytes: _,

@@ -227,6 +227,7 @@ impl Engine {
     /// Clears some expired bans away; whether there are more.
     pub(super) fn sweep(&mut self) -> bool {
         self.tell_unsaid();
+        self.forget_listed();
         let renewed = self.renew_listed().unwrap_or_else(|error| {
             tracing::error!(%error, "cannot keep a ban that a block list calls for");
             Changed::default()
@@ -282,6 +283,8 @@ fn ban_event(kind: EventKind, info: &BanInfo, reason: Option<String>) -> EventRe
         source: Some(info.source.to_string()),
         limit: info.limit.clone(),
         ban: Some(info.id),
+        cause: Some(info.cause.clone()),
+        policy: info.policy.clone(),
         drops: (kind == EventKind::Unban).then_some(info.hits),
         expires: expires.filter(|_| kind == EventKind::Ban),
         reason,

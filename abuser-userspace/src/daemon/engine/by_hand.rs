@@ -58,7 +58,7 @@ impl Engine {
         if *duration == BanDuration::Policy {
             for key in &keys {
                 if let Some(ban) = self.ban_in_force(key)?
-                    && ban.cause != BanCause::Blocklist as u64
+                    && !BanCause::from_number(ban.cause).is_some_and(BanCause::is_listed)
                     && outlasts(ban.expires_ns, expires_ns)
                 {
                     longer.insert(*key, self.ban_info(key, &ban));
@@ -113,7 +113,7 @@ impl Engine {
         Ok(lifted)
     }
 
-    /// Removes some of all bans, those after the one of `after`; what block lists name stays.
+    /// Removes some of all bans, those after the one of `after`; what lists of others name stays.
     pub(super) fn unban_page(
         &mut self,
         after: Option<PrefixKey>,
@@ -124,7 +124,7 @@ impl Engine {
         let mut keys = Vec::new();
         for (key, record) in self.bans.page(after, PAGE_SIZE) {
             next = Some(*key);
-            if record.note.cause != BanCause::Blocklist {
+            if !record.note.cause.is_listed() {
                 keys.push(*key);
             }
         }

@@ -5,7 +5,11 @@ use std::{net::IpAddr, sync::Arc};
 use abuser_common::prefix::PrefixKey;
 use tokio::sync::oneshot;
 
-use super::{findings::Detected, listing::BanEntry, lists::Blocklist};
+use super::{
+    findings::Detected,
+    listing::BanEntry,
+    lists::{Blocklist, Outside, Update},
+};
 use crate::{
     api::types::{
         AllowInfo, AllowRequest, BanInfo, BanRequest, DetachRequest, Detached, Explanation,
@@ -104,6 +108,8 @@ pub enum Command {
     Essential(Essential),
     /// What the block lists say now.
     Blocklists(Vec<Blocklist>),
+    /// What an outside list says anew.
+    Outside(Outside, Update),
     /// Go on in spite of `--confirm`.
     Confirm(Reply<()>),
     /// Detach from interfaces, or from all and stop.

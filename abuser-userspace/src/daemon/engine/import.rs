@@ -61,7 +61,7 @@ impl Engine {
             }
             // What a list bans is banned for another reason from now on: the list may drop it.
             let there = self.bans.get(&key);
-            let there = there.filter(|record| record.note.cause != BanCause::Blocklist);
+            let there = there.filter(|record| !record.note.cause.is_listed());
             match there.map(|record| record.expires_ns) {
                 Some(there) if !outlasts(expires_ns, there) => {
                     imported.duplicates += 1;

@@ -118,6 +118,8 @@ fn info(key: &PrefixKey, record: Option<&BanRecord>, ban: &Ban) -> BanInfo {
         limit: subject(BanCause::Limit),
         blocklist: subject(BanCause::Blocklist),
         detector: subject(BanCause::Detector),
+        crowdsec: subject(BanCause::Crowdsec),
+        node: subject(BanCause::Fleet),
         policy: note.and_then(|note| note.policy.clone()),
         offences: record
             .map(|record| record.offences)

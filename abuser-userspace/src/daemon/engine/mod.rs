@@ -11,7 +11,7 @@
 //! | `command` | what it can be asked |
 //! | `bans` | bans made, renewed, ended |
 //! | `by_hand`, `import` | bans that somebody asks for: a few, or thousands |
-//! | [`lists`] | bans that block lists call for |
+//! | [`lists`] | bans that block lists, `CrowdSec` and the fleet call for |
 //! | [`listing`] | bans as they are told |
 //! | `findings` | from what detectors find, and applications tell of, to bans and throttles |
 //! | `convict` | the ban of an offender, and of the prefix it is in |
@@ -67,7 +67,7 @@ pub use self::findings::Detected;
 use self::{
     allow::AllowBooks,
     books::Books,
-    lists::Blocklists,
+    lists::Lists,
     log_budget::LogBudget,
     offences::PolicyClock,
     reconcile::{Reconciler, Repairs},
@@ -116,7 +116,7 @@ pub struct Engine {
     /// How many events are kept as evidence for a ban.
     evidence: usize,
     bans: Books,
-    blocklists: Blocklists,
+    lists: Lists,
     allowed: AllowBooks,
     /// The proxies that sources of logs trust: no policy bans anybody together with one.
     trusted: Vec<IpNet>,
@@ -159,7 +159,7 @@ impl Engine {
             clock: PolicyClock::start(),
             evidence: config.store.evidence,
             bans: Books::default(),
-            blocklists: Blocklists::default(),
+            lists: Lists::default(),
             allowed: AllowBooks::default(),
             trusted: config.trusted_proxies(),
             throttles: ThrottleBooks::default(),
@@ -233,7 +233,7 @@ impl Engine {
         let mut reconcile = self.reconciler.due();
         tokio::pin!(stop);
         loop {
-            let blocklists = self.blocklists.due().map(Into::into);
+            let lists = self.lists.due().map(Into::into);
             tokio::select! {
                 // Bans come first: a flood of commands must not delay them, and the
                 // kernel bounds how many events there can be.
@@ -255,7 +255,7 @@ impl Engine {
                     self.reconcile();
                     reconcile = self.reconciler.due();
                 }
-                () = until(blocklists) => self.follow_blocklists(),
+                () = until(lists) => self.follow_lists(),
                 () = tokio::time::sleep_until(self.next_bucket_sweep) => self.sweep_buckets(),
                 // The last, because there is no end of them, and all before comes in small parts.
                 Some(command) = commands.recv() => {
@@ -403,6 +403,11 @@ impl Engine {
                 answer(reply, self.reload(&config, &allow).await);
             }
             Command::Blocklists(lists) => self.set_blocklists(lists),
+            Command::Outside(list, update) => {
+                self.follow_outside(list, update);
+                // There may be many more, and those who follow the events keep up with these.
+                tokio::task::yield_now().await;
+            }
             Command::Confirm(reply) => answer(reply, self.confirm()),
             Command::Detach(request, reply) => {
                 let detached = self.detach(&request);

@@ -122,7 +122,7 @@ impl Engine {
                 kernel_repairs: self.repairs.kernel,
                 store_repairs: self.store.repairs(),
             },
-            blocklists: self.blocklists.status(),
+            blocklists: self.lists.blocklist_status(),
             capacity: Capacity {
                 limits: MAX_LIMITS,
                 bans: MAX_BANS,

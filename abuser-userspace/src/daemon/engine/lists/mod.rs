@@ -1,10 +1,14 @@
-//! Block lists: whom they name is banned for as long as they do.
+//! Lists that others keep: block lists, the decisions of `CrowdSec`, the bans of a fleet. Whom they name
+//! is banned for as long as they do.
 //!
 //! The engine is told what the lists say now and brings the bans in line with that in small
-//! steps, so that a list of a million holds up nothing. A list bans only who is not banned
+//! steps, so that a list of a million holds up nothing; what an [outside list](outside) changes is
+//! acted on at once. A list bans only who is not banned
 //! otherwise, and takes over a second before such a ban ends: so whatever comes and goes, who
 //! is named is banned without a gap, and who is banned for another reason stays so when a list
 //! drops him.
+
+mod outside;
 
 use std::{
     sync::Arc,
@@ -16,7 +20,14 @@ use abuser_common::{
     prefix::PrefixKey,
 };
 
-use super::{Changed, Engine, EngineError, bans::NewBan, bans::outlasts, books::Ending, net};
+use self::outside::OutsideList;
+pub use self::outside::{MAX_CHANGE, Outside, Update};
+use super::{
+    Changed, Engine, EngineError,
+    bans::{NewBan, outlasts},
+    books::Ending,
+    net,
+};
 use crate::{api::types::BlocklistStatus, dataplane::kernel_now, store::rows::BanNote};
 
 /// From one step to the next.
@@ -41,7 +52,7 @@ pub struct Listed {
     pub note: Arc<BanNote>,
 }
 
-/// A list as it stands.
+/// A block list as it stands.
 #[derive(Debug, Clone)]
 pub struct Blocklist {
     /// What is told of it.
@@ -57,24 +68,41 @@ impl Blocklist {
         let place = entries.binary_search_by_key(key, |listed| listed.source);
         entries.get(place.ok()?)
     }
+
+    /// At most `count` of whom it names, from after `after` on.
+    fn page(&self, after: Option<PrefixKey>, count: usize) -> Vec<Listed> {
+        let entries = self.entries.as_deref().unwrap_or_default();
+        let from = after.map_or(0, |after| {
+            entries.partition_point(|listed| listed.source <= after)
+        });
+        entries.iter().skip(from).take(count).cloned().collect()
+    }
 }
 
 /// What is to be done next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Work {
-    /// Ban whom the list with this number names from this place on.
-    Add { list: usize, from: usize },
+    /// Ban whom the list with this number names, from after this source on.
+    Add {
+        list: usize,
+        after: Option<PrefixKey>,
+    },
     /// Go through the bans after this one, and lift those that no list calls for any more.
     Lift(Option<PrefixKey>),
 }
 
 /// What a round begins with: nobody who is named is free while others are lifted.
-const BEGINNING: Work = Work::Add { list: 0, from: 0 };
+const BEGINNING: Work = Work::Add {
+    list: 0,
+    after: None,
+};
 
 /// All lists, and how far the bans are in line with them.
 #[derive(Debug, Default)]
-pub(super) struct Blocklists {
-    lists: Vec<Blocklist>,
+pub(super) struct Lists {
+    blocklists: Vec<Blocklist>,
+    /// Those of [`Outside::ALL`], in that order.
+    outside: [OutsideList; Outside::ALL.len()],
     /// What is to be done, and when.
     work: Option<(Work, Instant)>,
     /// Whether to begin again when all is done: the lists have changed meanwhile.
@@ -93,19 +121,30 @@ struct Counts {
     lifted: usize,
 }
 
-impl Blocklists {
+impl Lists {
     /// When the next step is due, if there is one.
     pub(super) fn due(&self) -> Option<Instant> {
         self.work.map(|(_, due)| due)
     }
 
-    pub(super) fn status(&self) -> Vec<BlocklistStatus> {
-        let status = self.lists.iter().map(|list| {
+    pub(super) fn blocklist_status(&self) -> Vec<BlocklistStatus> {
+        let status = self.blocklists.iter().map(|list| {
             let status = list.status.clone();
             let error = status.error.or_else(|| self.error.clone());
             BlocklistStatus { error, ..status }
         });
         status.collect()
+    }
+
+    /// Goes through all of it, but for what is under way not from the beginning: lists that change
+    /// all the time are to be followed to their ends, too.
+    fn begin(&mut self) {
+        self.renewed = None;
+        if self.work.is_some() {
+            self.again = true;
+        } else {
+            self.work = Some((BEGINNING, Instant::now()));
+        }
     }
 
     /// Goes on with what is next, or has done all there is.
@@ -116,7 +155,7 @@ impl Blocklists {
         }
         let Counts { banned, lifted } = std::mem::take(&mut self.counts);
         if banned + lifted > 0 {
-            tracing::info!("block lists: {banned} banned, {lifted} lifted");
+            tracing::info!("lists: {banned} banned, {lifted} lifted");
         }
         self.work = std::mem::take(&mut self.again).then(|| (BEGINNING, Instant::now()));
         if self.work.is_none() {
@@ -135,82 +174,126 @@ impl Blocklists {
         });
     }
 
+    /// Takes note that what has changed could not be put in force, and tries again in a while.
+    fn fail(&mut self, error: String) {
+        self.error = Some(error);
+        if self.work.is_some() {
+            self.again = true;
+        } else {
+            self.work = Some((BEGINNING, Instant::now() + RETRY));
+        }
+    }
+
+    /// At most `count` of whom the list with this number names, from after `after` on; `None` if there
+    /// is no such list.
+    fn page(&self, list: usize, after: Option<PrefixKey>, count: usize) -> Option<Vec<Listed>> {
+        let outside = || self.outside.get(list - self.blocklists.len());
+        match self.blocklists.get(list) {
+            Some(blocklist) => Some(blocklist.page(after, count)),
+            None => outside().map(|list| list.page(after, count)),
+        }
+    }
+
+    /// Whether none names anybody.
+    fn is_empty(&self) -> bool {
+        self.blocklists.is_empty() && self.outside.iter().all(OutsideList::is_empty)
+    }
+
     /// Why `key` is to be banned, if a list says so.
     fn get(&self, key: &PrefixKey) -> Option<&Listed> {
         let now = kernel_now().0;
-        let named = self.lists.iter().filter_map(|list| list.get(key));
-        named
+        let blocklists = self.blocklists.iter().filter_map(|list| list.get(key));
+        let outside = self.outside.iter().filter_map(|list| list.get(key));
+        blocklists
+            .chain(outside)
             .filter(|listed| !Ban::expired(listed.expires_ns, now))
             .max_by_key(|listed| listed.expires_ns.wrapping_sub(1))
     }
 
-    /// Whether the bans of the list with this name are to stay as they are.
-    fn is_unread(&self, name: &str) -> bool {
-        let mut lists = self.lists.iter();
+    /// Whether the bans of the list that made this one are to stay as they are.
+    fn is_unread(&self, note: &BanNote) -> bool {
+        let name = note.subject.as_deref().unwrap_or_default();
+        if let Some(list) = Outside::of(note.cause) {
+            return !self.outside[list as usize].is_read();
+        }
+        let mut lists = self.blocklists.iter();
         lists.any(|list| list.status.name == name && list.entries.is_none())
     }
 }
 
+/// Whether both are bans of the same list.
+fn is_of_same_list(one: &BanNote, other: &BanNote) -> bool {
+    one.cause.is_listed()
+        && one.cause == other.cause
+        // Of block lists there are several.
+        && (one.cause != BanCause::Blocklist || one.subject == other.subject)
+}
+
 impl Engine {
-    /// Takes note of what the lists say, and acts on it, but for what is under way not from the
-    /// beginning: lists that change all the time are to be followed to their ends, too.
+    /// Takes note of what the block lists say, and acts on it step by step.
     pub(super) fn set_blocklists(&mut self, lists: Vec<Blocklist>) {
-        self.blocklists.lists = lists;
-        self.blocklists.renewed = None;
-        if self.blocklists.work.is_some() {
-            self.blocklists.again = true;
-        } else {
-            self.blocklists.work = Some((BEGINNING, Instant::now()));
-        }
+        self.lists.blocklists = lists;
+        self.lists.begin();
     }
 
-    /// Does some of what is to be done. To be called when [`Blocklists::due`].
-    pub(super) fn follow_blocklists(&mut self) {
-        let Some((work, _)) = self.blocklists.work else {
+    /// Does some of what is to be done. To be called when [`Lists::due`].
+    pub(super) fn follow_lists(&mut self) {
+        let Some((work, _)) = self.lists.work else {
             return;
         };
         let result = match work {
-            Work::Add { list, from } => self.add_listed(list, from),
+            Work::Add { list, after } => self.add_listed(list, after),
             Work::Lift(after) => self.lift_unlisted(after),
         };
         match result {
             Ok(Changed { value, changes }) => {
-                self.blocklists.go_on(value);
+                self.lists.go_on(value);
                 self.keep(changes);
             }
             Err(error) => {
-                tracing::error!(%error, "cannot ban whom the block lists name");
-                self.blocklists.recover(work, error.to_string());
+                tracing::error!(%error, "cannot ban whom the lists name");
+                self.lists.recover(work, error.to_string());
             }
         }
     }
 
     fn add_listed(
         &mut self,
-        number: usize,
-        from: usize,
+        list: usize,
+        after: Option<PrefixKey>,
     ) -> Result<Changed<Option<Work>>, EngineError> {
-        let Some(list) = self.blocklists.lists.get(number) else {
+        let Some(entries) = self.lists.page(list, after, STEP_SIZE) else {
             return Ok(next(Work::Lift(None)));
         };
-        let entries = list.entries.as_deref().unwrap_or_default();
-        if from >= entries.len() {
+        let Some(reached) = entries.last().map(|listed| listed.source) else {
             return Ok(next(Work::Add {
-                list: number + 1,
-                from: 0,
+                list: list + 1,
+                after: None,
             }));
-        }
+        };
+        let Changed { value, changes } = self.ban_listed(&entries)?;
+        self.lists.counts.banned += value;
+        Ok(Changed {
+            value: Some(Work::Add {
+                list,
+                after: Some(reached),
+            }),
+            changes,
+        })
+    }
+
+    /// Bans those of them who are not banned otherwise; how many.
+    fn ban_listed(&mut self, entries: &[Listed]) -> Result<Changed<usize>, EngineError> {
         let now = kernel_now().0;
         let mut new = Vec::new();
-        for listed in entries.iter().skip(from).take(STEP_SIZE) {
+        for listed in entries {
             let there = self.bans.get(&listed.source);
             let there = there.filter(|record| !Ban::expired(record.expires_ns, now));
             let wanted = match there {
                 None => true,
-                // The list's own, as it was when it was read before.
+                // The list's own, as it was before.
                 Some(record) => {
-                    record.note.cause == BanCause::Blocklist
-                        && record.note.subject == listed.note.subject
+                    is_of_same_list(&record.note, &listed.note)
                         && (record.expires_ns != listed.expires_ns || record.note != listed.note)
                 }
             };
@@ -218,16 +301,10 @@ impl Engine {
                 new.push(listed.ban());
             }
         }
-        let mut changed = next(Work::Add {
-            list: number,
-            from: from + STEP_SIZE,
-        });
-        if !new.is_empty() {
-            let Changed { value, changes } = self.ban_many(new)?;
-            self.blocklists.counts.banned += value;
-            changed.changes = changes;
+        if new.is_empty() {
+            return Ok(Changed::default());
         }
-        Ok(changed)
+        self.ban_many(new)
     }
 
     fn lift_unlisted(
@@ -238,27 +315,36 @@ impl Engine {
         let mut unlisted = Vec::new();
         for (key, record) in self.bans.page(after, STEP_SIZE) {
             last = Some(*key);
-            let name = record.note.subject.as_deref().unwrap_or_default();
-            if record.note.cause == BanCause::Blocklist && !self.blocklists.is_unread(name) {
-                let named = self.blocklists.get(key);
-                if named.is_none_or(|listed| listed.note.subject != record.note.subject) {
-                    unlisted.push((*key, named.map(Listed::ban)));
+            let note = &record.note;
+            if note.cause.is_listed() && !self.lists.is_unread(note) {
+                let named = self.lists.get(key);
+                if named.is_none_or(|listed| !is_of_same_list(&listed.note, note)) {
+                    unlisted.push(*key);
                 }
             }
         }
-        let mut changed = Changed {
+        let Changed { value, changes } = self.hand_over(&unlisted)?;
+        self.lists.counts.lifted += value;
+        Ok(Changed {
             value: last.map(|last| Work::Lift(Some(last))),
-            changes: Vec::new(),
-        };
+            changes,
+        })
+    }
+
+    /// Ends bans of lists that do not call for them any more, or has other lists go on with them; how
+    /// many have ended.
+    fn hand_over(&mut self, keys: &[PrefixKey]) -> Result<Changed<usize>, EngineError> {
+        let mut changed = Changed::default();
         let mut handed_over = Vec::new();
-        for (key, heir) in unlisted {
-            if let Some(heir) = heir {
+        for key in keys {
+            if let Some(heir) = self.listed(key) {
                 handed_over.push(heir);
                 continue;
             }
-            let unbanned = self.end_ban(&key, "no longer on the block list")?;
+            let cause = self.bans.get(key).map(|record| record.note.cause);
+            let unbanned = self.end_ban(key, dropped(cause))?;
             changed.changes.extend(unbanned.changes);
-            self.blocklists.counts.lifted += 1;
+            changed.value += 1;
         }
         if !handed_over.is_empty() {
             changed.changes.extend(self.ban_many(handed_over)?.changes);
@@ -269,17 +355,17 @@ impl Engine {
     /// Has lists take over some bans of whom they name, before those end; whether there may be
     /// more of them. Each ban is looked at once, however many end together.
     pub(super) fn renew_listed(&mut self) -> Result<Changed<bool>, EngineError> {
-        if self.blocklists.lists.is_empty() {
+        if self.lists.is_empty() {
             return Ok(Changed::default());
         }
         let soon = kernel_now()
             .0
             .saturating_add(u64::try_from(AHEAD.as_nanos()).unwrap_or(u64::MAX));
-        let place = self.blocklists.renewed;
+        let place = self.lists.renewed;
         let ending = self.bans.ending_page(place, soon, RENEWED_AT_ONCE);
         let ending: Vec<_> = ending.copied().collect();
         let named = ending.iter();
-        let named = named.filter_map(|(_, key)| self.blocklists.get(key));
+        let named = named.filter_map(|(_, key)| self.lists.get(key));
         let new = named.filter(|listed| outlasts(listed.expires_ns, soon));
         let new: Vec<_> = new.map(Listed::ban).collect();
         let mut changed = Changed {
@@ -289,13 +375,13 @@ impl Engine {
         if !new.is_empty() {
             changed.changes = self.ban_many(new)?.changes;
         }
-        self.blocklists.renewed = ending.last().copied().or(place);
+        self.lists.renewed = ending.last().copied().or(place);
         Ok(changed)
     }
 
     /// The ban that takes the place of one that is lifted, if a list calls for it.
     pub(super) fn listed(&self, key: &PrefixKey) -> Option<NewBan> {
-        self.blocklists.get(key).map(Listed::ban)
+        self.lists.get(key).map(Listed::ban)
     }
 
     /// Refuses to lift a ban that a list calls for.
@@ -303,14 +389,23 @@ impl Engine {
         let Some(record) = self.bans.get(key) else {
             return Ok(());
         };
-        if record.note.cause != BanCause::Blocklist {
-            return Ok(());
-        }
         let source = net(key);
         let name = record.note.subject.as_deref().unwrap_or_default();
+        let refusal = match record.note.cause {
+            BanCause::Blocklist => {
+                format!("{source} is on the block list {name}; take it out there")
+            }
+            BanCause::Crowdsec => format!(
+                "{source} is banned by CrowdSec ({name}); delete that decision there, with `cscli \
+                 decisions delete`"
+            ),
+            BanCause::Fleet => {
+                format!("{source} is banned by {name}, another node of the fleet; unban it there")
+            }
+            _ => return Ok(()),
+        };
         Err(EngineError::Refused(format!(
-            "{source} is on the block list {name}; take it out there, or allow it with `abuser \
-             allow add {source}`"
+            "{refusal}, or allow it with `abuser allow add {source}`"
         )))
     }
 }
@@ -318,6 +413,15 @@ impl Engine {
 impl Listed {
     fn ban(&self) -> NewBan {
         NewBan::new(self.source, self.expires_ns, &self.note)
+    }
+}
+
+/// How a ban has ended whose list does not name its source any more.
+fn dropped(cause: Option<BanCause>) -> &'static str {
+    match cause {
+        Some(BanCause::Crowdsec) => "no longer decided by CrowdSec",
+        Some(BanCause::Fleet) => "no longer banned in the fleet",
+        _ => "no longer on the block list",
     }
 }
 
@@ -332,15 +436,19 @@ fn next(work: Work) -> Changed<Option<Work>> {
 mod tests {
     use super::*;
 
-    fn work(lists: &Blocklists) -> Work {
+    fn work(lists: &Lists) -> Work {
         lists.work.unwrap().0
     }
 
     #[test]
     fn what_does_not_fit_is_tried_again_after_the_lifting_and_then_in_a_while() {
         let full = || "the ban table is full".to_owned();
-        let mut lists = Blocklists::default();
-        lists.recover(Work::Add { list: 1, from: 9 }, full());
+        let mut lists = Lists::default();
+        let failed = Work::Add {
+            list: 1,
+            after: None,
+        };
+        lists.recover(failed, full());
         assert_eq!(work(&lists), Work::Lift(None));
         lists.go_on(None);
         assert_eq!(work(&lists), BEGINNING, "once more");

@@ -16,6 +16,7 @@ use crate::{
     daemon::names::ConfiguredAllow,
     dataplane::DataplaneError,
     host::Essential,
+    metrics::EngineReadings,
     store::Change,
 };
 
@@ -64,6 +65,8 @@ pub enum Command {
     Status(Reply<Status>),
     /// The limits.
     Limits(Reply<Vec<LimitStatus>>),
+    /// What metrics are made of.
+    Metrics(Reply<EngineReadings>),
     /// The bans after the one of a source, or the first ones.
     BanPage(Option<PrefixKey>, Reply<Page<BanEntry>>),
     /// The bans that cover an address.

@@ -26,7 +26,7 @@
 //! | `reconcile` | comparing the books with the maps and the store |
 //! | `explain` | what a packet from an address would meet |
 //! | `links` | interfaces that come and go |
-//! | `report` | status and limits, as the API tells them |
+//! | `report` | status, limits and metrics, as the API tells them |
 
 mod allow;
 mod bans;
@@ -85,6 +85,7 @@ use crate::{
         links::NetlinkChanges,
     },
     host::Essential,
+    metrics::Latencies,
     policy::{Doubts, MAX_OFFENDERS, Offenders, Rollups},
     store::{Change, EvidenceRow, Health, Snapshot, Store},
 };
@@ -136,6 +137,7 @@ pub struct Engine {
     next_bucket_sweep: tokio::time::Instant,
     /// When to give up unless somebody confirms.
     confirm_by: Option<tokio::time::Instant>,
+    latencies: Arc<Latencies>,
     /// Who else has things kept in the store is told here that it is back.
     when_revived: Option<Box<dyn Fn() + Send>>,
 }
@@ -150,6 +152,7 @@ impl Engine {
         observe: bool,
         events: broadcast::Sender<Arc<EventRecord>>,
     ) -> Self {
+        let latencies = Latencies::new(store.transactions().clone());
         Self {
             dataplane,
             store,
@@ -175,6 +178,7 @@ impl Engine {
             persist: config.xdp.persist,
             next_bucket_sweep: tokio::time::Instant::now(),
             confirm_by: None,
+            latencies: Arc::new(latencies),
             when_revived: None,
         }
     }
@@ -209,6 +213,11 @@ impl Engine {
     /// The data plane, for what only the start needs.
     pub fn dataplane_mut(&mut self) -> &mut Dataplane {
         &mut self.dataplane
+    }
+
+    /// Where it is noted how long things take.
+    pub fn latencies(&self) -> Arc<Latencies> {
+        Arc::clone(&self.latencies)
     }
 
     /// Has somebody told when a store is back that could not be written.
@@ -341,6 +350,12 @@ impl Engine {
                 let (limits, occupancy) = (self.limits(), self.occupancy());
                 complete(reply, limits, move |limits| {
                     occupancy.complete_limits(limits);
+                });
+            }
+            Command::Metrics(reply) => {
+                let (readings, occupancy) = (self.readings(), self.occupancy());
+                complete(reply, readings, move |readings| {
+                    occupancy.complete_readings(readings);
                 });
             }
             Command::BanPage(after, reply) => answer(reply, self.ban_page(after)),

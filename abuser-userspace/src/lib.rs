@@ -10,6 +10,7 @@
 //! | [`exchange`] | block lists in the formats of other programs |
 //! | [`host`] | what this host must not lock out |
 //! | [`locks`] | who holds a lock on a file |
+//! | [`metrics`] | what the daemon knows, for Prometheus |
 //! | [`policy`] | when to ban and for how long |
 //! | [`sources`] | lines from where applications write them |
 //! | [`replay`] | what a configuration would have done, by captures |
@@ -26,6 +27,7 @@ pub mod detection;
 pub mod exchange;
 pub mod host;
 pub mod locks;
+pub mod metrics;
 pub mod policy;
 pub mod replay;
 pub mod sources;

@@ -112,6 +112,18 @@ pub const PEERS: &[Peer] = &[
         way: Way::Unpacked,
     },
     Peer {
+        program: "prometheus",
+        package: "prometheus",
+        purpose: "scrape metrics, and evaluate what dashboards and alert rules say",
+        way: Way::Unpacked,
+    },
+    Peer {
+        program: "promtool",
+        package: "prometheus",
+        purpose: "check metrics and alert rules",
+        way: Way::Unpacked,
+    },
+    Peer {
         program: "logger",
         package: "bsdutils",
         purpose: "test messages of syslog and of the journal",

@@ -113,7 +113,8 @@ fn group(item: &Item<'_>) -> Result<String, ConfigError> {
     }
 }
 
-fn address(item: &Item<'_>) -> Result<SocketAddr, ConfigError> {
+/// The value as an address to listen at.
+pub(super) fn address(item: &Item<'_>) -> Result<SocketAddr, ConfigError> {
     let text = item.string("an address and a port, in quotes")?;
     match text.parse::<SocketAddr>() {
         Ok(address) if address.port() != 0 => Ok(address),

@@ -9,7 +9,7 @@ use super::{
     Config, Mode, allow, api, ban, blocklist, detector,
     error::{ConfigError, quote},
     limit::{self, Scope},
-    logs,
+    logs, metrics,
     preset::Preset,
     section::{self, Item, Section},
     source::{Place, Source},
@@ -40,6 +40,8 @@ pub(super) struct Draft {
     detectors: detector::Drafts,
     /// Where `[api]` says to listen for TCP, if it does.
     listens: Option<Place>,
+    /// Where `[metrics]` does.
+    metrics_listen: Option<Place>,
 }
 
 impl Draft {
@@ -59,6 +61,10 @@ impl Draft {
         if let Some(item) = top.get("api") {
             let section = item.section(&section::API, "a table: [api]")?;
             api::read(&section, &mut self.config.api, &mut self.listens)?;
+        }
+        if let Some(item) = top.get("metrics") {
+            let section = item.section(&section::METRICS, "a table: [metrics]")?;
+            metrics::read(&section, &mut self.config.metrics, &mut self.metrics_listen)?;
         }
         if let Some(item) = top.get("allow") {
             let section = item.section(&section::ALLOW, "a table: [allow]")?;
@@ -98,10 +104,12 @@ impl Draft {
             ban,
             policies,
             listens,
+            metrics_listen,
             detectors,
             ..
         } = self;
         api::finish(&config.api, listens.as_ref())?;
+        metrics::finish(&config.metrics, &config.api, metrics_listen.as_ref())?;
         config.ban = ban.finish(DEFAULT_POLICY, &BanPolicy::default(), "in [ban]")?;
         for (name, _, draft) in policies {
             let policy = draft.finish(&name, &config.ban, "in [[policy]]")?;

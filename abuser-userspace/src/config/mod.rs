@@ -19,6 +19,7 @@
 //! | `preset` | parsers and detectors that come by name |
 //! | `store` | `[store]` |
 //! | `api` | `[api]` |
+//! | `metrics` | `[metrics]` |
 //! | `allow`, `prefix` | `[allow]` |
 
 mod allow;
@@ -32,6 +33,7 @@ mod error;
 mod file;
 mod limit;
 mod logs;
+mod metrics;
 mod ports;
 mod prefix;
 mod preset;
@@ -63,6 +65,7 @@ pub use file::MAX_FILE_BYTES;
 pub use limit::{Action, LimitConfig, MAX_NAME_LENGTH, Protocol, Scope};
 pub(crate) use logs::FAIL2BAN;
 pub use logs::{LineParser, LogSource};
+pub use metrics::Metrics;
 pub use prefix::{PrefixError, normalise, parse_prefix};
 pub use rate::{RateError, RateSpec};
 pub(crate) use section::nearest;
@@ -76,6 +79,8 @@ pub struct Config {
     pub xdp: Xdp,
     /// Where to listen for commands, and to whom.
     pub api: Api,
+    /// Where to tell metrics besides.
+    pub metrics: Metrics,
     /// Sources that are never dropped.
     pub allow: Vec<AllowEntry>,
     /// Whether to allow also this host's own addresses, its gateways and resolvers, and the

@@ -29,6 +29,7 @@ pub(super) const TOP: Schema = Schema {
         "interfaces",
         "xdp",
         "api",
+        "metrics",
         "allow",
         "limit",
         "ban",
@@ -48,6 +49,11 @@ pub(super) const XDP: Schema = Schema {
 pub(super) const API: Schema = Schema {
     label: "in [api]",
     keys: &["socket", "group", "read_only", "listen", "token_file"],
+};
+/// Keys of `[metrics]`.
+pub(super) const METRICS: Schema = Schema {
+    label: "in [metrics]",
+    keys: &["listen"],
 };
 /// Keys of `[allow]`.
 pub(super) const ALLOW: Schema = Schema {
@@ -176,9 +182,9 @@ pub(super) const STORE: Schema = Schema {
     label: "in [store]",
     keys: &["path", "history", "history_max", "evidence"],
 };
-const ALL: [&Schema; 12] = [
-    &TOP, &XDP, &API, &ALLOW, &LIMIT, &BAN, &POLICY, &ROLLUP, &BLOCKLIST, &SOURCE, &DETECTOR,
-    &STORE,
+const ALL: [&Schema; 13] = [
+    &TOP, &XDP, &API, &METRICS, &ALLOW, &LIMIT, &BAN, &POLICY, &ROLLUP, &BLOCKLIST, &SOURCE,
+    &DETECTOR, &STORE,
 ];
 
 /// One table of a file, whose keys are all known.

@@ -130,6 +130,7 @@ impl DetectionHandle {
         let mut judge = Judge {
             configured: *configured,
             found: Vec::new(),
+            read: Vec::new(),
             commands: commands.clone(),
             counts: Arc::clone(&counts),
             next_report: Instant::now(),
@@ -243,6 +244,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Judge {
     configured: Configured,
     found: Vec<Found>,
+    /// When the lines were read that gave it away.
+    read: Vec<Time>,
     commands: mpsc::Sender<Command>,
     counts: Arc<Mutex<Counts>>,
     next_report: Instant,
@@ -271,6 +274,7 @@ impl Sink for Judge {
         };
         let pipeline = &mut self.configured.detection.pipeline;
         pipeline.read(source, line, &mut self.found);
+        self.read.resize(self.found.len(), arrived);
         if self.found.len() >= HANDED_OVER {
             self.hand_over();
         }
@@ -291,9 +295,10 @@ impl Judge {
             return;
         }
         let detectors = &self.configured.detection.detectors;
-        let detected = self.found.drain(..).filter_map(|found| {
+        let found = self.found.drain(..).zip(self.read.drain(..));
+        let detected = found.filter_map(|(found, read)| {
             let rule = Arc::clone(&detectors.get(found.watch)?.rule);
-            Some(Detected { rule, found })
+            Some(Detected { rule, found, read })
         });
         let command = Command::Detected(detected.collect());
         // The engine listens until this thread has ended.
@@ -344,6 +349,7 @@ fn source_status(
         unparsed_error: sample.map(|(_, error)| error.to_string()),
         stale: counts.stale,
         ahead: counts.ahead,
+        read: read.last.map(shown),
         last: counts.last.map(shown),
         error: read.error,
     }

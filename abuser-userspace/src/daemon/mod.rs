@@ -154,16 +154,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         reloader,
         events: events.downgrade(),
         detection: Arc::clone(&detection),
+        latencies: engine.latencies(),
     };
     // The engine holds the only sender from here on: with it the streams of events end.
     drop(events);
     let server = tokio::spawn(server::serve(listeners, api, stopped));
-    let stop = async {
-        tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        }
-    };
+    let stop = signalled(&mut terminate, &mut interrupt);
     // Whoever is banned stays so until there is a daemon again that can run.
     let stop = engine.run(&mut inbox, reader, links, stop).await;
     // It waits for the engine, which is here.
@@ -191,11 +187,18 @@ async fn load(
         Ok(dataplane) => return Ok(Some(dataplane)),
         Err(error) => error,
     };
-    let signalled =
-        async { tokio::select!(_ = terminate.recv() => {}, _ = interrupt.recv() => {}) };
+    let signalled = signalled(terminate, interrupt);
     match tokio::time::timeout(SIGNAL_DELIVERY, signalled).await {
-        Ok(()) => Ok(None),
+        Ok(_signal) => Ok(None),
         Err(_) => Err(error.into()),
+    }
+}
+
+/// Waits for a signal that is to stop the daemon, and names it.
+async fn signalled(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
     }
 }
 

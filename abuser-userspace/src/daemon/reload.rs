@@ -159,6 +159,10 @@ fn needs_restart(before: &Config, after: &Config) -> Vec<String> {
             "[api] token_file",
             before.api.token_file != after.api.token_file,
         ),
+        (
+            "[metrics] listen",
+            before.metrics.listen != after.metrics.listen,
+        ),
         ("[xdp] mode", before.xdp.mode != after.xdp.mode),
         ("[xdp] pin_dir", before.xdp.pin_dir != after.xdp.pin_dir),
         ("[store]", store(before) != store(after)),

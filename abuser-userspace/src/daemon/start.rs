@@ -50,6 +50,7 @@ pub(super) async fn prepare(
     let essential = host.read().await;
     let (store, snapshot) = Store::open(&config.store)?;
     let tcp = tcp::listen(&config.api).await?;
+    let metrics = tcp::listen_for_metrics(&config.metrics).await?;
     // The last, because it leaves a file.
     let (unix, access) = socket::listen(&config.api)?;
     Ok(Prepared {
@@ -60,7 +61,12 @@ pub(super) async fn prepare(
         essential,
         store,
         snapshot,
-        listeners: Listeners { unix, access, tcp },
+        listeners: Listeners {
+            unix,
+            access,
+            tcp,
+            metrics,
+        },
     })
 }
 

@@ -1,4 +1,5 @@
-//! The TCP listener: there is none unless it is asked for, and none without a token.
+//! TCP listeners: there is none unless it is asked for, and none that does more than tell metrics
+//! without a token.
 
 use std::{io, net::SocketAddr};
 
@@ -20,9 +21,11 @@ pub(super) enum TcpError {
     NoToken,
     /// The system refused.
     #[error(
-        "cannot listen at {address}: {source}; set [api] listen to another address, or leave it out"
+        "cannot listen at {address}: {source}; set {setting} to another address, or leave it out"
     )]
     Bind {
+        /// What says where.
+        setting: &'static str,
         /// Where.
         address: SocketAddr,
         /// Why not.
@@ -36,9 +39,7 @@ pub(super) async fn listen(api: &config::Api) -> Result<Option<(TcpListener, Tok
         return Ok(None);
     };
     let token = Token::read(api.token_file.as_deref().ok_or(TcpError::NoToken)?)?;
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|source| TcpError::Bind { address, source })?;
+    let listener = bind("[api] listen", address).await?;
     tracing::info!("listening at {address} for those who know the token");
     if !address.ip().to_canonical().is_loopback() {
         tracing::warn!(
@@ -47,4 +48,25 @@ pub(super) async fn listen(api: &config::Api) -> Result<Option<(TcpListener, Tok
         );
     }
     Ok(Some((listener, token)))
+}
+
+/// Listens for scrapes as `[metrics]` says, if it does.
+pub(super) async fn listen_for_metrics(
+    metrics: &config::Metrics,
+) -> Result<Option<TcpListener>, TcpError> {
+    let Some(address) = metrics.listen else {
+        return Ok(None);
+    };
+    let listener = bind("[metrics] listen", address).await?;
+    tracing::info!("metrics are at http://{address}/metrics");
+    Ok(Some(listener))
+}
+
+async fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, TcpError> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|source| TcpError::Bind {
+        setting,
+        address,
+        source,
+    })
 }

@@ -22,6 +22,7 @@
 //! | [`prefixes`] | the tables of bans, of who is allowed and of who is throttled |
 //! | [`program`] | loading; who may, and which kernels can |
 //! | [`protected`] | what is attached, and what is waited for |
+//! | `ring` | how much of the ring buffer is not read yet |
 //! | `refusal` | why the kernel does not take a program |
 //! | [`throttles`] | who is throttled, by which limits |
 //! | [`verified`] | the table of verified sources |
@@ -43,6 +44,7 @@ pub mod prefixes;
 pub mod program;
 pub mod protected;
 mod refusal;
+mod ring;
 pub mod throttles;
 pub mod verified;
 
@@ -73,6 +75,7 @@ use self::{
     pins::PinDir,
     prefixes::PrefixTable,
     protected::Protected,
+    ring::Positions,
     throttles::Throttled,
     verified::VerifiedSources,
 };
@@ -85,6 +88,8 @@ pub struct Dataplane {
     netlink: Netlink,
     protected: Protected,
     tables: Tables,
+    /// How far the ring buffer of events is read, once it was taken.
+    events: Option<Positions>,
     /// Whether the maps were found pinned, with what an earlier daemon left in them.
     adopted: bool,
 }
@@ -137,6 +142,7 @@ impl Dataplane {
                 netlink,
                 protected: Protected::default(),
                 tables,
+                events: None,
                 adopted,
             }),
             Err(error) => {
@@ -180,7 +186,14 @@ impl Dataplane {
 
     /// The ring buffer of events; it can be taken once.
     pub fn take_events(&mut self) -> Result<RingBuf<MapData>, DataplaneError> {
-        program::take_map(&mut self.program, maps::EVENTS)
+        let ring = program::take_map(&mut self.program, maps::EVENTS)?;
+        self.events = Some(Positions::of(&ring)?);
+        Ok(ring)
+    }
+
+    /// Bytes in the ring buffer of events that were not read yet, with the heads of records.
+    pub fn unread_events(&self) -> u64 {
+        self.events.as_ref().map_or(0, Positions::unread_bytes)
     }
 
     /// The program, for its own log.

@@ -37,7 +37,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::locks::Holder;
+use crate::{locks::Holder, metrics::latency::Latency};
 
 pub(crate) use self::schema::immutable_uri;
 pub use self::{
@@ -146,6 +146,8 @@ struct Shared {
     /// What it held when it was back, until the books have it: before that nothing is taken for
     /// surplus.
     found: Mutex<Option<Snapshot>>,
+    /// How long writing takes.
+    transactions: Latency,
 }
 
 impl Shared {
@@ -226,6 +228,7 @@ impl Store {
             revived: AtomicBool::new(false),
             unread: AtomicBool::new(false),
             found: Mutex::new(None),
+            transactions: Latency::default(),
         });
         let (connection, snapshot) = match schema::open(&config.path) {
             Ok((connection, snapshot)) => (Some(connection), snapshot),
@@ -337,6 +340,11 @@ impl Store {
     /// Rows that differed from the books and were put right, since the start.
     pub fn repairs(&self) -> u64 {
         self.shared.repairs.load(Ordering::Relaxed)
+    }
+
+    /// How long it takes to write what was handed over, from the begin of a transaction to the disk.
+    pub fn transactions(&self) -> &Latency {
+        &self.shared.transactions
     }
 
     fn send(&self, job: Job) {

@@ -148,6 +148,7 @@ impl Writer {
             }
         }
         let evidence = self.config.evidence;
+        let begun = Instant::now();
         let written = self.connection.as_mut().map(|connection| {
             let transaction = connection.transaction()?;
             for changes in &batches {
@@ -155,7 +156,9 @@ impl Writer {
             }
             transaction.commit()
         });
-        self.checked(written);
+        if self.checked(written).is_some() {
+            self.shared.transactions.observe(begun.elapsed());
+        }
         self.shared.pending.fetch_sub(count, Ordering::SeqCst);
         let over = |change: &Change| matches!(change, Change::Unban(_));
         if batches.iter().flatten().any(over) {

@@ -5,6 +5,7 @@
 //! | `routes` | who asks what: one function a request, with its description |
 //! | `answer` | commands to the engine, bodies, and what answers and errors look like |
 //! | `pages` | answers about all bans, streamed |
+//! | `timing` | how long requests take |
 //! | `peer` | who is at the other end, and what he may do |
 //! | `token` | what stands in for a user over TCP |
 //! | `bounds` | how much, how long and how many |
@@ -22,6 +23,7 @@ mod pages;
 mod peer;
 pub(super) mod routes;
 mod stall;
+mod timing;
 mod token;
 
 use std::{convert::Infallible, sync::Arc};
@@ -37,6 +39,7 @@ use tokio::{
     net::{TcpListener, UnixListener},
     sync::{broadcast, mpsc, oneshot},
 };
+use utoipa_axum::router::OpenApiRouter;
 
 use self::{
     answer::Failure,
@@ -45,7 +48,10 @@ use self::{
     peer::Peer,
 };
 use super::types::EventRecord;
-use crate::daemon::{detection::DetectionHandle, engine::Command, reload::Reloader};
+use crate::{
+    daemon::{detection::DetectionHandle, engine::Command, reload::Reloader},
+    metrics::Latencies,
+};
 
 pub use self::{
     peer::Access,
@@ -64,6 +70,8 @@ pub struct Api {
     pub events: broadcast::WeakSender<Arc<EventRecord>>,
     /// Who reads logs.
     pub detection: Arc<DetectionHandle>,
+    /// Where it is noted how long things take.
+    pub latencies: Arc<Latencies>,
 }
 
 /// Where to listen, and to whom.
@@ -74,15 +82,23 @@ pub struct Listeners {
     pub access: Access,
     /// The TCP socket, if there is one, and what its peers must know.
     pub tcp: Option<(TcpListener, Token)>,
+    /// Where metrics are told to whoever asks, and nothing else.
+    pub metrics: Option<TcpListener>,
 }
 
 /// Serves until the other end of `stopped` is dropped and all requests are answered.
 pub async fn serve(listeners: Listeners, api: Api, stopped: oneshot::Receiver<Infallible>) {
     // Whoever is answered finds that logs are followed.
     api.detection.followed().await;
-    let Listeners { unix, access, tcp } = listeners;
+    let Listeners {
+        unix,
+        access,
+        tcp,
+        metrics,
+    } = listeners;
     let stopped = stopped.map(|_dropped| ()).shared();
-    let router = router(api);
+    let metrics_alone = router(routes::metrics_alone(), api.clone());
+    let router = router(routes::all(), api);
     let remote = async {
         if let Some((listener, token)) = tcp {
             let router = router.clone();
@@ -95,15 +111,26 @@ pub async fn serve(listeners: Listeners, api: Api, stopped: oneshot::Receiver<In
             .await;
         }
     };
+    let scrapes = async {
+        if let Some(listener) = metrics {
+            let share = Share::for_readers();
+            Connections::new(
+                metrics_alone,
+                move |_: &_, address: &std::net::SocketAddr| Peer::scraper(address.ip(), &share),
+            )
+            .serve(listener, stopped.clone())
+            .await;
+        }
+    };
     let (writers, readers) = (Share::for_writers(), Share::for_readers());
     let local = Connections::new(router.clone(), move |stream: &_, _: &_| {
         Peer::local(stream, &access, &writers, &readers)
     });
-    tokio::join!(local.serve(unix, stopped.clone()), remote);
+    tokio::join!(local.serve(unix, stopped.clone()), remote, scrapes);
 }
 
-fn router(api: Api) -> Router {
-    let (router, _document) = routes::all().split_for_parts();
+fn router(requests: OpenApiRouter<Api>, api: Api) -> Router {
+    let (router, _document) = requests.split_for_parts();
     router
         .method_not_allowed_fallback(|| async {
             Failure::new(
@@ -114,6 +141,7 @@ fn router(api: Api) -> Router {
         .fallback(|| async { Failure::new(StatusCode::NOT_FOUND, "there is no such resource") })
         .layer(from_fn(peer::require_rights))
         .layer(from_fn(stall::forbid_rest))
+        .layer(from_fn_with_state(api.clone(), timing::time))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(api)
 }

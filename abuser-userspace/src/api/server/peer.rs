@@ -137,6 +137,17 @@ impl Peer {
         }
     }
 
+    /// Who has connected to where metrics are told, without a word who that is.
+    pub(super) fn scraper(address: IpAddr, share: &Share) -> Self {
+        let rights = Rights::Read {
+            writers: "who talks to the daemon's socket".into(),
+        };
+        Self {
+            rights,
+            ..Self::remote(address, share)
+        }
+    }
+
     /// What it shares with its kind.
     pub(super) fn share(&self) -> &Share {
         &self.share

@@ -43,6 +43,9 @@ pub struct SourceStatus {
     pub stale: u64,
     /// Lines that claimed to be from the future, and counted as of now.
     pub ahead: u64,
+    /// When the last line was read.
+    #[schema(format = DateTime)]
+    pub read: Option<String>,
     /// When the last line was written, by its own account.
     #[schema(format = DateTime)]
     pub last: Option<String>,

@@ -7,10 +7,15 @@ use std::{
     time::SystemTime,
 };
 
-use abuser_common::{gcra::KernelTime, layout::Ban, prefix::PrefixKey};
+use abuser_common::{
+    gcra::KernelTime,
+    layout::{Ban, BanCause},
+    prefix::PrefixKey,
+};
 
 use crate::{
     dataplane::wall_clock,
+    metrics::CountedBans,
     store::{BanRow, rows::BanNote},
 };
 
@@ -66,6 +71,26 @@ pub(super) struct Books {
     /// Bans that end, the first to end first.
     expiries: BTreeSet<Ending>,
     last_id: u64,
+    tallies: Tallies,
+}
+
+/// How many bans there are of each cause, and were made: whoever asks is not to walk through a million.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tallies([Tally; BanCause::ALL.len()]);
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    there: usize,
+    made: u64,
+}
+
+impl Tallies {
+    fn change(&mut self, cause: BanCause, change: impl FnOnce(&mut Tally)) {
+        let tallies = BanCause::ALL.into_iter().zip(&mut self.0);
+        if let Some((_, tally)) = tallies.into_iter().find(|(known, _)| *known == cause) {
+            change(tally);
+        }
+    }
 }
 
 impl Books {
@@ -76,10 +101,15 @@ impl Books {
             .filter(|(_, record)| record.expires_ns != 0)
             .map(|(key, record)| (record.expires_ns, *key));
         let highest = records.values().map(|record| record.id).max();
+        let mut tallies = Tallies::default();
+        for record in records.values() {
+            tallies.change(record.note.cause, |tally| tally.there += 1);
+        }
         Self {
             expiries: expiries.collect(),
             last_id: last_id.max(highest.unwrap_or_default()),
             records,
+            tallies,
         }
     }
 
@@ -110,6 +140,17 @@ impl Books {
         self.records.len() - self.ending(now_ns).count()
     }
 
+    /// How many bans there are of each cause, those included that are over and not removed yet; and
+    /// how many were made.
+    pub(super) fn by_cause(&self) -> impl Iterator<Item = CountedBans> {
+        let tallies = BanCause::ALL.into_iter().zip(self.tallies.0);
+        tallies.map(|(cause, Tally { there, made })| CountedBans {
+            cause,
+            in_force: there,
+            made,
+        })
+    }
+
     /// The number of the last ban so far.
     pub(super) fn last_id(&self) -> u64 {
         self.last_id
@@ -123,9 +164,16 @@ impl Books {
     /// Makes or replaces a ban; the one that was there.
     pub(super) fn insert(&mut self, key: PrefixKey, record: BanRecord) -> Option<BanRecord> {
         self.last_id = self.last_id.max(record.id);
-        let expires_ns = record.expires_ns;
+        let (id, expires_ns, cause) = (record.id, record.expires_ns, record.note.cause);
         let before = self.records.insert(key, record);
+        let is_new = before.as_ref().is_none_or(|before| before.id != id);
+        self.tallies.change(cause, |tally| {
+            tally.there += 1;
+            tally.made += u64::from(is_new);
+        });
         if let Some(before) = &before {
+            let cause = before.note.cause;
+            self.tallies.change(cause, |tally| tally.there -= 1);
             self.expiries.remove(&(before.expires_ns, key));
         }
         if expires_ns != 0 {
@@ -137,6 +185,8 @@ impl Books {
     pub(super) fn remove(&mut self, key: &PrefixKey) -> Option<BanRecord> {
         let record = self.records.remove(key)?;
         self.expiries.remove(&(record.expires_ns, *key));
+        self.tallies
+            .change(record.note.cause, |tally| tally.there -= 1);
         Some(record)
     }
 

@@ -21,6 +21,7 @@ use crate::{
     daemon::names::ConfiguredAllow,
     dataplane::DataplaneError,
     host::Essential,
+    metrics::EngineReadings,
     store::Change,
 };
 
@@ -77,6 +78,8 @@ pub enum Command {
     Observe(ObserveRequest, Asker, Reply<Observing>),
     /// So many bans at most, in this order.
     SomeBans(BanOrder, usize, Reply<Page<BanEntry>>),
+    /// What metrics are made of.
+    Metrics(Reply<EngineReadings>),
     /// The bans after the one of a source, or the first ones.
     BanPage(Option<PrefixKey>, Reply<Page<BanEntry>>),
     /// The bans that cover an address.

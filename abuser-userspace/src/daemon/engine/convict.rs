@@ -1,9 +1,13 @@
 //! The ban of an offender: what led to it, whom it is told of, and whether the whole prefix
 //! goes with it.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use abuser_common::{layout::BanCause, prefix::PrefixKey};
+use abuser_common::{gcra::KernelTime, layout::BanCause, prefix::PrefixKey};
+use abuser_detect::time::Time;
 
 use super::{
     Engine, EngineError,
@@ -11,6 +15,8 @@ use super::{
     net,
 };
 use crate::{
+    dataplane::kernel_now,
+    metrics::latency::Trigger,
     policy::{Rollup, Sentence, Spared, Subject, with_repeats},
     store::{Change, EvidenceRow, rows::BanNote},
 };
@@ -27,6 +33,34 @@ pub(super) struct Crime {
     pub(super) count: u32,
     /// Who told of it, if somebody did.
     pub(super) by: Option<String>,
+    /// What led to it was there since then.
+    pub(super) since: Option<Since>,
+}
+
+/// When what led to a ban was there, by the clock of whoever saw it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Since {
+    /// The packet came.
+    Packet(KernelTime),
+    /// The line was read.
+    Line(Time),
+}
+
+impl Since {
+    /// What it was, and how long ago.
+    fn elapsed(self) -> (Trigger, Duration) {
+        match self {
+            Self::Packet(time) => {
+                let elapsed = Duration::from_nanos(kernel_now().since_ns(time));
+                (Trigger::Packet, elapsed)
+            }
+            Self::Line(time) => {
+                let now = Time::from(SystemTime::now());
+                let elapsed = Duration::from_millis(now.0.saturating_sub(time.0));
+                (Trigger::Line, elapsed)
+            }
+        }
+    }
 }
 
 impl Engine {
@@ -63,6 +97,7 @@ impl Engine {
             reason,
             count,
             by,
+            since,
         } = crime;
         let reason = with_repeats(reason, repeats);
         let kept = self.evidence;
@@ -86,6 +121,9 @@ impl Engine {
             evidence,
         };
         let mut changes = self.ban(vec![new])?.changes;
+        if let Some((trigger, delay)) = since.map(Since::elapsed) {
+            self.latencies.banned(trigger, delay);
+        }
         if let Some(rule) = rule
             && let Some(prefix) = self.rollups.banned(number, rule, &key)
         {

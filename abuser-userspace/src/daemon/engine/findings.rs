@@ -18,7 +18,10 @@ use abuser_detect::{
 use ipnet::IpNet;
 
 use super::{
-    Changed, Engine, EngineError, MAX_REASON, convict::Crime, key, net, throttles::NewThrottle,
+    Changed, Engine, EngineError, MAX_REASON,
+    convict::{Crime, Since},
+    key, net,
+    throttles::NewThrottle,
 };
 use crate::{
     api::types::{
@@ -40,16 +43,18 @@ pub struct Detected {
     pub rule: Arc<DetectorRule>,
     /// Whom it found.
     pub found: Found,
+    /// When the line was read that gave it away.
+    pub read: Time,
 }
 
 impl Engine {
     /// Acts on what detectors found.
     pub(super) fn act_on(&mut self, detected: Vec<Detected>) {
         let mut changes = Vec::new();
-        for Detected { rule, found } in detected {
+        for Detected { rule, found, read } in detected {
             // Who acts as one is told of one by one, so that each can be looked up.
             for source in &found.finding.sources {
-                changes.extend(self.act_on_source(&rule, &found, source));
+                changes.extend(self.act_on_source(&rule, &found, source, read));
             }
             if found.finding.sources.is_empty() {
                 self.tell(&rule, &found, None, "alert");
@@ -59,7 +64,13 @@ impl Engine {
         self.keep(changes);
     }
 
-    fn act_on_source(&mut self, rule: &DetectorRule, found: &Found, source: &IpNet) -> Vec<Change> {
+    fn act_on_source(
+        &mut self,
+        rule: &DetectorRule,
+        found: &Found,
+        source: &IpNet,
+        read: Time,
+    ) -> Vec<Change> {
         let Ok(key) = key(source) else {
             return Vec::new();
         };
@@ -78,7 +89,7 @@ impl Engine {
         self.tell(rule, found, Some(source), consequence.text());
         match consequence {
             Consequence::Spare(_) | Consequence::Act(DetectorAction::Alert) => Vec::new(),
-            Consequence::Act(DetectorAction::Ban) => self.ban_found(rule, found, key),
+            Consequence::Act(DetectorAction::Ban) => self.ban_found(rule, found, key, read),
             Consequence::Act(DetectorAction::Throttle) => self.throttle_found(rule, found, key),
         }
     }
@@ -116,7 +127,13 @@ impl Engine {
         })
     }
 
-    fn ban_found(&mut self, rule: &DetectorRule, found: &Found, key: PrefixKey) -> Vec<Change> {
+    fn ban_found(
+        &mut self,
+        rule: &DetectorRule,
+        found: &Found,
+        key: PrefixKey,
+        read: Time,
+    ) -> Vec<Change> {
         let Ok(number) = self.policy_of(rule) else {
             return Vec::new();
         };
@@ -141,6 +158,7 @@ impl Engine {
             reason: format!("{}: {}", rule.name, found.finding.reason),
             count: found.finding.count,
             by: None,
+            since: Some(Since::Line(read)),
         };
         let mut changes = self.forgotten_changes();
         changes.push(self.offender_change(subject));
@@ -301,6 +319,7 @@ impl Engine {
             reason: format!("{offended}, the last one: {reason}"),
             count,
             by: Some(by.to_owned()),
+            since: None,
         };
         changes.extend(self.ban_offender(subject, crime, sentence));
         Ok(self.is_banned(&key).then_some(source))

@@ -26,8 +26,8 @@
 //! | `reconcile` | comparing the books with the maps and the store |
 //! | `explain` | what a packet from an address would meet |
 //! | `links` | interfaces that come and go |
-//! | `report` | status and limits, as the API tells them |
 //! | `top` | who is busiest |
+//! | `report` | status, limits and metrics, as the API tells them |
 
 mod allow;
 mod bans;
@@ -88,6 +88,7 @@ use crate::{
         links::NetlinkChanges,
     },
     host::Essential,
+    metrics::Latencies,
     policy::{Doubts, MAX_OFFENDERS, Offenders, Rollups},
     store::{Change, EvidenceRow, Health, Snapshot, Store},
 };
@@ -141,6 +142,7 @@ pub struct Engine {
     next_bucket_sweep: tokio::time::Instant,
     /// When to give up unless somebody confirms.
     confirm_by: Option<tokio::time::Instant>,
+    latencies: Arc<Latencies>,
     /// Who else has things kept in the store is told here that it is back.
     when_revived: Option<Box<dyn Fn() + Send>>,
 }
@@ -155,6 +157,7 @@ impl Engine {
         observe: bool,
         events: broadcast::Sender<Arc<EventRecord>>,
     ) -> Self {
+        let latencies = Latencies::new(store.transactions().clone());
         Self {
             dataplane,
             store,
@@ -181,6 +184,7 @@ impl Engine {
             persist: config.xdp.persist,
             next_bucket_sweep: tokio::time::Instant::now(),
             confirm_by: None,
+            latencies: Arc::new(latencies),
             when_revived: None,
         }
     }
@@ -215,6 +219,11 @@ impl Engine {
     /// The data plane, for what only the start needs.
     pub fn dataplane_mut(&mut self) -> &mut Dataplane {
         &mut self.dataplane
+    }
+
+    /// Where it is noted how long things take.
+    pub fn latencies(&self) -> Arc<Latencies> {
+        Arc::clone(&self.latencies)
     }
 
     /// Has somebody told when a store is back that could not be written.
@@ -371,6 +380,12 @@ impl Engine {
             }
             Command::CompleteTop(top, reply) => answer(reply, self.complete_top(*top)),
             Command::Observe(request, by, reply) => answer(reply, self.observe(request, &by)),
+            Command::Metrics(reply) => {
+                let (readings, occupancy) = (self.readings(), self.occupancy());
+                complete(reply, readings, move |readings| {
+                    occupancy.complete_readings(readings);
+                });
+            }
             Command::BanPage(after, reply) => answer(reply, self.ban_page(after)),
             Command::SomeBans(order, count, reply) => answer(reply, self.some_bans(order, count)),
             Command::Covering(address, reply) => answer(reply, self.bans_covering(address)),

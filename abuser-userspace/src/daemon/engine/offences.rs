@@ -12,7 +12,11 @@ use abuser_common::{
     prefix::PrefixKey,
 };
 
-use super::{Engine, convict::Crime, net};
+use super::{
+    Engine,
+    convict::{Crime, Since},
+    net,
+};
 use crate::{
     api::types::EventRecord,
     config::LimitConfig,
@@ -128,6 +132,7 @@ impl Engine {
                 reason: format!("{offended} against limit {name}"),
                 count,
                 by: None,
+                since: Some(Since::Packet(KernelTime(event.time_ns))),
             };
             changes.extend(self.ban_offender(subject, crime, sentence));
         }

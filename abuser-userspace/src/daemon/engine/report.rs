@@ -1,4 +1,4 @@
-//! Status and limits, as the API tells them.
+//! Status, limits and metrics, as the API tells them.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -21,6 +21,7 @@ use crate::{
         protected::Protection,
         verified::{self, VerifiedSources},
     },
+    metrics::EngineReadings,
     store::Health,
 };
 
@@ -46,9 +47,20 @@ impl Occupancy {
         status.verified.sources = self.verified.count(kernel_now());
     }
 
+    /// Completes what [`Engine::readings`] began.
+    pub(super) fn complete_readings(&self, readings: &mut EngineReadings) {
+        let active = self.active_buckets();
+        readings.status.buckets.active = active.iter().sum();
+        readings.status.verified.sources = self.verified.count(kernel_now());
+        self.tell_limits(&active, &mut readings.limits);
+    }
+
     /// Completes what [`Engine::limits`] began.
     pub(super) fn complete_limits(&self, limits: &mut [LimitStatus]) {
-        let active = self.active_buckets();
+        self.tell_limits(&self.active_buckets(), limits);
+    }
+
+    fn tell_limits(&self, active: &[usize], limits: &mut [LimitStatus]) {
         for (limit, slot) in limits.iter_mut().zip(&self.slots) {
             limit.sources = active.get(usize::from(*slot)).copied().unwrap_or_default();
         }
@@ -133,6 +145,16 @@ impl Engine {
             bans: self.bans.count(kernel_now().0),
             allow: self.allowed.len(),
             throttles: self.throttles.len(),
+        })
+    }
+
+    /// What metrics are made of, but for the tables' [`Occupancy`].
+    pub(super) fn readings(&self) -> Result<EngineReadings, EngineError> {
+        Ok(EngineReadings {
+            status: self.status()?,
+            limits: self.limits()?,
+            bans: self.bans.by_cause().collect(),
+            unread_bytes: self.dataplane.unread_events(),
         })
     }
 

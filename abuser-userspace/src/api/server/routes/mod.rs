@@ -8,6 +8,7 @@ mod bans;
 mod daemon;
 mod detection;
 pub(super) mod events;
+mod metrics;
 mod offences;
 mod throttles;
 
@@ -36,10 +37,18 @@ pub(in crate::api) fn all() -> OpenApiRouter<Api> {
         .routes(routes!(bans::export))
         .routes(routes!(offences::report))
         .routes(routes!(detection::show))
+        .routes(routes!(metrics::show))
         .routes(routes!(allow::list, allow::add, allow::remove))
         .routes(routes!(throttles::list, throttles::add, throttles::remove))
         .route_layer(from_fn(bounds::bound_answers));
     OpenApiRouter::with_openapi(openapi::frame())
         .merge(answers)
         .routes(routes!(events::follow))
+}
+
+/// What whoever may do nothing else can ask for.
+pub(in crate::api) fn metrics_alone() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(metrics::show))
+        .route_layer(from_fn(bounds::bound_answers))
 }

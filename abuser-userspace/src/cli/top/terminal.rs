@@ -14,6 +14,7 @@ use ratatui::{
         execute,
         terminal::{EnterAlternateScreen, enable_raw_mode},
     },
+    layout::{Position, Rect},
 };
 use tokio::sync::mpsc;
 
@@ -40,7 +41,9 @@ impl Screen {
 
     /// Has the next drawing write every cell.
     pub(super) fn forget(&mut self) -> io::Result<()> {
-        self.terminal.clear()
+        // Not `clear`, which asks the terminal where its cursor is: the answer would be read as keys.
+        let size = self.terminal.size()?;
+        self.terminal.resize(Rect::from((Position::ORIGIN, size)))
     }
 
     /// Lets the shell have the terminal until it continues this process.
@@ -52,7 +55,7 @@ impl Screen {
         enable_raw_mode()?;
         execute!(io::stdout(), EnterAlternateScreen)?;
         self.terminal.hide_cursor()?;
-        self.terminal.clear()
+        self.forget()
     }
 }
 

@@ -231,7 +231,7 @@ fn draw_tabs(frame: &mut Frame, area: Rect, model: &Model, state: &State, theme:
         let told = now.bans.len().min(BANS);
         now.status.bans.saturating_sub(told)
     });
-    if state.pane == Pane::Bans && hidden > 0 {
+    if hidden > 0 {
         right.push(Span::raw(format!("{} more bans ", grouped(hidden as u64))));
     }
     spread(frame, area, tabs, right);

@@ -333,5 +333,9 @@ pub fn conforms(set: Shared<'_, Set>, packet: &Packet<'_>) -> bool {
     }
 }
 
+// Down here because the lines above are recorded in the program's debug information.
+mod inverse;
+pub use self::inverse::Inverse;
+
 #[cfg(test)]
 mod tests;

@@ -28,6 +28,7 @@
 //! | `scan` | counting the lines of logs |
 //! | `trial` | `abuser test`: a detector or a filter on a log |
 //! | `sources` | lines that other people's programs write, through their rotation |
+//! | `top` | who is busiest, and the view of it |
 //! | `guide` | what the documentation shows |
 
 mod access;
@@ -58,5 +59,6 @@ mod start;
 mod store;
 mod support;
 mod throttle;
+mod top;
 mod trial;
 mod usage;

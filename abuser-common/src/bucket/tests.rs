@@ -47,17 +47,6 @@ fn words(set: &Set) -> usize {
     set.words.iter().filter(|word| **word != 0).count()
 }
 
-/// What [`permute`] does, undone.
-fn unpermute(name: u64, key: u64) -> u64 {
-    let name = name ^ name >> (PLACE_BITS / 2);
-    let odd = key | 1;
-    // Newton's iteration doubles the bits that are right, from three on.
-    let inverse = (0..5).fold(odd, |inverse, _| {
-        inverse.wrapping_mul(2_u64.wrapping_sub(odd.wrapping_mul(inverse)))
-    });
-    name.wrapping_mul(inverse) & PLACES
-}
-
 #[test]
 fn a_level_is_what_the_source_has_to_pay_for_yet() {
     let rate = Rate::new(1, SECOND, 20, 1).unwrap();
@@ -83,18 +72,33 @@ fn a_level_is_what_the_source_has_to_pay_for_yet() {
 proptest! {
     /// From slot and place the address can be told: no two sources share a bucket.
     #[test]
-    fn an_ipv4_source_under_a_limit_has_a_place_of_its_own(
+    fn the_word_of_an_ipv4_source_tells_who_it_is(
         address: u32,
+        slot in 0_u8..64,
+        key: [u64; 4],
+        ahead in 1_u64..1 << 20,
+    ) {
+        let key = Key(key);
+        let rate = Rate::new(1, SECOND, 20, 1).unwrap();
+        let place = Place::new(&key, slot, &v4(address));
+        prop_assert!(place.bits() < 1 << PLACE_BITS);
+        let packet = Packet { slot, rate: &rate, place, now: now(0), cost: 1 };
+        let told = Inverse::new(&key).ipv4(place.set(), packet.word(ahead));
+        prop_assert_eq!(told, Some(v4(address)));
+    }
+
+    #[test]
+    fn the_word_of_an_ipv6_source_is_taken_for_no_ipv4_source(
+        address: u128,
         slot in 0_u8..64,
         key: [u64; 4],
     ) {
         let key = Key(key);
-        let [first, second, third, fourth] = key.0;
-        let place = Place::new(&key, slot, &v4(address));
-        prop_assert!(place.bits() < 1 << PLACE_BITS);
-        let name = unpermute(unpermute(unpermute(place.bits(), fourth), third), second);
-        let tweak = first.wrapping_add(GOLDEN.wrapping_mul(u64::from(slot)));
-        prop_assert_eq!(name.wrapping_sub(tweak) & PLACES, u64::from(address));
+        let rate = Rate::new(1, SECOND, 20, 1).unwrap();
+        let v6 = Source::from(std::net::IpAddr::from(Ipv6Addr::from(address)));
+        let place = Place::new(&key, slot, &v6);
+        let packet = Packet { slot, rate: &rate, place, now: now(0), cost: 1 };
+        prop_assert_eq!(Inverse::new(&key).ipv4(place.set(), packet.word(1)), None);
     }
 
     #[test]

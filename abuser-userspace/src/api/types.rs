@@ -16,6 +16,7 @@ mod explanation;
 mod offences;
 mod text;
 mod throttles;
+mod top;
 
 pub use bulk::{
     BlocklistStatus, ExportQuery, ImportEntry, ImportRequest, Imported, MAX_IMPORT, RefusedEntry,
@@ -25,6 +26,10 @@ pub use explanation::{Evidence, ExplainedBan, Explanation, LimitLevel, OffenceRe
 pub use offences::{MAX_OFFENCES, OffenceReport, OffencesRequest, OffencesTaken, RefusedOffence};
 pub(super) use text::{Address, Null, Prefix};
 pub use throttles::{ThrottleInfo, ThrottleRequest, UnthrottleRequest};
+pub use top::{
+    BanOrder, BansQuery, DEFAULT_TOP, MAX_TOP, ObserveRequest, Observing, Top, TopBan, TopQuery,
+    TopSource,
+};
 
 /// The daemon at a glance.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]

@@ -103,6 +103,9 @@ pub(super) enum Command {
     Reload(JsonArgs),
     /// Let a daemon go on that was started with --confirm
     Confirm,
+    /// Only observe, or enforce: until the daemon starts again
+    #[command(subcommand)]
+    Observe(ObserveCommand),
     /// Take the program off interfaces; without a daemon, clear away what one left
     Detach(DetachArgs),
 }
@@ -294,6 +297,14 @@ pub(super) struct AllowRemoveArgs {
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ObserveCommand {
+    /// Drop nothing from now on: only count and report what would be dropped
+    On(JsonArgs),
+    /// Drop what bans and limits say
+    Off(JsonArgs),
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,4 +1,4 @@
-//! The commands that ask the daemon: `status`, `limits`, `ban`, `allow`.
+//! The commands that ask the daemon: `status`, `limits`, `allow`, `observe` and the like.
 
 use std::path::Path;
 
@@ -6,14 +6,15 @@ use abuser_common::layout::Outcome;
 
 use super::{
     CliError,
-    args::{AllowCommand, JsonArgs},
+    args::{AllowCommand, JsonArgs, ObserveCommand},
     output::{self, counted, grouped, span},
 };
 use crate::api::{
     client::{Client, ClientError},
     types::{
         AllowInfo, AllowRequest, BlocklistStatus, InterfaceState, InterfaceStatus, LimitStatus,
-        ReconcilerStatus, Reloaded, RemoveRequest, Status, StoreStatus, TrafficCount,
+        ObserveRequest, Observing, ReconcilerStatus, Reloaded, RemoveRequest, Status, StoreStatus,
+        TrafficCount,
     },
 };
 
@@ -222,6 +223,26 @@ pub(super) async fn confirm(socket: &Path) -> Result<(), CliError> {
     let mut client = Client::connect(socket).await?;
     let () = client.post("/v1/confirm", &()).await?;
     Ok(output::line("confirmed: the daemon goes on")?)
+}
+
+pub(super) async fn observe(socket: &Path, command: ObserveCommand) -> Result<(), CliError> {
+    let (observe, args) = match command {
+        ObserveCommand::On(args) => (true, args),
+        ObserveCommand::Off(args) => (false, args),
+    };
+    let mut client = Client::connect(socket).await?;
+    let request = ObserveRequest { observe };
+    let observing: Observing = client.post("/v1/observe", &request).await?;
+    if args.json {
+        return Ok(output::json(&observing)?);
+    }
+    Ok(output::line(match (observing.before, observe) {
+        (_, true) => {
+            "observing only: nothing is dropped until `abuser observe off`, or the daemon starts again"
+        }
+        (true, false) => "enforcing again: what bans and limits say is dropped",
+        (false, false) => "enforcing, as before",
+    })?)
 }
 
 /// Says that what was asked for is in force and not on disk, if that is so.

@@ -107,6 +107,7 @@ fn dispatch(args: Args) -> Result<(), CliError> {
             Command::Import(command) => import::import(&command),
             Command::Reload(args) => control::reload(&socket.path(), &args).await,
             Command::Confirm => control::confirm(&socket.path()).await,
+            Command::Observe(command) => control::observe(&socket.path(), command).await,
             Command::Detach(args) => detach::detach(&socket.path(), &args).await,
         }
     })

@@ -152,6 +152,12 @@ impl LimitTables {
         Ok(())
     }
 
+    /// Has the program drop nothing, or drop again; one word says so.
+    pub(super) fn set_observe(&mut self, observe: bool) -> Result<(), DataplaneError> {
+        let settings = Settings::new(self.bank, observe);
+        set(&mut self.settings, maps::SETTINGS, 0, settings)
+    }
+
     /// What the limit with this id had counted in the bank that starts at `first` and has
     /// the limits `before`.
     fn counted_before(

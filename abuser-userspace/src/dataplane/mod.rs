@@ -54,10 +54,9 @@ use std::{
 };
 
 use abuser_common::{
-    bucket::{Key, Packet, Place},
     gcra::KernelTime,
     layout::{Ban, Throttle, maps},
-    prefix::{List, Source},
+    prefix::List,
 };
 use aya::{
     Ebpf,
@@ -66,11 +65,11 @@ use aya::{
 
 pub use self::error::DataplaneError;
 use self::{
-    buckets::Buckets,
+    buckets::{Buckets, Owners},
     counters::Counters,
     hints::Hints,
     interfaces::{Interface, Netlink},
-    limits::{LimitTables, LoadedLimit},
+    limits::LimitTables,
     pins::PinDir,
     prefixes::PrefixTable,
     protected::Protected,
@@ -101,7 +100,7 @@ struct Tables {
     verified: Arc<VerifiedSources>,
     counters: Counters,
     /// What the buckets of a source are found by.
-    key: Key,
+    owners: Owners,
 }
 
 impl Tables {
@@ -167,7 +166,7 @@ impl Dataplane {
             buckets: Arc::new(Buckets::open(&mut program)?),
             verified: Arc::new(VerifiedSources::open(&mut program)?),
             counters: Counters::open(&mut program)?,
-            key,
+            owners: Owners::new(key),
         };
         tables.rebuild_hints();
         let netlink = Netlink::connect()?;
@@ -245,6 +244,11 @@ impl Dataplane {
         tables.apply(limits, observe, buckets, |bank| {
             throttles::prepare(table, hints, throttled, limits, bank)
         })
+    }
+
+    /// Has the program drop nothing from the next packet on, or drop again.
+    pub fn set_observe(&mut self, observe: bool) -> Result<(), DataplaneError> {
+        self.tables.limits.set_observe(observe)
     }
 
     /// Attaches to interfaces that [`Dataplane::find_interfaces`] found and puts limits in force in
@@ -352,17 +356,9 @@ impl Dataplane {
         &self.tables.buckets
     }
 
-    /// How far the bucket of a source under a limit is from full, in ticks of the limit; the
-    /// source is masked as the limit says.
-    pub fn bucket_level(&self, limit: &LoadedLimit, source: &Source) -> u64 {
-        let rate = limit.config.rate();
-        self.tables.buckets.level(&Packet {
-            slot: limit.slot,
-            rate: &rate,
-            place: Place::new(&self.tables.key, limit.slot, source),
-            now: kernel_now(),
-            cost: 0,
-        })
+    /// Whose bucket lies where in it.
+    pub fn bucket_owners(&self) -> Owners {
+        self.tables.owners
     }
 
     /// The table of verified sources.

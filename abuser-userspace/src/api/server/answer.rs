@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use axum::{
     Json,
-    extract::{FromRequest, FromRequestParts, Path, Request, rejection::JsonRejection},
+    extract::{
+        FromRequest, FromRequestParts, Path, Query, Request,
+        rejection::{JsonRejection, QueryRejection},
+    },
     http::{StatusCode, request::Parts},
     response::{IntoResponse, Response},
 };
@@ -69,6 +72,27 @@ impl Api {
         }
         let answer = answer.await.map_err(|_| Failure::stopping())?;
         Ok(Json(answer?))
+    }
+}
+
+/// What a query says, if it makes sense.
+pub(super) fn query<T>(read: Result<Query<T>, QueryRejection>) -> Result<Query<T>, Failure> {
+    read.map_err(|refused| Failure::new(refused.status(), refused.body_text()))
+}
+
+/// A number of a query that is from 1 to `most`; `usual` if it was not said.
+pub(super) fn bounded(
+    name: &str,
+    value: Option<usize>,
+    usual: usize,
+    most: usize,
+) -> Result<usize, Failure> {
+    match value.unwrap_or(usual) {
+        number if (1..=most).contains(&number) => Ok(number),
+        number => Err(Failure::new(
+            StatusCode::BAD_REQUEST,
+            format!("{name} is {number}; ask for 1 to {most}"),
+        )),
     }
 }
 

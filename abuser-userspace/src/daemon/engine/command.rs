@@ -12,9 +12,10 @@ use super::{
 };
 use crate::{
     api::types::{
-        AllowInfo, AllowRequest, BanInfo, BanRequest, DetachRequest, Detached, Explanation,
-        ImportRequest, Imported, LimitStatus, OffencesRequest, OffencesTaken, Reloaded,
-        RemoveRequest, Status, ThrottleInfo, ThrottleRequest, UnthrottleRequest,
+        AllowInfo, AllowRequest, BanInfo, BanOrder, BanRequest, DetachRequest, Detached,
+        Explanation, ImportRequest, Imported, LimitStatus, ObserveRequest, Observing,
+        OffencesRequest, OffencesTaken, Reloaded, RemoveRequest, Status, ThrottleInfo,
+        ThrottleRequest, Top, UnthrottleRequest,
     },
     config::Config,
     daemon::names::ConfiguredAllow,
@@ -68,6 +69,14 @@ pub enum Command {
     Status(Reply<Status>),
     /// The limits.
     Limits(Reply<Vec<LimitStatus>>),
+    /// So many of the busiest sources, but for how it stands with them.
+    Top(usize, Reply<Top>),
+    /// How it stands with the sources that were found.
+    CompleteTop(Box<Top>, Reply<Top>),
+    /// Only observe, or enforce.
+    Observe(ObserveRequest, Asker, Reply<Observing>),
+    /// So many bans at most, in this order.
+    SomeBans(BanOrder, usize, Reply<Page<BanEntry>>),
     /// The bans after the one of a source, or the first ones.
     BanPage(Option<PrefixKey>, Reply<Page<BanEntry>>),
     /// The bans that cover an address.

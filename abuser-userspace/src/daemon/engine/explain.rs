@@ -13,7 +13,7 @@ use crate::{
     },
     config::{Action, Scope},
     daemon::clock,
-    dataplane::limits::LoadedLimit,
+    dataplane::{kernel_now, limits::LoadedLimit},
     policy::BanTime,
     store::{EvidenceRow, HistoryRow, queries, rows::from_millis},
 };
@@ -82,7 +82,7 @@ impl Engine {
         Ok((explanation, covering))
     }
 
-    /// What a limit has left for an address.
+    /// What a limit has left for an address now.
     fn level(&self, limit: &LoadedLimit, address: IpAddr) -> Option<LimitLevel> {
         let config = &limit.config;
         let length = match address {
@@ -90,21 +90,10 @@ impl Engine {
             IpAddr::V6(_) => config.ipv6_prefix,
         };
         let masked = PrefixKey::new(address, length)?;
-        let rate = config.rate();
-        let ahead = self.dataplane.bucket_level(limit, &masked.source()?);
-        // A unit that is spent in part is spent.
-        let spent = u128::from(ahead) << 8;
-        let spent = spent.div_ceil(u128::from(rate.period.max(1)));
-        let capacity = config.burst.saturating_add(1);
-        Some(LimitLevel {
-            limit: config.name.clone(),
-            source: net(&masked),
-            count: config.count.name().to_owned(),
-            rate: config.rate.to_string(),
-            capacity,
-            left: capacity.saturating_sub(u64::try_from(spent).unwrap_or(u64::MAX)),
-            action: config.action.to_string(),
-        })
+        let owners = self.dataplane.bucket_owners();
+        let buckets = self.dataplane.buckets();
+        let ahead = buckets.level(&owners, limit, &masked.source()?, kernel_now());
+        Some(limit_level(limit, &masked, ahead))
     }
 
     /// What is remembered of any of these, under any policy.
@@ -138,6 +127,25 @@ impl Engine {
             }
         }
         found
+    }
+}
+
+/// What a limit has left for a source, masked as it says, whose bucket is `ahead` ticks from full.
+pub(super) fn limit_level(limit: &LoadedLimit, source: &PrefixKey, ahead: u64) -> LimitLevel {
+    let config = &limit.config;
+    let rate = config.rate();
+    // A unit that is spent in part is spent.
+    let spent = u128::from(ahead) << 8;
+    let spent = spent.div_ceil(u128::from(rate.period.max(1)));
+    let capacity = config.burst.saturating_add(1);
+    LimitLevel {
+        limit: config.name.clone(),
+        source: net(source),
+        count: config.count.name().to_owned(),
+        rate: config.rate.to_string(),
+        capacity,
+        left: capacity.saturating_sub(u64::try_from(spent).unwrap_or(u64::MAX)),
+        action: config.action.to_string(),
     }
 }
 

@@ -11,7 +11,7 @@ use abuser_common::{
 
 use super::{Engine, EngineError, Page, books::BanRecord, covering, net};
 use crate::{
-    api::types::BanInfo,
+    api::types::{BanInfo, BanOrder},
     daemon::clock,
     dataplane::{kernel_now, prefixes::PrefixReader, wall_clock},
     exchange::Record,
@@ -80,6 +80,42 @@ impl Engine {
             }
         }
         Ok(page)
+    }
+
+    /// At most `count` bans in force, in this order, as a page that none follows.
+    pub(super) fn some_bans(
+        &mut self,
+        order: BanOrder,
+        count: usize,
+    ) -> Result<Page<BanEntry>, EngineError> {
+        let now = kernel_now().0;
+        let table = Arc::new(self.dataplane.bans().0.reader()?);
+        let in_force = |(_, record): &(&PrefixKey, &BanRecord)| -> bool {
+            !Ban::expired(record.expires_ns, now)
+        };
+        let found: Vec<_> = match order {
+            BanOrder::Source => self.bans.iter().filter(in_force).take(count).collect(),
+            BanOrder::Ends => {
+                let with_end = self.bans.ending(u64::MAX);
+                let with_end = with_end.filter_map(|key| Some((key, self.bans.get(key)?)));
+                let without = self.bans.iter();
+                let without = without.filter(|(_, record)| record.expires_ns == 0);
+                with_end
+                    .filter(in_force)
+                    .chain(without)
+                    .take(count)
+                    .collect()
+            }
+        };
+        let entries = found.into_iter().map(|(key, record)| BanEntry {
+            key: *key,
+            record: record.clone(),
+            table: Arc::clone(&table),
+        });
+        Ok(Page {
+            items: entries.collect(),
+            next: None,
+        })
     }
 
     pub(super) fn ban_info(&self, key: &PrefixKey, ban: &Ban) -> BanInfo {

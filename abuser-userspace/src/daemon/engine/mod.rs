@@ -27,6 +27,7 @@
 //! | `explain` | what a packet from an address would meet |
 //! | `links` | interfaces that come and go |
 //! | `report` | status and limits, as the API tells them |
+//! | `top` | who is busiest |
 
 mod allow;
 mod bans;
@@ -49,6 +50,7 @@ mod report;
 mod restore;
 mod safety;
 mod throttles;
+mod top;
 
 use std::{
     collections::HashSet,
@@ -72,13 +74,14 @@ use self::{
     offences::PolicyClock,
     reconcile::{Reconciler, Repairs},
     throttles::ThrottleBooks,
+    top::Summary,
 };
 use super::{
     events::{EventReader, Names},
     names::ConfiguredAllow,
 };
 use crate::{
-    api::types::{EventRecord, MAX_IMPORT},
+    api::types::{EventRecord, MAX_IMPORT, ObserveRequest, Observing},
     config::{Config, MAX_NAME_LENGTH, normalise},
     dataplane::{
         Dataplane, buckets::sweep_interval, interfaces::Interface, kernel_now,
@@ -125,6 +128,8 @@ pub struct Engine {
     reconciler: Reconciler,
     repairs: Repairs,
     names: Names,
+    /// Who met limits and bans most of late.
+    met: Summary,
     events: broadcast::Sender<Arc<EventRecord>>,
     observe: bool,
     started: (SystemTime, Instant),
@@ -167,6 +172,7 @@ impl Engine {
             reconciler: Reconciler::new(),
             repairs: Repairs::default(),
             names: Names::default(),
+            met: Summary::default(),
             events,
             observe,
             started: (SystemTime::now(), Instant::now()),
@@ -300,6 +306,22 @@ impl Engine {
         tokio::task::spawn_blocking(move || buckets.sweep(&scales, kernel_now()));
     }
 
+    /// Drops nothing from now on, or drops again; until the next start, which begins as it is told.
+    fn observe(&mut self, request: ObserveRequest, by: &str) -> Result<Observing, EngineError> {
+        let ObserveRequest { observe } = request;
+        self.dataplane.set_observe(observe)?;
+        let before = std::mem::replace(&mut self.observe, observe);
+        if observe != before {
+            let now = if observe {
+                "only observes: nothing is dropped until that is taken back, or the daemon starts again"
+            } else {
+                "enforces limits and bans again"
+            };
+            tracing::warn!(by, "abuser {now}");
+        }
+        Ok(Observing { observe, before })
+    }
+
     /// Whether the program is to stay on when a signal stops the daemon.
     pub fn persists(&self) -> bool {
         self.persist
@@ -343,7 +365,14 @@ impl Engine {
                     occupancy.complete_limits(limits);
                 });
             }
+            Command::Top(count, reply) => {
+                let (top, search) = self.top(count);
+                complete(reply, top, |top| search.complete(top));
+            }
+            Command::CompleteTop(top, reply) => answer(reply, self.complete_top(*top)),
+            Command::Observe(request, by, reply) => answer(reply, self.observe(request, &by)),
             Command::BanPage(after, reply) => answer(reply, self.ban_page(after)),
+            Command::SomeBans(order, count, reply) => answer(reply, self.some_bans(order, count)),
             Command::Covering(address, reply) => answer(reply, self.bans_covering(address)),
             Command::Explain(address, reply) => self.explain(address, reply),
             Command::Ban(request, by, reply) => {

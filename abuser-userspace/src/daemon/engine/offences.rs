@@ -56,6 +56,7 @@ impl Engine {
             tracing::warn!(?event, "an event that makes no sense");
             return;
         };
+        self.met.note(event);
         if (event.verdict(), event.reason()) == (Some(Verdict::Drop), Some(Reason::Limit)) {
             self.publish(record.clone());
             self.count_offence(event, &record);

@@ -11,29 +11,46 @@ use axum::{
 
 use super::super::{
     Api,
-    answer::{Address, Answer, Failure, JsonBody},
+    answer::{self, Address, Answer, Failure, JsonBody},
     pages::{self, Exported, JsonLines},
     peer::Peer,
 };
 use crate::{
     api::{
         openapi::refusals,
-        types::{self, BanInfo, BanRequest, ExportQuery, ImportRequest, Imported, RemoveRequest},
+        types::{
+            self, BanInfo, BanRequest, BansQuery, ExportQuery, ImportRequest, Imported,
+            RemoveRequest,
+        },
     },
     daemon::engine::Command,
     exchange::Format,
 };
 
-/// All bans in force.
+/// Bans of one answer at most that is not all of them.
+const MAX_BANS: usize = 1000;
+
+/// All bans in force, or some of them.
 #[utoipa::path(
     get, path = "/v1/bans", tag = "bans", operation_id = "list_bans",
+    params(BansQuery),
     responses(
         (status = 200, description = "By their sources, an element of the array a line.", body = [BanInfo]),
-        refusals::Any,
+        refusals::Senseless, refusals::Any,
     ),
 )]
-pub(super) async fn list(State(api): State<Api>) -> Result<Response, Failure> {
-    pages::stream(api, Command::BanPage, JsonLines::default()).await
+pub(super) async fn list(
+    State(api): State<Api>,
+    query: Result<Query<BansQuery>, QueryRejection>,
+) -> Result<Response, Failure> {
+    let Query(BansQuery { limit, order }) = answer::query(query)?;
+    if limit.is_none() && order.is_none() {
+        return pages::stream(api, Command::BanPage, JsonLines::default()).await;
+    }
+    let count = answer::bounded("limit", limit, MAX_BANS, MAX_BANS)?;
+    let order = order.unwrap_or_default();
+    let command = move |_, reply| Command::SomeBans(order, count, reply);
+    pages::stream(api, command, JsonLines::default()).await
 }
 
 /// All bans in force, in a format that other programs read.
@@ -49,8 +66,7 @@ pub(super) async fn export(
     State(api): State<Api>,
     query: Result<Query<ExportQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
-    let Query(ExportQuery { format }) =
-        query.map_err(|refused| Failure::new(refused.status(), refused.body_text()))?;
+    let Query(ExportQuery { format }) = answer::query(query)?;
     let senseless = |error: String| Failure::new(StatusCode::BAD_REQUEST, error);
     let format: Format = format
         .parse()

@@ -1,15 +1,24 @@
 //! The daemon itself: how it is, what it would do, and what it is told to.
 
-use axum::{Json, extract::State, http::header, response::IntoResponse};
+use axum::{
+    Extension, Json,
+    extract::{Query, State, rejection::QueryRejection},
+    http::header,
+    response::IntoResponse,
+};
 
 use super::super::{
     Api,
-    answer::{Address, Answer, JsonBody},
+    answer::{self, Address, Answer, JsonBody},
+    peer::Peer,
 };
 use crate::{
     api::{
         openapi::{self, refusals},
-        types::{self, DetachRequest, Detached, Explanation, LimitStatus, Reloaded, Status},
+        types::{
+            self, DEFAULT_TOP, DetachRequest, Detached, Explanation, LimitStatus, MAX_TOP,
+            ObserveRequest, Observing, Reloaded, Status, Top, TopQuery,
+        },
     },
     daemon::engine::Command,
 };
@@ -33,6 +42,46 @@ pub(super) async fn status(State(api): State<Api>) -> Answer<Status> {
 )]
 pub(super) async fn limits(State(api): State<Api>) -> Answer<Vec<LimitStatus>> {
     api.ask(Command::Limits).await
+}
+
+/// The busiest sources.
+#[utoipa::path(
+    get, path = "/v1/top", tag = "daemon",
+    params(TopQuery),
+    responses(
+        (status = 200, description = "The busiest first.", body = Top),
+        refusals::Senseless, refusals::Any,
+    ),
+)]
+pub(super) async fn top(
+    State(api): State<Api>,
+    query: Result<Query<TopQuery>, QueryRejection>,
+) -> Answer<Top> {
+    let Query(TopQuery { limit }) = answer::query(query)?;
+    let count = answer::bounded("limit", limit, DEFAULT_TOP, MAX_TOP)?;
+    let Json(found) = api.clone().ask(|reply| Command::Top(count, reply)).await?;
+    api.ask(|reply| Command::CompleteTop(Box::new(found), reply))
+        .await
+}
+
+/// Only observes from now on, or enforces again.
+///
+/// Until the daemon starts again, which begins as it is told then.
+#[utoipa::path(
+    post, path = "/v1/observe", tag = "daemon",
+    request_body = ObserveRequest,
+    responses(
+        (status = 200, description = "It does.", body = Observing),
+        refusals::Senseless, refusals::Write, refusals::Body, refusals::Any,
+    ),
+)]
+pub(super) async fn observe(
+    State(api): State<Api>,
+    Extension(peer): Extension<Peer>,
+    JsonBody(request): JsonBody<ObserveRequest>,
+) -> Answer<Observing> {
+    let by = peer.name().await;
+    api.ask(|reply| Command::Observe(request, by, reply)).await
 }
 
 /// What a packet from an address would meet now, and why.

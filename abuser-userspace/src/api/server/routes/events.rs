@@ -13,7 +13,12 @@ use bytes::Bytes;
 use futures_util::stream;
 use tokio::sync::broadcast;
 
-use super::super::{Api, answer::Failure, peer::Peer, stall::MayRest};
+use super::super::{
+    Api,
+    answer::{self, Failure},
+    peer::Peer,
+    stall::MayRest,
+};
 use crate::{
     api::{
         openapi::refusals,
@@ -43,8 +48,7 @@ pub(super) async fn follow(
     Extension(may_rest): Extension<MayRest>,
     filter: Result<Query<EventFilter>, QueryRejection>,
 ) -> Result<Response, Failure> {
-    let Query(filter) =
-        filter.map_err(|refused| Failure::new(refused.status(), refused.body_text()))?;
+    let Query(filter) = answer::query(filter)?;
     let room = peer.share().stream()?;
     let events = api.events.upgrade().ok_or_else(Failure::stopping)?;
     let receiver = events.subscribe();

@@ -88,6 +88,18 @@ impl ThrottleBooks {
         self.records.get(source).map_or(&[], Vec::as_slice)
     }
 
+    /// The limits that exactly this prefix is throttled by at `now_ns`.
+    pub(in super::super) fn limits_of(
+        &self,
+        source: &PrefixKey,
+        now_ns: u64,
+    ) -> impl Iterator<Item = String> {
+        let records = self.of(source).iter();
+        records
+            .filter(move |record| !record.expired(now_ns))
+            .map(|record| record.note.limit.to_string())
+    }
+
     /// All of them, by source.
     pub(super) fn records(&self) -> &BTreeMap<PrefixKey, Vec<ThrottleRecord>> {
         &self.records

@@ -38,8 +38,7 @@ pub(super) struct Draft {
     blocklist_names: HashMap<String, Place>,
     source_names: HashMap<String, Place>,
     detectors: detector::Drafts,
-    /// Where `[api]` says to listen for TCP, if it does.
-    listens: Option<Place>,
+    api: api::Wants,
 }
 
 impl Draft {
@@ -58,7 +57,7 @@ impl Draft {
         }
         if let Some(item) = top.get("api") {
             let section = item.section(&section::API, "a table: [api]")?;
-            api::read(&section, &mut self.config.api, &mut self.listens)?;
+            api::read(&section, &mut self.config.api, &mut self.api)?;
         }
         if let Some(item) = top.get("allow") {
             let section = item.section(&section::ALLOW, "a table: [allow]")?;
@@ -97,11 +96,11 @@ impl Draft {
             named,
             ban,
             policies,
-            listens,
+            api: wants,
             detectors,
             ..
         } = self;
-        api::finish(&config.api, listens.as_ref())?;
+        api::finish(&config.api, &wants)?;
         config.ban = ban.finish(DEFAULT_POLICY, &BanPolicy::default(), "in [ban]")?;
         for (name, _, draft) in policies {
             let policy = draft.finish(&name, &config.ban, "in [[policy]]")?;

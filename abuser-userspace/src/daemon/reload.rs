@@ -159,6 +159,7 @@ fn needs_restart(before: &Config, after: &Config) -> Vec<String> {
             "[api] token_file",
             before.api.token_file != after.api.token_file,
         ),
+        ("[api] page", before.api.page != after.api.page),
         ("[xdp] mode", before.xdp.mode != after.xdp.mode),
         ("[xdp] pin_dir", before.xdp.pin_dir != after.xdp.pin_dir),
         ("[store]", store(before) != store(after)),

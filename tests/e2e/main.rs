@@ -25,6 +25,7 @@
 //! | `bounds` | how long, and how many at once |
 //! | `detection` | logs, detectors and what follows |
 //! | `offences` | what applications tell of |
+//! | `page` | the page, in a real browser |
 //! | `scan` | counting the lines of logs |
 //! | `trial` | `abuser test`: a detector or a filter on a log |
 //! | `sources` | lines that other people's programs write, through their rotation |
@@ -50,6 +51,7 @@ mod imports;
 mod listing;
 mod no_daemon;
 mod offences;
+mod page;
 mod peers;
 mod reconcile;
 mod replay;

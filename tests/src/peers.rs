@@ -130,6 +130,18 @@ pub const PEERS: &[Peer] = &[
         way: Way::Installed,
     },
     Peer {
+        program: "chromium",
+        package: "chromium",
+        purpose: "test the page",
+        way: Way::Installed,
+    },
+    Peer {
+        program: "chromedriver",
+        package: "chromium-driver",
+        purpose: "test the page",
+        way: Way::Installed,
+    },
+    Peer {
         program: "journalctl",
         package: "systemd",
         purpose: "test entries of the journal",
@@ -174,16 +186,16 @@ pub fn folder() -> PathBuf {
     target.join("peers")
 }
 
-/// A command that runs one of [`PEERS`] in a namespace; an error says how to get it.
+/// Where one of [`PEERS`] is; an error says how to get it.
 ///
 /// # Panics
 /// If the program is none of them.
-pub fn command(namespace: &Namespace, program: &str) -> io::Result<Command> {
+pub fn path(program: &str) -> io::Result<PathBuf> {
     let peer = PEERS
         .iter()
         .find(|peer| peer.program == program)
         .unwrap_or_else(|| panic!("{program} is not in the table of peers"));
-    let file = peer.find().ok_or_else(|| {
+    peer.find().ok_or_else(|| {
         io::Error::new(
             io::ErrorKind::NotFound,
             format!(
@@ -192,7 +204,15 @@ pub fn command(namespace: &Namespace, program: &str) -> io::Result<Command> {
                 peer.package, peer.purpose
             ),
         )
-    })?;
+    })
+}
+
+/// A command that runs one of [`PEERS`] in a namespace; an error says how to get it.
+///
+/// # Panics
+/// If the program is none of them.
+pub fn command(namespace: &Namespace, program: &str) -> io::Result<Command> {
+    let file = path(program)?;
     let unpacked = folder();
     let mut command = namespace.command(&file);
     if file.starts_with(&unpacked) {

@@ -13,6 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 mod bulk;
 mod detection;
 mod explanation;
+mod latest;
 mod offences;
 mod text;
 mod throttles;
@@ -23,6 +24,7 @@ pub use bulk::{
 };
 pub use detection::{Detection, DetectorStatus, SourceStatus};
 pub use explanation::{Evidence, ExplainedBan, Explanation, LimitLevel, OffenceRecord, PastBan};
+pub use latest::{DEFAULT_LATEST, LatestBans, LatestQuery, MAX_LATEST};
 pub use offences::{MAX_OFFENCES, OffenceReport, OffencesRequest, OffencesTaken, RefusedOffence};
 pub(super) use text::{Address, Null, Prefix};
 pub use throttles::{ThrottleInfo, ThrottleRequest, UnthrottleRequest};

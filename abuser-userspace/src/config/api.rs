@@ -29,6 +29,8 @@ pub struct Api {
     pub listen: Option<SocketAddr>,
     /// The file with what peers over TCP must know.
     pub token_file: Option<PathBuf>,
+    /// Whether browsers get a page there; then [`Api::listen`] is there.
+    pub page: bool,
 }
 
 impl Api {
@@ -44,6 +46,7 @@ impl Default for Api {
             read_only: ReadOnly::None,
             listen: None,
             token_file: None,
+            page: false,
         }
     }
 }
@@ -62,11 +65,20 @@ impl ReadOnly {
     const WORDS: [(&'static str, Self); 2] = [("none", Self::None), ("everyone", Self::Everyone)];
 }
 
-/// Reads `[api]` over what is in `api`; `listens` is where it last said `listen`.
+/// Where `[api]` last said what wants something else to go with it.
+#[derive(Debug, Default)]
+pub(super) struct Wants {
+    /// `listen`.
+    listen: Option<Place>,
+    /// `page = true`.
+    page: Option<Place>,
+}
+
+/// Reads `[api]` over what is in `api`, and notes in `wants` what [`finish`] is to check.
 pub(super) fn read(
     section: &Section<'_>,
     api: &mut Api,
-    listens: &mut Option<Place>,
+    wants: &mut Wants,
 ) -> Result<(), ConfigError> {
     if let Some(item) = section.get("socket") {
         api.socket = absolute_path(&item)?.into();
@@ -79,21 +91,29 @@ pub(super) fn read(
     }
     if let Some(item) = section.get("listen") {
         api.listen = Some(address(&item)?);
-        *listens = Some(item.place);
+        wants.listen = Some(item.place);
     }
     if let Some(item) = section.get("token_file") {
         api.token_file = Some(Path::new(absolute_path(&item)?).into());
+    }
+    if let Some(item) = section.get("page") {
+        api.page = item.boolean()?;
+        wants.page = api.page.then_some(item.place);
     }
     Ok(())
 }
 
 /// Checks what all files together say.
-pub(super) fn finish(api: &Api, listens: Option<&Place>) -> Result<(), ConfigError> {
-    match listens {
-        Some(place) if api.token_file.is_none() => Err(place.error(
+pub(super) fn finish(api: &Api, wants: &Wants) -> Result<(), ConfigError> {
+    match (&wants.listen, &wants.page) {
+        (Some(place), _) if api.token_file.is_none() => Err(place.error(
             "`listen` in [api] without `token_file`: whoever reaches the port could ban and detach; \
              add token_file = \"/etc/abuser/token\", and write a token there, as in \
              `(umask 077; openssl rand -hex 32 > /etc/abuser/token)`",
+        )),
+        (None, Some(place)) => Err(place.error(
+            "`page` in [api] without `listen`: browsers come over TCP; add \
+             listen = \"127.0.0.1:9090\" and token_file = \"/etc/abuser/token\"",
         )),
         _ => Ok(()),
     }

@@ -38,9 +38,8 @@ pub(super) struct Draft {
     blocklist_names: HashMap<String, Place>,
     source_names: HashMap<String, Place>,
     detectors: detector::Drafts,
-    /// Where `[api]` says to listen for TCP, if it does.
-    listens: Option<Place>,
-    /// Where `[metrics]` does.
+    api: api::Wants,
+    /// Where `[metrics]` says to listen, if it does.
     metrics_listen: Option<Place>,
 }
 
@@ -60,7 +59,7 @@ impl Draft {
         }
         if let Some(item) = top.get("api") {
             let section = item.section(&section::API, "a table: [api]")?;
-            api::read(&section, &mut self.config.api, &mut self.listens)?;
+            api::read(&section, &mut self.config.api, &mut self.api)?;
         }
         if let Some(item) = top.get("metrics") {
             let section = item.section(&section::METRICS, "a table: [metrics]")?;
@@ -103,12 +102,12 @@ impl Draft {
             named,
             ban,
             policies,
-            listens,
+            api: wants,
             metrics_listen,
             detectors,
             ..
         } = self;
-        api::finish(&config.api, listens.as_ref())?;
+        api::finish(&config.api, &wants)?;
         metrics::finish(&config.metrics, &config.api, metrics_listen.as_ref())?;
         config.ban = ban.finish(DEFAULT_POLICY, &BanPolicy::default(), "in [ban]")?;
         for (name, _, draft) in policies {

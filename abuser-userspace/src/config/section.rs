@@ -48,7 +48,14 @@ pub(super) const XDP: Schema = Schema {
 /// Keys of `[api]`.
 pub(super) const API: Schema = Schema {
     label: "in [api]",
-    keys: &["socket", "group", "read_only", "listen", "token_file"],
+    keys: &[
+        "socket",
+        "group",
+        "read_only",
+        "listen",
+        "token_file",
+        "page",
+    ],
 };
 /// Keys of `[metrics]`.
 pub(super) const METRICS: Schema = Schema {

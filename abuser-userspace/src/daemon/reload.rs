@@ -163,6 +163,7 @@ fn needs_restart(before: &Config, after: &Config) -> Vec<String> {
             "[metrics] listen",
             before.metrics.listen != after.metrics.listen,
         ),
+        ("[api] page", before.api.page != after.api.page),
         ("[xdp] mode", before.xdp.mode != after.xdp.mode),
         ("[xdp] pin_dir", before.xdp.pin_dir != after.xdp.pin_dir),
         ("[store]", store(before) != store(after)),

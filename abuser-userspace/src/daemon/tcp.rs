@@ -6,7 +6,7 @@ use std::{io, net::SocketAddr};
 use tokio::net::TcpListener;
 
 use crate::{
-    api::server::{Token, TokenError},
+    api::server::{Remote, Token, TokenError},
     config,
 };
 
@@ -34,20 +34,27 @@ pub(super) enum TcpError {
 }
 
 /// Listens as `[api]` says, if it does.
-pub(super) async fn listen(api: &config::Api) -> Result<Option<(TcpListener, Token)>, TcpError> {
+pub(super) async fn listen(api: &config::Api) -> Result<Option<Remote>, TcpError> {
     let Some(address) = api.listen else {
         return Ok(None);
     };
     let token = Token::read(api.token_file.as_deref().ok_or(TcpError::NoToken)?)?;
     let listener = bind("[api] listen", address).await?;
     tracing::info!("listening at {address} for those who know the token");
+    if api.page {
+        tracing::info!("browsers find a page at http://{address}/");
+    }
     if !address.ip().to_canonical().is_loopback() {
         tracing::warn!(
             "whoever is on the way to {address} can read the token: it is plain HTTP; set [api] \
              listen to a loopback address, and put a proxy with TLS in front"
         );
     }
-    Ok(Some((listener, token)))
+    Ok(Some(Remote {
+        listener,
+        token,
+        page: api.page,
+    }))
 }
 
 /// Listens for scrapes as `[metrics]` says, if it does.

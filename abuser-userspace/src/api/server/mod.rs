@@ -6,6 +6,8 @@
 //! | `answer` | commands to the engine, bodies, and what answers and errors look like |
 //! | `pages` | answers about all bans, streamed |
 //! | `timing` | how long requests take |
+//! | `latest` | the latest bans, and those that are looked for |
+//! | `page` | what browsers get |
 //! | `peer` | who is at the other end, and what he may do |
 //! | `token` | what stands in for a user over TCP |
 //! | `bounds` | how much, how long and how many |
@@ -19,6 +21,8 @@
 mod answer;
 mod bounds;
 mod connections;
+mod latest;
+mod page;
 mod pages;
 mod peer;
 pub(super) mod routes;
@@ -80,10 +84,20 @@ pub struct Listeners {
     pub unix: UnixListener,
     /// Who may do what over it.
     pub access: Access,
-    /// The TCP socket, if there is one, and what its peers must know.
-    pub tcp: Option<(TcpListener, Token)>,
+    /// The TCP socket, if there is one.
+    pub tcp: Option<Remote>,
     /// Where metrics are told to whoever asks, and nothing else.
     pub metrics: Option<TcpListener>,
+}
+
+/// Where to listen for TCP.
+pub struct Remote {
+    /// The socket.
+    pub listener: TcpListener,
+    /// What whoever asks for something must know.
+    pub token: Token,
+    /// Whether browsers get a page, which asks for it.
+    pub page: bool,
 }
 
 /// Serves until the other end of `stopped` is dropped and all requests are answered.
@@ -100,9 +114,18 @@ pub async fn serve(listeners: Listeners, api: Api, stopped: oneshot::Receiver<In
     let metrics_alone = router(routes::metrics_alone(), api.clone());
     let router = router(routes::all(), api);
     let remote = async {
-        if let Some((listener, token)) = tcp {
+        if let Some(Remote {
+            listener,
+            token,
+            page,
+        }) = tcp
+        {
             let router = router.clone();
-            let router = router.layer(from_fn_with_state(Arc::new(token), token::require));
+            let mut router = router.layer(from_fn_with_state(Arc::new(token), token::require));
+            if page {
+                // It needs no token: a browser that is sent somewhere brings none.
+                router = page::beside(router);
+            }
             let share = Share::for_writers();
             Connections::new(router, move |_: &_, address: &std::net::SocketAddr| {
                 Peer::remote(address.ip(), &share)
@@ -132,16 +155,18 @@ pub async fn serve(listeners: Listeners, api: Api, stopped: oneshot::Receiver<In
 fn router(requests: OpenApiRouter<Api>, api: Api) -> Router {
     let (router, _document) = requests.split_for_parts();
     router
-        .method_not_allowed_fallback(|| async {
-            Failure::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "this resource has no such method",
-            )
-        })
+        .method_not_allowed_fallback(no_such_method)
         .fallback(|| async { Failure::new(StatusCode::NOT_FOUND, "there is no such resource") })
         .layer(from_fn(peer::require_rights))
         .layer(from_fn(stall::forbid_rest))
         .layer(from_fn_with_state(api.clone(), timing::time))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(api)
+}
+
+async fn no_such_method() -> Failure {
+    Failure::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this resource has no such method",
+    )
 }

@@ -398,6 +398,18 @@ fn who_may_talk_to_the_daemon_is_checked_too() {
             "2:10",
             "without `token_file`",
         ),
+        ("page = \"yes\"", "2:8", "true or false"),
+        ("page = true", "2:8", "`page` in [api] without `listen`"),
+        (
+            "page = true\ntoken_file = \"/t\"",
+            "2:8",
+            "add listen = \"127.0.0.1:9090\"",
+        ),
+        (
+            "page = true\nlisten = \"127.0.0.1:9090\"",
+            "3:10",
+            "without `token_file`",
+        ),
     ] {
         assert_error(&format!("[api]\n{lines}"), place, &[phrase]);
     }

@@ -72,6 +72,15 @@ fn a_token_may_come_from_another_file_than_what_needs_it() {
 }
 
 #[test]
+fn a_later_file_may_turn_the_page_off_that_an_earlier_one_turns_on() {
+    let (on, off): (&[u8], &[u8]) = (b"[api]\npage = true", b"[api]\npage = false");
+    let files = directory(&[("a.toml", on), ("conf.d/b.toml", off)]);
+    assert!(!load(&files.path().join("a.toml")).unwrap().api.page);
+    let error = load_error(&directory(&[("a.toml", off), ("conf.d/b.toml", on)]));
+    assert!(error.contains("conf.d/b.toml:2:8: "), "{error}");
+}
+
+#[test]
 fn errors_across_files_name_both() {
     let web = limit("");
     let directory = directory(&[

@@ -214,6 +214,15 @@ fn the_socket_is_for_root_and_the_group_unless_everyone_may_read() {
 }
 
 #[test]
+fn browsers_get_a_page_only_if_one_is_asked_for() {
+    let tcp = "[api]\nlisten = \"127.0.0.1:9090\"\ntoken_file = \"/t\"";
+    assert!(!good(tcp).api.page);
+    assert!(good(&format!("{tcp}\npage = true")).api.page);
+    // One that is not wanted wants nothing.
+    assert!(!good("[api]\npage = false").api.page);
+}
+
+#[test]
 fn the_store_has_a_place_and_bounds() {
     let config = good(
         "[store]\npath = \"/srv/abuser.db\"\nhistory = \"1d\"\nhistory_max = 10\nevidence = 0",

@@ -9,6 +9,8 @@ use abuser_common::{
     prefix::PrefixKey,
 };
 
+use ipnet::IpNet;
+
 use super::{Engine, EngineError, Page, books::BanRecord, covering, net};
 use crate::{
     api::types::{BanInfo, BanOrder},
@@ -30,6 +32,24 @@ pub struct BanEntry {
 }
 
 impl BanEntry {
+    /// Its number; a later ban has a higher one.
+    pub fn id(&self) -> u64 {
+        self.record.id
+    }
+
+    /// Whom it bans.
+    pub fn source(&self) -> IpNet {
+        net(&self.key)
+    }
+
+    /// What it is known by, besides its source: what made it, under which name, and what was said.
+    pub fn words(&self) -> impl Iterator<Item = &str> {
+        let note = &self.record.note;
+        let said = [&note.subject, &note.policy, &note.reason, &note.by];
+        let said = said.into_iter().filter_map(|text| text.as_deref());
+        std::iter::once(note.cause.name()).chain(said)
+    }
+
     /// As the API tells it.
     pub fn info(&self) -> BanInfo {
         let Self { key, record, .. } = self;

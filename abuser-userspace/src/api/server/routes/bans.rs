@@ -12,6 +12,7 @@ use axum::{
 use super::super::{
     Api,
     answer::{self, Address, Answer, Failure, JsonBody},
+    latest,
     pages::{self, Exported, JsonLines},
     peer::Peer,
 };
@@ -19,8 +20,8 @@ use crate::{
     api::{
         openapi::refusals,
         types::{
-            self, BanInfo, BanRequest, BansQuery, ExportQuery, ImportRequest, Imported,
-            RemoveRequest,
+            self, BanInfo, BanRequest, BansQuery, ExportQuery, ImportRequest, Imported, LatestBans,
+            LatestQuery, RemoveRequest,
         },
     },
     daemon::engine::Command,
@@ -51,6 +52,23 @@ pub(super) async fn list(
     let order = order.unwrap_or_default();
     let command = move |_, reply| Command::SomeBans(order, count, reply);
     pages::stream(api, command, JsonLines::default()).await
+}
+
+/// The latest bans in force, or those of them that are looked for.
+#[utoipa::path(
+    get, path = "/v1/bans/latest", tag = "bans", operation_id = "list_latest_bans",
+    params(LatestQuery),
+    responses(
+        (status = 200, description = "The latest first.", body = LatestBans),
+        refusals::Senseless, refusals::Any,
+    ),
+)]
+pub(super) async fn latest(
+    State(api): State<Api>,
+    query: Result<Query<LatestQuery>, QueryRejection>,
+) -> Answer<LatestBans> {
+    let Query(query) = answer::query(query)?;
+    latest::find(api, query).await
 }
 
 /// All bans in force, in a format that other programs read.

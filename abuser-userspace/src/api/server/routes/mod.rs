@@ -33,6 +33,7 @@ pub(in crate::api) fn all() -> OpenApiRouter<Api> {
         .routes(routes!(daemon::document))
         .routes(routes!(bans::list, bans::add, bans::remove))
         .routes(routes!(bans::covering))
+        .routes(routes!(bans::latest))
         .routes(routes!(bans::import))
         .routes(routes!(bans::export))
         .routes(routes!(offences::report))

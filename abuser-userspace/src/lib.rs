@@ -9,7 +9,9 @@
 //! | [`detection`] | from the configuration to parsers and detectors |
 //! | [`exchange`] | block lists in the formats of other programs |
 //! | [`host`] | what this host must not lock out |
+//! | [`logging`] | what the daemon says of itself |
 //! | [`locks`] | who holds a lock on a file |
+//! | `lookup` | who looks up names in a static binary |
 //! | [`policy`] | when to ban and for how long |
 //! | [`sources`] | lines from where applications write them |
 //! | [`replay`] | what a configuration would have done, by captures |
@@ -26,6 +28,8 @@ pub mod detection;
 pub mod exchange;
 pub mod host;
 pub mod locks;
+pub mod logging;
+mod lookup;
 pub mod policy;
 pub mod replay;
 pub mod sources;

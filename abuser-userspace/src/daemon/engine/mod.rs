@@ -76,6 +76,7 @@ use self::{
 use super::{
     events::{EventReader, Names},
     names::ConfiguredAllow,
+    service::{Pulse, ServiceManager},
 };
 use crate::{
     api::types::{EventRecord, MAX_IMPORT},
@@ -138,6 +139,8 @@ pub struct Engine {
     confirm_by: Option<tokio::time::Instant>,
     /// Who else has things kept in the store is told here that it is back.
     when_revived: Option<Box<dyn Fn() + Send>>,
+    /// The service manager is told here that the engine works.
+    pulse: Pulse,
 }
 
 impl Engine {
@@ -176,6 +179,7 @@ impl Engine {
             next_bucket_sweep: tokio::time::Instant::now(),
             confirm_by: None,
             when_revived: None,
+            pulse: Pulse::default(),
         }
     }
 
@@ -216,6 +220,11 @@ impl Engine {
         self.when_revived = Some(Box::new(tell));
     }
 
+    /// Has the service manager told, turn by turn, that the engine works.
+    pub(super) fn report_to(&mut self, manager: &ServiceManager) {
+        self.pulse = manager.pulse();
+    }
+
     /// Gives up a start that failed; what an earlier daemon left is kept as it is.
     pub fn abandon(self) {
         self.dataplane.abandon();
@@ -233,6 +242,10 @@ impl Engine {
         let mut reconcile = self.reconciler.due();
         tokio::pin!(stop);
         loop {
+            // Whatever the last turn was for: under a flood it is always for events.
+            if self.pulse.is_due() {
+                self.pulse.beat(self.summary());
+            }
             let blocklists = self.blocklists.due().map(Into::into);
             tokio::select! {
                 // Bans come first: a flood of commands must not delay them, and the
@@ -256,6 +269,7 @@ impl Engine {
                     reconcile = self.reconciler.due();
                 }
                 () = until(blocklists) => self.follow_blocklists(),
+                () = until(self.pulse.due()) => {}
                 () = tokio::time::sleep_until(self.next_bucket_sweep) => self.sweep_buckets(),
                 // The last, because there is no end of them, and all before comes in small parts.
                 Some(command) = commands.recv() => {

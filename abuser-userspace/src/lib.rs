@@ -9,8 +9,10 @@
 //! | [`detection`] | from the configuration to parsers and detectors |
 //! | [`exchange`] | block lists in the formats of other programs |
 //! | [`host`] | what this host must not lock out |
+//! | [`logging`] | what the daemon says of itself |
 //! | [`locks`] | who holds a lock on a file |
 //! | [`metrics`] | what the daemon knows, for Prometheus |
+//! | `lookup` | who looks up names in a static binary |
 //! | [`policy`] | when to ban and for how long |
 //! | [`sources`] | lines from where applications write them |
 //! | [`replay`] | what a configuration would have done, by captures |
@@ -27,6 +29,8 @@ pub mod detection;
 pub mod exchange;
 pub mod host;
 pub mod locks;
+pub mod logging;
+mod lookup;
 pub mod metrics;
 pub mod policy;
 pub mod replay;

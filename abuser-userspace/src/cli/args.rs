@@ -20,6 +20,7 @@ use crate::{
     api::types::EventKind,
     config::{Mode, parse_duration, parse_prefix},
     exchange::Format,
+    logging,
     policy::BanTime,
 };
 
@@ -111,6 +112,32 @@ pub(super) enum Command {
     Observe(ObserveCommand),
     /// Take the program off interfaces; without a daemon, clear away what one left
     Detach(DetachArgs),
+    /// Print what has a shell complete commands
+    Completions(CompletionsArgs),
+    /// Write the manual pages of all commands
+    Man(ManArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CompletionsArgs {
+    /// The shell; each loads them from where it looks for completions, as docs/INSTALL.md says
+    #[arg(value_name = "SHELL", value_enum)]
+    pub(super) shell: Shell,
+}
+
+/// The shells that completions are known to work in.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(super) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ManArgs {
+    /// A folder; it is made if it is not there
+    #[arg(value_name = "DIR")]
+    pub(super) folder: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]
@@ -140,6 +167,9 @@ pub(super) struct RunArgs {
     /// What to log to standard error; from debug on, the XDP program logs, too
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = ["off", "error", "warn", "info", "debug", "trace"])]
     pub(super) log_level: String,
+    /// How to log [default: journal if systemd's journal reads it, else text]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub(super) log_format: Option<logging::Format>,
 }
 
 #[derive(Debug, clap::Args)]

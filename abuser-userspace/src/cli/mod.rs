@@ -16,6 +16,7 @@ mod explain;
 mod import;
 mod logs;
 mod output;
+mod reference;
 mod replay;
 mod run;
 mod scan;
@@ -28,7 +29,7 @@ use std::{io, process::ExitCode};
 use clap::Parser as _;
 
 use self::args::{Args, Command};
-use crate::{api::client::ClientError, config::ConfigError, detection::DetectionError};
+use crate::{api::client::ClientError, config::ConfigError, detection::DetectionError, lookup};
 
 /// Wrong usage or configuration.
 const USAGE: u8 = 2;
@@ -58,6 +59,7 @@ enum CliError {
 
 /// Parses the arguments, runs the command, and says how it went.
 pub fn main() -> ExitCode {
+    lookup::settle();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
@@ -111,6 +113,8 @@ fn dispatch(args: Args) -> Result<(), CliError> {
             Command::Confirm => control::confirm(&socket.path()).await,
             Command::Observe(command) => control::observe(&socket.path(), command).await,
             Command::Detach(args) => detach::detach(&socket.path(), &args).await,
+            Command::Completions(args) => reference::completions(&args),
+            Command::Man(args) => reference::man(&args),
         }
     })
 }

@@ -5,14 +5,12 @@ use std::{
     sync::Arc,
 };
 
-use tracing_appender::non_blocking::WorkerGuard;
-use tracing_subscriber::EnvFilter;
-
 use super::{CliError, args::RunArgs, args::Socket, events, output};
 use crate::{
     api::types::EventRecord,
     config::{self, Config, Mode},
     daemon::{self, Options},
+    logging,
 };
 
 /// Where the configuration is unless told otherwise.
@@ -28,6 +26,7 @@ pub(super) async fn run(args: RunArgs, socket: Socket) -> Result<(), CliError> {
         json,
         confirm,
         log_level,
+        log_format,
     } = args;
     let overrides = Overrides {
         config,
@@ -36,7 +35,8 @@ pub(super) async fn run(args: RunArgs, socket: Socket) -> Result<(), CliError> {
         socket: socket.given(),
     };
     let (config, config_path) = overrides.load()?;
-    let _log = start_log(&log_level);
+    let format = log_format.unwrap_or_else(logging::Format::usual);
+    let _log = logging::start(format, &log_level).map_err(anyhow::Error::from)?;
     let options = Options {
         config,
         config_path,
@@ -105,27 +105,6 @@ fn configuration(named: Option<PathBuf>) -> Result<(Config, Option<PathBuf>), Cl
         Some(path) => Ok((config::load(&path)?, Some(path))),
         None => Ok((Config::builtin(), None)),
     }
-}
-
-/// Logs to standard error until the guard is dropped; `RUST_LOG` overrides the level. A
-/// reader that stops reading loses lines and blocks nobody.
-fn start_log(level: &str) -> WorkerGuard {
-    let (stderr, guard) = tracing_appender::non_blocking(std::io::stderr());
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
-        // Libraries talk about themselves below warnings.
-        EnvFilter::new(match level {
-            "debug" | "trace" => format!("warn,netlink_proto=error,abuser={level}"),
-            // What it warns of, `dataplane::links` says in more words.
-            level => format!("{level},netlink_proto=error"),
-        })
-    });
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(stderr)
-        .with_target(false)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
-    guard
 }
 
 /// The program's own level, as aya-log numbers them; it logs from debug on only.

@@ -11,17 +11,19 @@ pub mod engine;
 mod events;
 pub mod names;
 pub mod reload;
+pub mod service;
 mod socket;
 mod start;
 mod tcp;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{convert::Infallible, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{Mutex, broadcast, mpsc, oneshot},
+    task::JoinHandle,
 };
 
 use self::{
@@ -29,6 +31,7 @@ use self::{
     engine::{Engine, Stop},
     names::Resolver,
     reload::Load,
+    service::ServiceManager,
     start::Prepared,
 };
 use crate::{
@@ -83,6 +86,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let hang_ups = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+    let manager = ServiceManager::from_environment();
     // A configuration that cannot be is refused before anything is touched.
     let detection = DetectionHandle::prepare(&config)?;
     program::check_system()?;
@@ -136,15 +140,20 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         observe,
     );
 
-    if let Some(time) = confirm {
-        engine.expect_confirmation(time);
-    }
+    engine.expect_confirmation(confirm);
     let resolver = Arc::new(Mutex::new(resolver));
     start::keep_allowing(Arc::clone(&resolver), host, essential, &commands);
     let logs = Arc::clone(&detection);
     engine.when_revived(move || logs.keep_all());
-    let reloader =
-        start::follow_configuration(reload, &config, resolver, &detection, hang_ups, &commands);
+    let reloader = start::follow_configuration(
+        reload,
+        &config,
+        resolver,
+        &detection,
+        hang_ups,
+        &commands,
+        manager.clone(),
+    );
     if let Some(print) = print {
         print_events(events.subscribe(), print);
     }
@@ -160,18 +169,16 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     drop(events);
     let server = tokio::spawn(server::serve(listeners, api, stopped));
     let stop = signalled(&mut terminate, &mut interrupt);
+    engine.report_to(&manager);
     // Whoever is banned stays so until there is a daemon again that can run.
     let stop = engine.run(&mut inbox, reader, links, stop).await;
+    manager.stopping();
     // It waits for the engine, which is here.
     let reading = tokio::task::spawn_blocking(move || detection.stop());
     engine.finish(inbox, async { drop(reading.await) }).await;
     let stop = stop.with_context(|| unreadable(&config))?;
     let confirmed = end(engine, stop);
-    // Whoever asked for this is to have its answer.
-    drop(stop_server);
-    if tokio::time::timeout(LAST_ANSWERS, server).await.is_err() {
-        tracing::debug!("closed the API on those who still listened");
-    }
+    answer_the_last(stop_server, server).await;
     confirmed
 }
 
@@ -223,6 +230,14 @@ fn end(engine: Engine, stop: Stop) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whoever asked for the stop is to have its answer.
+async fn answer_the_last(stop: oneshot::Sender<Infallible>, server: JoinHandle<()>) {
+    drop(stop);
+    if tokio::time::timeout(LAST_ANSWERS, server).await.is_err() {
+        tracing::debug!("closed the API on those who still listened");
+    }
 }
 
 /// What to do if there are no events any more.

@@ -11,6 +11,7 @@ use super::{
     detection::DetectionHandle,
     engine::{Command, EngineError},
     names::Resolver,
+    service::ServiceManager,
 };
 use crate::{api::types::Reloaded, config::Config};
 
@@ -20,6 +21,8 @@ pub type Load = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
 /// Reads the configuration again and has it put in force.
 pub struct Reloader {
     load: Load,
+    /// Who is told that it happens.
+    manager: ServiceManager,
     /// What is in force of what only a restart can change.
     started_with: Config,
     /// What is in force of the rest.
@@ -36,6 +39,7 @@ pub struct Reloader {
 impl Reloader {
     pub(super) fn new(
         load: Load,
+        manager: ServiceManager,
         started_with: Config,
         resolver: Arc<Mutex<Resolver>>,
         followers: watch::Sender<Arc<Config>>,
@@ -44,6 +48,7 @@ impl Reloader {
     ) -> Self {
         Self {
             load,
+            manager,
             in_force: Mutex::new(started_with.clone()),
             started_with,
             resolver,
@@ -74,6 +79,7 @@ impl Reloader {
     async fn reload_to_the_end(&self) -> Result<Reloaded, EngineError> {
         // Held to the end: of two reloads, the one that has read last is in force.
         let mut in_force = self.in_force.lock().await;
+        let _told = self.manager.reloading();
         let mut resolver = self.resolver.lock().await;
         let config = (self.load)().map_err(EngineError::Refused)?;
         self.detection.check().map_err(EngineError::Refused)?;
@@ -202,6 +208,7 @@ mod tests {
         });
         let reloader = Arc::new(Reloader::new(
             load,
+            ServiceManager::default(),
             before,
             Arc::new(Mutex::new(Resolver::new(Vec::new()))),
             followers,

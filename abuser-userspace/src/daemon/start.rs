@@ -15,6 +15,7 @@ use super::{
     events::EventReader,
     names::{self, Resolver},
     reload::{Load, Reloader},
+    service::ServiceManager,
     socket, tcp,
 };
 use crate::{
@@ -78,6 +79,7 @@ pub(super) fn follow_configuration(
     detection: &Arc<DetectionHandle>,
     hang_ups: Signal,
     commands: &mpsc::Sender<Command>,
+    manager: ServiceManager,
 ) -> Arc<Reloader> {
     let (followers, configured) = watch::channel(Arc::new(config.clone()));
     tokio::spawn(blocklists::follow(configured, commands.clone()));
@@ -85,6 +87,7 @@ pub(super) fn follow_configuration(
     let detection = Arc::clone(detection);
     let reloader = Reloader::new(
         load,
+        manager,
         config.clone(),
         resolver,
         followers,

@@ -79,6 +79,7 @@ use self::{
 use super::{
     events::{EventReader, Names},
     names::ConfiguredAllow,
+    service::{Pulse, ServiceManager},
 };
 use crate::{
     api::types::{EventRecord, MAX_IMPORT, ObserveRequest, Observing},
@@ -145,6 +146,8 @@ pub struct Engine {
     latencies: Arc<Latencies>,
     /// Who else has things kept in the store is told here that it is back.
     when_revived: Option<Box<dyn Fn() + Send>>,
+    /// The service manager is told here that the engine works.
+    pulse: Pulse,
 }
 
 impl Engine {
@@ -186,6 +189,7 @@ impl Engine {
             confirm_by: None,
             latencies: Arc::new(latencies),
             when_revived: None,
+            pulse: Pulse::default(),
         }
     }
 
@@ -231,6 +235,11 @@ impl Engine {
         self.when_revived = Some(Box::new(tell));
     }
 
+    /// Has the service manager told, turn by turn, that the engine works.
+    pub(super) fn report_to(&mut self, manager: &ServiceManager) {
+        self.pulse = manager.pulse();
+    }
+
     /// Gives up a start that failed; what an earlier daemon left is kept as it is.
     pub fn abandon(self) {
         self.dataplane.abandon();
@@ -249,6 +258,10 @@ impl Engine {
         tokio::pin!(stop);
         loop {
             let lists = self.lists.due().map(Into::into);
+            // Whatever the last turn was for: under a flood it is always for events.
+            if self.pulse.is_due() {
+                self.pulse.beat(self.summary());
+            }
             tokio::select! {
                 // Bans come first: a flood of commands must not delay them, and the
                 // kernel bounds how many events there can be.
@@ -271,6 +284,7 @@ impl Engine {
                     reconcile = self.reconciler.due();
                 }
                 () = until(lists) => self.follow_lists(),
+                () = until(self.pulse.due()) => {}
                 () = tokio::time::sleep_until(self.next_bucket_sweep) => self.sweep_buckets(),
                 // The last, because there is no end of them, and all before comes in small parts.
                 Some(command) = commands.recv() => {

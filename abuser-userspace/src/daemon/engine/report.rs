@@ -23,6 +23,7 @@ use crate::{
     },
     metrics::EngineReadings,
     store::Health,
+    words::counted,
 };
 
 /// The tables whose entries nobody counts as they come and go: to know how many there are
@@ -68,6 +69,20 @@ impl Occupancy {
 }
 
 impl Engine {
+    /// How it stands, in a line.
+    pub(super) fn summary(&self) -> String {
+        let mut parts: Vec<_> = self.dataplane.protected().states().map(state).collect();
+        if self.observe {
+            parts.push("observing only".to_owned());
+        }
+        let bans = self.bans.count(kernel_now().0);
+        parts.push(counted(bans.try_into().unwrap_or(u64::MAX), "ban", "bans"));
+        if let Health::Failed { error, .. } = self.store.health() {
+            parts.push(format!("the store cannot be written ({error})"));
+        }
+        parts.join(", ")
+    }
+
     pub(super) fn occupancy(&self) -> Occupancy {
         let limits = self.dataplane.limits();
         Occupancy {
@@ -179,6 +194,20 @@ impl Engine {
             .zip(limits.counted()?)
             .map(|(limit, counted)| limit_status(&limit.config, &counted))
             .collect())
+    }
+}
+
+/// An interface in a few words.
+fn state(state: Protection<'_>) -> String {
+    match state {
+        Protection::Attached(attachment) => {
+            let mode = mode_name(attachment.generic);
+            format!("protecting {} ({mode})", attachment.name)
+        }
+        Protection::Missing { name } => format!("{name} is missing"),
+        Protection::Refused { interface, error } => {
+            format!("cannot protect {}: {error}", interface.name)
+        }
     }
 }
 

@@ -54,7 +54,7 @@ impl Engine {
     }
 
     /// Detaches after `time` unless somebody confirms before.
-    pub fn expect_confirmation(&mut self, time: Duration) {
-        self.confirm_by = Some(tokio::time::Instant::now() + time);
+    pub fn expect_confirmation(&mut self, time: Option<Duration>) {
+        self.confirm_by = time.map(|time| tokio::time::Instant::now() + time);
     }
 }

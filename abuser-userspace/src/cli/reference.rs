@@ -1,0 +1,91 @@
+//! `abuser completions` and `abuser man`: what shells and `man` know of the command line, made from
+//! its definition.
+
+use std::{
+    env, fs,
+    io::{self, Write as _},
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context as _;
+use clap::{Command, CommandFactory as _};
+use clap_mangen::Man;
+
+use super::{
+    CliError,
+    args::{Args, CompletionsArgs, ManArgs, Shell},
+};
+
+pub(super) fn completions(args: &CompletionsArgs) -> Result<(), CliError> {
+    let shell = match args.shell {
+        Shell::Bash => clap_complete::Shell::Bash,
+        Shell::Zsh => clap_complete::Shell::Zsh,
+        Shell::Fish => clap_complete::Shell::Fish,
+    };
+    // Generated first: the generator panics where it cannot write.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "abuser", &mut script);
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(&script)?;
+    Ok(stdout.flush()?)
+}
+
+pub(super) fn man(args: &ManArgs) -> Result<(), CliError> {
+    let folder = &args.folder;
+    let mut command = Args::command().disable_help_subcommand(true);
+    // Gives each command the name that its page has.
+    command.build();
+    let write = || {
+        fs::create_dir_all(folder)?;
+        pages(&command, &date(), folder)
+    };
+    let written = write().with_context(|| format!("cannot write to {}", folder.display()));
+    Ok(written?)
+}
+
+/// The page of a command, and those of its commands.
+fn pages(command: &Command, date: &str, folder: &Path) -> io::Result<()> {
+    for command in command.get_subcommands() {
+        pages(command, date, folder)?;
+    }
+    let name = command.get_display_name().unwrap_or(command.get_name());
+    let page = Man::new(command.clone())
+        .title(name.to_uppercase())
+        .date(date)
+        .source(concat!("abuser ", env!("CARGO_PKG_VERSION")))
+        .manual("abuser");
+    fs::write(folder.join(format!("{name}.1")), rendered(&page)?)
+}
+
+/// The page, without what `mandoc -Tlint` has something against: spaces at the ends of lines, and
+/// breaks beside gaps.
+fn rendered(page: &Man) -> io::Result<String> {
+    let mut text = Vec::new();
+    page.render(&mut text)?;
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<_> = text.lines().map(str::trim_end).collect();
+    let is_gap = |line: Option<&&str>| line == Some(&".sp");
+    let mut kept = String::with_capacity(text.len());
+    for (number, line) in lines.iter().enumerate() {
+        let before = number.checked_sub(1).and_then(|before| lines.get(before));
+        if *line == ".br" && (is_gap(before) || is_gap(lines.get(number + 1))) {
+            continue;
+        }
+        kept.push_str(line);
+        kept.push('\n');
+    }
+    Ok(kept)
+}
+
+/// Today, or the day that `SOURCE_DATE_EPOCH` says, so that a package can be made twice.
+fn date() -> String {
+    let epoch = env::var("SOURCE_DATE_EPOCH").ok();
+    let epoch = epoch.and_then(|seconds| seconds.parse().ok());
+    let time = epoch
+        .and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)))
+        .unwrap_or_else(SystemTime::now);
+    let mut text = humantime::format_rfc3339_seconds(time).to_string();
+    text.truncate("2026-01-01".len());
+    text
+}

@@ -160,6 +160,11 @@ fn needs_restart(before: &Config, after: &Config) -> Vec<String> {
             before.api.token_file != after.api.token_file,
         ),
         ("[xdp] mode", before.xdp.mode != after.xdp.mode),
+        (
+            "[xdp] dispatcher",
+            before.xdp.dispatcher != after.xdp.dispatcher,
+        ),
+        ("[xdp] priority", before.xdp.priority != after.xdp.priority),
         ("[xdp] pin_dir", before.xdp.pin_dir != after.xdp.pin_dir),
         ("[store]", store(before) != store(after)),
     ])

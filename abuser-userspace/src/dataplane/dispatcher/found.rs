@@ -103,8 +103,7 @@ fn config(info: &ProgramInfo) -> Result<Config, String> {
             )
         });
     }
-    let map: Array<_, Config> =
-        Array::try_from(Map::Array(data)).map_err(|error| chain(&error))?;
+    let map: Array<_, Config> = Array::try_from(Map::Array(data)).map_err(|error| chain(&error))?;
     let config = map.get(&0, 0).map_err(|error| chain(&error))?;
     check(&config)?;
     Ok(config)

@@ -16,6 +16,7 @@
 //! | [`verdict`] | the order of the packet path |
 //! | [`event`] | the ring-buffer record |
 //! | [`layout`] | map names, keys, values, sizes |
+//! | [`dispatcher`] | the format of libxdp's dispatcher |
 //! | `model` | the tables as ordinary collections, for replays and tests (feature `model`) |
 //! | [`bits`] | walking the set bits of a word |
 //! | [`atomic`] | words that several CPUs write at once |
@@ -33,6 +34,7 @@
 pub mod atomic;
 pub mod bits;
 pub mod bucket;
+pub mod dispatcher;
 pub mod event;
 pub mod gate;
 pub mod gcra;

@@ -97,8 +97,33 @@ pub struct InterfaceStatus {
     /// The XDP program's id, as `bpftool prog` and `ip link` show it; `null` unless it is
     /// attached.
     pub program_id: Option<u32>,
+    /// The programs that are called on it one after the other, abuser's among them; `null` if abuser's
+    /// is the only one, attached without a dispatcher of libxdp.
+    pub dispatcher: Option<DispatcherStatus>,
     /// Why it was refused, if it was.
     pub error: Option<String>,
+}
+
+/// A dispatcher of libxdp: the XDP program on an interface that calls others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DispatcherStatus {
+    /// Its program's id.
+    pub program_id: u32,
+    /// The programs that it calls, in this order.
+    pub components: Vec<ComponentStatus>,
+}
+
+/// A program that a dispatcher calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ComponentStatus {
+    /// The program's name.
+    pub name: String,
+    /// Its id.
+    pub program_id: u32,
+    /// Whoever has the lower number is called first.
+    pub priority: u32,
+    /// Whether it is this daemon's.
+    pub own: bool,
 }
 
 /// Whether an interface is protected: it is (`attached`); it vanished, and is attached to again when

@@ -12,9 +12,9 @@ use super::{
 use crate::api::{
     client::{Client, ClientError},
     types::{
-        AllowInfo, AllowRequest, BlocklistStatus, InterfaceState, InterfaceStatus, LimitStatus,
-        ObserveRequest, Observing, ReconcilerStatus, Reloaded, RemoveRequest, Status, StoreStatus,
-        TrafficCount,
+        AllowInfo, AllowRequest, BlocklistStatus, ComponentStatus, DispatcherStatus,
+        InterfaceState, InterfaceStatus, LimitStatus, ObserveRequest, Observing, ReconcilerStatus,
+        Reloaded, RemoveRequest, Status, StoreStatus, TrafficCount,
     },
 };
 
@@ -95,11 +95,17 @@ fn protection(interface: &InterfaceStatus) -> String {
         )
     };
     match interface.state {
-        InterfaceState::Attached => format!(
-            "protects {name} in {} mode (XDP program {})",
-            interface.mode.as_deref().unwrap_or("unknown"),
-            interface.program_id.unwrap_or_default()
-        ),
+        InterfaceState::Attached => {
+            let mut line = format!(
+                "protects {name} in {} mode (XDP program {})",
+                interface.mode.as_deref().unwrap_or("unknown"),
+                interface.program_id.unwrap_or_default()
+            );
+            if let Some(dispatcher) = &interface.dispatcher {
+                line += &neighbours(dispatcher);
+            }
+            line
+        }
         InterfaceState::Missing => format!(
             "DOES NOT protect {name}: it is missing; it is protected again as soon as it is back"
         ),
@@ -108,6 +114,26 @@ fn protection(interface: &InterfaceStatus) -> String {
             interface.error.as_deref().unwrap_or("refused")
         ),
     }
+}
+
+/// The programs that a dispatcher calls.
+fn neighbours(dispatcher: &DispatcherStatus) -> String {
+    let called = dispatcher.components.iter().map(|component| {
+        let ComponentStatus {
+            name,
+            program_id: _,
+            priority,
+            own,
+        } = component;
+        let own = if *own { ", this one" } else { "" };
+        format!("{name} (priority {priority}{own})")
+    });
+    let called: Vec<_> = called.collect();
+    format!(
+        ", by libxdp's dispatcher {}: {}",
+        dispatcher.program_id,
+        called.join(", then ")
+    )
 }
 
 /// How it stands with a block list.

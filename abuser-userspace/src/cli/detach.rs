@@ -10,7 +10,7 @@ use crate::{
         client::{Client, ClientError},
         types::{DetachRequest, Detached},
     },
-    dataplane::pins::PinDir,
+    dataplane::{attach, pins::PinDir},
 };
 
 pub(super) async fn detach(socket: &Path, args: &DetachArgs) -> Result<(), CliError> {
@@ -65,7 +65,7 @@ fn clear_pins(pin_dir: &Path, interfaces: &[String]) -> Result<Detached, CliErro
             Some((_, name)) => Err(not_attached(name, pin_dir)),
         };
     };
-    let attached = pins.links();
+    let attached = pins.interfaces();
     if let Some((_, name)) = wanted.iter().find(|(index, _)| !attached.contains(index)) {
         return Err(not_attached(name, pin_dir));
     }
@@ -75,10 +75,10 @@ fn clear_pins(pin_dir: &Path, interfaces: &[String]) -> Result<Detached, CliErro
         if !wanted.is_empty() && named.is_none() {
             continue;
         }
-        pins.remove_link(index);
+        attach::detach_left(&pins, index).map_err(anyhow::Error::from)?;
         detached.push(named.map_or_else(|| interface_name(index), |(_, name)| name.clone()));
     }
-    if pins.links().is_empty() {
+    if pins.interfaces().is_empty() {
         pins.remove_all();
     }
     Ok(Detached {

@@ -6,7 +6,7 @@ use abuser_common::layout::MAX_LIMITS;
 use toml::{Spanned, de::DeTable};
 
 use super::{
-    Config, Mode, allow, api, ban, blocklist, detector,
+    Config, Dispatcher, Mode, allow, api, ban, blocklist, detector,
     error::{ConfigError, quote},
     limit::{self, Scope},
     logs, metrics,
@@ -248,6 +248,12 @@ impl Draft {
         }
         if let Some(item) = section.get("persist") {
             self.config.xdp.persist = item.boolean()?;
+        }
+        if let Some(item) = section.get("dispatcher") {
+            self.config.xdp.dispatcher = item.word(&Dispatcher::WORDS)?;
+        }
+        if let Some(item) = section.get("priority") {
+            self.config.xdp.priority = item.integer(0..=u32::MAX)?;
         }
         Ok(())
     }

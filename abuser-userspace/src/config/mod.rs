@@ -152,6 +152,38 @@ pub struct Xdp {
     /// Whether the program stays on its interfaces when the daemon is stopped by a signal, so
     /// that a restart leaves no gap.
     pub persist: bool,
+    /// What to do where other XDP programs are called by a dispatcher of libxdp.
+    pub dispatcher: Dispatcher,
+    /// The place among them: whoever has the lower number is called first.
+    pub priority: u32,
+}
+
+/// How to get onto an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct How {
+    /// Where in the kernel.
+    pub mode: Mode,
+    /// Together with others, or not.
+    pub dispatcher: Dispatcher,
+    /// The place among them.
+    pub priority: u32,
+}
+
+impl Xdp {
+    /// How to get onto an interface.
+    pub fn how(&self) -> How {
+        let Self {
+            mode,
+            dispatcher,
+            priority,
+            ..
+        } = *self;
+        How {
+            mode,
+            dispatcher,
+            priority,
+        }
+    }
 }
 
 impl Default for Xdp {
@@ -160,6 +192,8 @@ impl Default for Xdp {
             mode: Mode::Auto,
             pin_dir: PathBuf::from("/sys/fs/bpf/abuser"),
             persist: false,
+            dispatcher: Dispatcher::Join,
+            priority: 10,
         }
     }
 }
@@ -182,6 +216,38 @@ impl Mode {
         ("driver", Self::Driver),
         ("generic", Self::Generic),
     ];
+}
+
+/// What to do about dispatchers of libxdp, which call several XDP programs on one interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dispatcher {
+    /// Join the one that is on an interface; be the one program where there is none.
+    #[default]
+    Join,
+    /// Join the one that is on an interface; make one where there is none, so that others can
+    /// come later.
+    Always,
+    /// Refuse an interface that has one, as if it were any other program.
+    Never,
+}
+
+impl Dispatcher {
+    const WORDS: [(&'static str, Self); 3] = [
+        ("join", Self::Join),
+        ("always", Self::Always),
+        ("never", Self::Never),
+    ];
+}
+
+impl Mode {
+    /// Whether the program may run in generic mode, or in the driver, as the case may be.
+    pub fn allows(self, generic: bool) -> bool {
+        match self {
+            Self::Auto => true,
+            Self::Driver => !generic,
+            Self::Generic => generic,
+        }
+    }
 }
 
 impl fmt::Display for Mode {

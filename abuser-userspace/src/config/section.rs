@@ -43,7 +43,7 @@ pub(super) const TOP: Schema = Schema {
 /// Keys of `[xdp]`.
 pub(super) const XDP: Schema = Schema {
     label: "in [xdp]",
-    keys: &["mode", "pin_dir", "persist"],
+    keys: &["mode", "pin_dir", "persist", "dispatcher", "priority"],
 };
 /// Keys of `[api]`.
 pub(super) const API: Schema = Schema {

@@ -7,7 +7,10 @@ use abuser_common::{
     gcra::KernelTime,
     packet::{ICMP, ICMPV6, TCP, UDP},
 };
-use aya::maps::{MapData, RingBuf};
+use aya::{
+    Ebpf,
+    maps::{MapData, RingBuf},
+};
 use aya_log::EbpfLogger;
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -115,7 +118,11 @@ fn protocol(number: u8) -> String {
 
 /// Passes on what the XDP program itself logs.
 pub(super) fn log_program(dataplane: &mut Dataplane) {
-    let logger = EbpfLogger::init(dataplane.program_mut())
+    dataplane.programs_mut().for_each(log);
+}
+
+fn log(program: &mut Ebpf) {
+    let logger = EbpfLogger::init(program)
         .map_err(io::Error::other)
         .and_then(|logger| {
             // SAFETY: the logger owns its ring, which owns its descriptor.

@@ -171,6 +171,11 @@ fn needs_restart(before: &Config, after: &Config) -> Vec<String> {
         ),
         ("[api] page", before.api.page != after.api.page),
         ("[xdp] mode", before.xdp.mode != after.xdp.mode),
+        (
+            "[xdp] dispatcher",
+            before.xdp.dispatcher != after.xdp.dispatcher,
+        ),
+        ("[xdp] priority", before.xdp.priority != after.xdp.priority),
         ("[xdp] pin_dir", before.xdp.pin_dir != after.xdp.pin_dir),
         ("[store]", store(before) != store(after)),
     ])

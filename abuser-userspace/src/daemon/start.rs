@@ -43,7 +43,9 @@ pub(super) async fn prepare(
     dataplane: &mut Dataplane,
     config: &Config,
 ) -> anyhow::Result<Prepared> {
-    let interfaces = dataplane.find_interfaces(&config.interfaces).await?;
+    let interfaces = dataplane
+        .find_interfaces(&config.interfaces, config.xdp.how())
+        .await?;
     let links = NetlinkChanges::of_links()?;
     let reader = EventReader::new(dataplane.take_events()?)
         .context("cannot wait for the XDP program's events")?;

@@ -34,7 +34,7 @@ use super::{
     pins::PinDir,
     refusal::{attach_error, refused},
 };
-use crate::config::Mode;
+use crate::config::{Dispatcher, How};
 
 /// How an attachment came about, and so what undoes it.
 #[derive(Debug)]
@@ -78,13 +78,9 @@ impl Held {
         })
     }
 
-    /// Whether it runs the program where it is wanted.
-    pub(super) fn suits(&self, mode: Mode) -> bool {
-        match mode {
-            Mode::Auto => true,
-            Mode::Driver => !self.generic,
-            Mode::Generic => self.generic,
-        }
+    /// Whether it runs the program where and as it is wanted.
+    pub(super) fn suits(&self, how: How) -> bool {
+        how.dispatcher != Dispatcher::Always && how.mode.allows(self.generic)
     }
 
     /// What it takes to restore it.

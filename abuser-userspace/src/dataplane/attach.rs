@@ -1,32 +1,35 @@
 //! Attaching the program to an interface.
 //!
-//! Attachment is a BPF link pinned by the interface's index. While the pin lies there the
+//! Where other programs are called by a dispatcher, the program becomes one of them (see
+//! `dispatcher`). Elsewhere attachment is a BPF link pinned by the interface's index. While the pin lies there the
 //! program stays on, daemon or not. A link that is still on its interface is adopted (see
 //! `adopt`): its program is replaced at once. Whatever else is on an interface is not
 //! ours to touch.
 
 use std::{
+    collections::BTreeSet,
     mem,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 
-use abuser_common::layout::LAYOUT_VERSION;
-use aya::{
-    Ebpf,
-    programs::{ProgramError, Xdp, XdpMode, links::FdLink},
+use abuser_common::{
+    dispatcher::{MAX_COMPONENTS, VERSION},
+    layout::LAYOUT_VERSION,
 };
+use aya::programs::{ProgramError, Xdp, XdpMode, links::FdLink};
 
 use super::{
-    adopt::{Held, Origin, adopt},
+    adopt::{self, Held, Origin, adopt},
+    dispatcher::{self, Chain, Found, Membership, Standing},
     error::{DataplaneError, chain},
     interfaces::{Interface, program_name},
     pins::PinDir,
-    program::xdp,
+    program::{Programs, xdp},
     refusal::{Refusal, also, attach_error, hint, is_busy, refused},
 };
-use crate::config::Mode;
+use crate::config::{Dispatcher, How, Mode};
 
 /// How long the kernel may take to free a link that nobody holds any more.
 const RELEASE: Duration = Duration::from_secs(2);
@@ -44,32 +47,37 @@ pub struct Attachment {
     pub generic: bool,
     /// The program's id.
     pub program: u32,
+    hold: Hold,
+}
+
+/// What holds the program on the interface.
+#[derive(Debug)]
+enum Hold {
+    /// A link, as the interface's one program.
+    Link(Link),
+    /// A dispatcher, as one of several; and the link that it took the place of.
+    Component(Membership, Option<adopt::Left>),
+}
+
+#[derive(Debug)]
+struct Link {
     origin: Origin,
     link: FdLink,
     pin: PathBuf,
 }
 
-impl Attachment {
-    /// Leaves the program on the interface, held by the link's pin.
-    pub fn leave(self) {
-        // Whoever holds a pinned link too may let go.
-        drop(self.link);
-    }
-
-    /// Takes the program off the interface.
-    pub fn detach(self) {
+impl Link {
+    fn detach(self) {
         let Self { link, pin, .. } = self;
         remove_pin(&pin);
         // The last holder of an unpinned link detaches it.
         drop(link);
     }
 
-    /// Undoes what this daemon did to the interface: takes its own link off, leaves one that an
-    /// earlier daemon left, and restores what it took the place of.
-    pub fn take_back(mut self) {
+    fn take_back(mut self) {
         match mem::replace(&mut self.origin, Origin::Made) {
             Origin::Made => self.detach(),
-            Origin::Adopted => self.leave(),
+            Origin::Adopted => drop(self),
             Origin::Moved(left) => {
                 // While the other layout's pin is there, the program stays on.
                 self.detach();
@@ -81,19 +89,85 @@ impl Attachment {
             }
         }
     }
+}
+
+impl Attachment {
+    /// Leaves the program on the interface, held by pins.
+    pub fn leave(self) {
+        // Whoever holds a pinned link too may let go.
+        drop(self.hold);
+    }
+
+    /// Takes the program off the interface.
+    pub fn detach(self) {
+        match self.hold {
+            Hold::Link(link) => link.detach(),
+            Hold::Component(membership, _) => membership.leave(),
+        }
+    }
+
+    /// Undoes what this daemon did to the interface: takes its own link off, leaves one that an
+    /// earlier daemon left, and restores what it took the place of.
+    pub fn take_back(self) {
+        match self.hold {
+            Hold::Link(link) => link.take_back(),
+            Hold::Component(membership, displaced) => {
+                membership.take_back();
+                if let Some(left) = displaced {
+                    left.make_anew();
+                }
+            }
+        }
+    }
+
+    /// The programs that are called on the interface, if there is a dispatcher that calls them.
+    pub fn chain(&self) -> Option<&Chain> {
+        match &self.hold {
+            Hold::Link(_) => None,
+            Hold::Component(membership, _) => Some(&membership.chain),
+        }
+    }
+
+    /// How it stands with the program, if this is what the kernel says of the interface.
+    pub(super) fn standing(&mut self, interface: &Interface) -> Standing {
+        match &mut self.hold {
+            Hold::Link(_) if interface.xdp.is_some_and(|xdp| xdp.program == self.program) => {
+                Standing::Same
+            }
+            Hold::Link(_) => Standing::Out,
+            Hold::Component(membership, _) => membership.look(),
+        }
+    }
 
     /// The version of the layout of what an earlier daemon left here, unless that is this one's.
     pub fn other_layout(&self) -> Option<u32> {
-        let (Origin::Moved(left) | Origin::Displaced(left)) = &self.origin else {
-            return None;
+        let version = match &self.hold {
+            Hold::Link(link) => match &link.origin {
+                Origin::Moved(left) | Origin::Displaced(left) => left.version(),
+                Origin::Made | Origin::Adopted => return None,
+            },
+            Hold::Component(membership, displaced) => membership
+                .left_by()
+                .or_else(|| displaced.as_ref().map(adopt::Left::version))?,
         };
-        Some(left.version()).filter(|version| *version != LAYOUT_VERSION)
+        Some(version).filter(|version| *version != LAYOUT_VERSION)
     }
 
     /// Keeps the link for good: there is no way back any more, and nothing that keeps what an
     /// earlier daemon left in memory.
-    pub fn settle(&mut self) {
-        self.origin = Origin::Adopted;
+    pub fn settle(&mut self, pins: &PinDir) {
+        let component = match &mut self.hold {
+            Hold::Link(link) => {
+                link.origin = Origin::Adopted;
+                None
+            }
+            Hold::Component(membership, displaced) => {
+                membership.settle();
+                *displaced = None;
+                Some(self.program)
+            }
+        };
+        pins.forget_components(self.index, component);
     }
 }
 
@@ -103,8 +177,9 @@ fn remove_pin(pin: &Path) {
     }
 }
 
-/// Makes sure that the program can work on the interface, and that none but our own does.
-pub fn check_usable(pins: &PinDir, interface: &Interface) -> Result<(), DataplaneError> {
+/// Makes sure that the program can work on the interface, and that none does that is not our own or
+/// content with others.
+pub fn check_usable(pins: &PinDir, interface: &Interface, how: How) -> Result<(), DataplaneError> {
     if !interface.ethernet {
         return Err(DataplaneError::NotEthernet(interface.name.clone()));
     }
@@ -114,46 +189,116 @@ pub fn check_usable(pins: &PinDir, interface: &Interface) -> Result<(), Dataplan
     if Held::find(pins, interface).is_some() {
         return Ok(());
     }
-    Err(DataplaneError::Foreign {
-        interface: interface.name.clone(),
-        program: program_name(attached.program),
-        id: attached.program,
-    })
+    let id = attached.program;
+    let name = interface.name.clone();
+    match Found::with_id(id) {
+        Found::Program => Err(DataplaneError::Foreign {
+            interface: name,
+            program: program_name(id),
+            id,
+        }),
+        Found::Unknown(found) => Err(DataplaneError::DispatcherUnknown {
+            interface: name,
+            id,
+            found,
+            known: VERSION,
+        }),
+        Found::Dispatcher(_) if how.dispatcher == Dispatcher::Never => {
+            Err(DataplaneError::DispatcherUnwanted {
+                interface: name,
+                id,
+            })
+        }
+        Found::Dispatcher(_) if !how.mode.allows(attached.generic) => {
+            Err(DataplaneError::Dispatcher {
+                interface: name,
+                message: format!(
+                    "it runs in {} mode, and [xdp] mode is \"{}\"; write \"auto\" to go where it is",
+                    mode_name(attached.generic),
+                    how.mode
+                ),
+            })
+        }
+        Found::Dispatcher(dispatcher) => {
+            let own = pins.components(interface.index);
+            if dispatcher.len() >= MAX_COMPONENTS && own.is_empty() {
+                return Err(DataplaneError::Dispatcher {
+                    interface: name,
+                    message: format!(
+                        "it has {MAX_COMPONENTS} of them already, which is as many as there can be"
+                    ),
+                });
+            }
+            Ok(())
+        }
+    }
 }
 
-/// Removes pinned links of interfaces that are not to be attached to any more.
-pub fn forget_stale_links(pins: &PinDir, attached: &[Attachment]) {
-    for index in pins.links() {
+/// Takes programs off interfaces that are not to be attached to any more.
+pub fn forget_stale(pins: &PinDir, attached: &[Attachment]) {
+    for index in pins.interfaces() {
         if !attached.iter().any(|attachment| attachment.index == index) {
             tracing::info!(
                 interface = index,
                 "detaching from an interface that is not configured any more"
             );
-            pins.remove_link(index);
+            if let Err(error) = detach_left(pins, index) {
+                tracing::error!(interface = index, "cannot detach: {error}");
+            }
         }
     }
 }
 
+/// Takes off an interface what daemons left on it that are not running any more.
+pub fn detach_left(pins: &PinDir, interface: u32) -> Result<(), DataplaneError> {
+    let components: BTreeSet<_> = pins.components(interface).into_keys().collect();
+    if !components.is_empty() {
+        dispatcher::leave(interface, &components)
+            .map_err(|message| DataplaneError::DispatcherKept { interface, message })?;
+        pins.forget_components(interface, None);
+    }
+    pins.remove_link(interface);
+    Ok(())
+}
+
 /// Attaches to an interface that [`check_usable`] let through.
 pub fn attach(
-    program: &mut Ebpf,
+    programs: &mut Programs,
     pins: &PinDir,
     interface: &Interface,
-    mode: Mode,
+    how: How,
 ) -> Result<Attachment, DataplaneError> {
-    let program = xdp(program)?;
     let pin = pins.own().link(interface.index);
     let held = Held::find(pins, interface);
     let displaced = match held {
-        Some(held) if held.suits(mode) => return adopt(program, held, pin, interface),
+        Some(held) if held.suits(how) => {
+            return adopt(xdp(&mut programs.direct)?, held, pin, interface);
+        }
         Some(held) => Some(held.left(interface)),
         None => None,
     };
     // A link that lost its interface keeps its pin; the interface is known to be free.
     pins.remove_link(interface.index);
-    match (make(program, &pin, interface, mode), displaced) {
+    let as_component =
+        how.dispatcher == Dispatcher::Always || (displaced.is_none() && interface.xdp.is_some());
+    let made = if as_component {
+        make(interface, how.mode, |generic| {
+            join(programs, pins, interface, generic, how.priority)
+        })
+    } else {
+        let program = xdp(&mut programs.direct)?;
+        make(interface, how.mode, |generic| {
+            create(program, &pin, interface, generic)
+        })
+    };
+    match (made, displaced) {
         (Ok(mut attachment), displaced) => {
-            attachment.origin = displaced.map_or(Origin::Made, Origin::Displaced);
+            match &mut attachment.hold {
+                Hold::Link(link) => {
+                    link.origin = displaced.map_or(Origin::Made, Origin::Displaced);
+                }
+                Hold::Component(_, before) => *before = displaced,
+            }
             Ok(attachment)
         }
         (Err(error), displaced) => {
@@ -165,25 +310,24 @@ pub fn attach(
     }
 }
 
-/// Attaches by a link of its own.
+/// Attaches in a mode that is wanted by `create`, which is told whether that is the generic one.
 fn make(
-    program: &mut Xdp,
-    pin: &Path,
     interface: &Interface,
     mode: Mode,
+    mut create: impl FnMut(bool) -> Result<Attachment, Refusal>,
 ) -> Result<Attachment, DataplaneError> {
     match mode {
-        Mode::Generic => create(program, pin, interface, true).map_err(|refusal| refusal.error),
-        Mode::Driver => create(program, pin, interface, false).map_err(|refusal| {
+        Mode::Generic => create(true).map_err(|refusal| refusal.error),
+        Mode::Driver => create(false).map_err(|refusal| {
             if refusal.generic_may_do {
                 hint(refusal.error)
             } else {
                 refusal.error
             }
         }),
-        Mode::Auto => match create(program, pin, interface, false) {
+        Mode::Auto => match create(false) {
             Err(native) if native.generic_may_do => {
-                fall_back(program, pin, interface, native.error)
+                fall_back(interface, native.error, || create(true))
             }
             attached => attached.map_err(|refusal| refusal.error),
         },
@@ -192,12 +336,11 @@ fn make(
 
 /// Attaches in generic mode because the driver refused.
 fn fall_back(
-    program: &mut Xdp,
-    pin: &Path,
     interface: &Interface,
     native: DataplaneError,
+    create: impl FnOnce() -> Result<Attachment, Refusal>,
 ) -> Result<Attachment, DataplaneError> {
-    match create(program, pin, interface, true) {
+    match create() {
         Ok(attachment) => {
             tracing::warn!(
                 interface = interface.name,
@@ -208,6 +351,25 @@ fn fall_back(
         }
         Err(generic) => Err(also(native, &generic.error)),
     }
+}
+
+/// Makes the program a component.
+fn join(
+    programs: &mut Programs,
+    pins: &PinDir,
+    interface: &Interface,
+    generic: bool,
+    priority: u32,
+) -> Result<Attachment, Refusal> {
+    let (membership, generic) = dispatcher::join(programs, pins, interface, generic, priority)?;
+    Ok(Attachment {
+        name: interface.name.clone(),
+        configured: interface.name.clone(),
+        index: interface.index,
+        generic,
+        program: membership.program,
+        hold: Hold::Component(membership, None),
+    })
 }
 
 /// Makes a link and pins it.
@@ -272,9 +434,7 @@ pub(super) fn attachment(
         index: interface.index,
         generic,
         program: info.program_id(),
-        origin,
-        link,
-        pin,
+        hold: Hold::Link(Link { origin, link, pin }),
     })
 }
 

@@ -138,6 +138,55 @@ pub enum DataplaneError {
         id: u32,
     },
 
+    /// There is a dispatcher, and the configuration keeps abuser out of it.
+    #[error(
+        "interface {interface} has a dispatcher of libxdp (id {id}), which abuser does not join \
+         because of [xdp] dispatcher = \"never\"; write \"join\" to have it run as one of the programs in it"
+    )]
+    DispatcherUnwanted {
+        /// The interface.
+        interface: String,
+        /// The dispatcher's program id.
+        id: u32,
+    },
+
+    /// There is a dispatcher that abuser does not know how to join.
+    #[error(
+        "interface {interface} has a dispatcher of libxdp (id {id}) that abuser cannot join, and will \
+         not replace: {found}; it joins dispatchers of version {known}. Unload the programs in it with the tool that \
+         loaded them (`xdp-loader status` shows them)"
+    )]
+    DispatcherUnknown {
+        /// The interface.
+        interface: String,
+        /// The dispatcher's program id.
+        id: u32,
+        /// What is there instead of what is known.
+        found: String,
+        /// The version that is known.
+        known: u8,
+    },
+
+    /// abuser could not become a component.
+    #[error("cannot join the XDP programs on {interface} (libxdp's dispatcher): {message}")]
+    Dispatcher {
+        /// The interface.
+        interface: String,
+        /// Why, and what to do.
+        message: String,
+    },
+
+    /// A component could not be taken out again.
+    #[error(
+        "cannot take abuser's program out of the dispatcher on interface {interface}: {message}"
+    )]
+    DispatcherKept {
+        /// The interface's index.
+        interface: u32,
+        /// Why.
+        message: String,
+    },
+
     /// The program could not be attached.
     #[error("cannot attach to {interface} in {mode} mode: {message}")]
     Attach {

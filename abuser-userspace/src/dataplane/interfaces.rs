@@ -113,13 +113,6 @@ pub(crate) fn name(link: &LinkMessage) -> Option<String> {
 
 fn interface(link: &LinkMessage) -> Option<Interface> {
     let name = name(link)?;
-    let xdp = link
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            LinkAttribute::Xdp(xdp) => attached(xdp),
-            _ => None,
-        });
     let mtu = link
         .attributes
         .iter()
@@ -136,7 +129,16 @@ fn interface(link: &LinkMessage) -> Option<Interface> {
         ),
         up: link.header.flags.contains(LinkFlags::Up),
         mtu: mtu.unwrap_or_default(),
-        xdp,
+        xdp: attached_to(link),
+    })
+}
+
+/// The program that a message about an interface says is on it.
+pub(super) fn attached_to(link: &LinkMessage) -> Option<AttachedXdp> {
+    let mut attributes = link.attributes.iter();
+    attributes.find_map(|attribute| match attribute {
+        LinkAttribute::Xdp(xdp) => attached(xdp),
+        _ => None,
     })
 }
 

@@ -14,6 +14,7 @@
 //! | [`hints`] | what the program reads before it looks a prefix up |
 //! | `host` | the kernel's ticks, and the key of the bucket table |
 //! | `memory` | array maps as memory |
+//! | [`dispatcher`] | being one of several programs on an interface |
 //! | [`attach`] | interfaces: foreign programs, modes, links |
 //! | [`interfaces`] | what the kernel says of interfaces (netlink) |
 //! | [`limits`] | limits from the configuration to the maps |
@@ -24,6 +25,7 @@
 //! | [`protected`] | what is attached, and what is waited for |
 //! | `ring` | how much of the ring buffer is not read yet |
 //! | `refusal` | why the kernel does not take a program |
+//! | `rtnl` | which program is on an interface, and another in its place |
 //! | [`throttles`] | who is throttled, by which limits |
 //! | [`verified`] | the table of verified sources |
 
@@ -32,6 +34,7 @@ pub mod attach;
 mod batch;
 pub mod buckets;
 pub mod counters;
+pub mod dispatcher;
 pub mod error;
 pub mod hints;
 mod host;
@@ -45,6 +48,7 @@ pub mod program;
 pub mod protected;
 mod refusal;
 mod ring;
+mod rtnl;
 pub mod throttles;
 pub mod verified;
 
@@ -74,16 +78,17 @@ use self::{
     limits::LimitTables,
     pins::PinDir,
     prefixes::PrefixTable,
+    program::Programs,
     protected::Protected,
     ring::Positions,
     throttles::Throttled,
     verified::VerifiedSources,
 };
-use crate::config::{LimitConfig, Mode};
+use crate::config::{How, LimitConfig};
 
 /// The loaded program with its maps and the interfaces it is attached to.
 pub struct Dataplane {
-    program: Ebpf,
+    programs: Programs,
     pins: PinDir,
     netlink: Netlink,
     protected: Protected,
@@ -136,8 +141,8 @@ impl Dataplane {
         let pins = PinDir::lock(pin_dir)?;
         let adopted = pins.adopt_maps();
         match Self::open(object, &pins, log_level) {
-            Ok((program, tables, netlink)) => Ok(Self {
-                program,
+            Ok((programs, tables, netlink)) => Ok(Self {
+                programs,
                 pins,
                 netlink,
                 protected: Protected::default(),
@@ -159,24 +164,25 @@ impl Dataplane {
         object: &[u8],
         pins: &PinDir,
         log_level: u8,
-    ) -> Result<(Ebpf, Tables, Netlink), DataplaneError> {
-        let mut program = program::load(object, pins, log_level)?;
-        let key = host::prepare(&mut program)?.key;
-        let hints = Hints::open(&mut program)?;
+    ) -> Result<(Programs, Tables, Netlink), DataplaneError> {
+        let mut programs = Programs::load(object, pins, log_level)?;
+        let program = &mut programs.direct;
+        let key = host::prepare(program)?.key;
+        let hints = Hints::open(program)?;
         let mut tables = Tables {
             hints,
-            bans: PrefixTable::open(&mut program, maps::BANS, List::Bans)?,
-            allowed: PrefixTable::open(&mut program, maps::ALLOWED, List::Allowed)?,
-            throttled: PrefixTable::open(&mut program, maps::THROTTLED, List::Throttled)?,
-            limits: LimitTables::open(&mut program)?,
-            buckets: Arc::new(Buckets::open(&mut program)?),
-            verified: Arc::new(VerifiedSources::open(&mut program)?),
-            counters: Counters::open(&mut program)?,
+            bans: PrefixTable::open(program, maps::BANS, List::Bans)?,
+            allowed: PrefixTable::open(program, maps::ALLOWED, List::Allowed)?,
+            throttled: PrefixTable::open(program, maps::THROTTLED, List::Throttled)?,
+            limits: LimitTables::open(program)?,
+            buckets: Arc::new(Buckets::open(program)?),
+            verified: Arc::new(VerifiedSources::open(program)?),
+            counters: Counters::open(program)?,
             owners: Owners::new(key),
         };
         tables.rebuild_hints();
         let netlink = Netlink::connect()?;
-        Ok((program, tables, netlink))
+        Ok((programs, tables, netlink))
     }
 
     /// Whether an earlier daemon's bans and buckets were adopted.
@@ -186,7 +192,7 @@ impl Dataplane {
 
     /// The ring buffer of events; it can be taken once.
     pub fn take_events(&mut self) -> Result<RingBuf<MapData>, DataplaneError> {
-        let ring = program::take_map(&mut self.program, maps::EVENTS)?;
+        let ring = program::take_map(&mut self.programs.direct, maps::EVENTS)?;
         self.events = Some(Positions::of(&ring)?);
         Ok(ring)
     }
@@ -196,9 +202,14 @@ impl Dataplane {
         self.events.as_ref().map_or(0, Positions::unread_bytes)
     }
 
-    /// The program, for its own log.
+    /// The program.
     pub fn program_mut(&mut self) -> &mut Ebpf {
-        &mut self.program
+        &mut self.programs.direct
+    }
+
+    /// What was loaded of it, each with a log of its own.
+    pub fn programs_mut(&mut self) -> impl Iterator<Item = &mut Ebpf> {
+        self.programs.each_mut()
     }
 
     /// Finds every interface named and makes sure that it can be attached to. Nothing is
@@ -206,11 +217,12 @@ impl Dataplane {
     pub async fn find_interfaces(
         &self,
         names: &[String],
+        how: How,
     ) -> Result<Vec<Interface>, DataplaneError> {
         let mut found = BTreeMap::new();
         for name in names {
             let interface = self.netlink.interface(name).await?;
-            attach::check_usable(&self.pins, &interface)?;
+            attach::check_usable(&self.pins, &interface, how)?;
             found.insert(interface.index, interface);
         }
         Ok(found.into_values().collect())
@@ -220,7 +232,7 @@ impl Dataplane {
     /// was any. To be called whenever [`links::NetlinkChanges`] says so.
     pub async fn follow_links(&mut self) -> Result<bool, DataplaneError> {
         self.protected
-            .follow(&mut self.program, &self.pins, &self.netlink)
+            .follow(&mut self.programs, &self.pins, &self.netlink)
             .await
     }
 
@@ -229,9 +241,9 @@ impl Dataplane {
     pub fn attach_more(
         &mut self,
         interfaces: &[Interface],
-        mode: Mode,
+        how: How,
     ) -> Result<(), DataplaneError> {
-        let attached = self.attach(interfaces, mode);
+        let attached = self.attach(interfaces, how);
         if attached.is_err() {
             for interface in interfaces {
                 self.detach(&interface.name);
@@ -269,7 +281,7 @@ impl Dataplane {
     pub fn protect(
         &mut self,
         interfaces: &[Interface],
-        mode: Mode,
+        how: How,
         limits: &[LimitConfig],
         observe: bool,
         throttled: &Throttled,
@@ -279,7 +291,7 @@ impl Dataplane {
         if !self.adopted {
             self.set_limits(limits, observe, throttled)?;
         }
-        self.attach(interfaces, mode)?;
+        self.attach(interfaces, how)?;
         if self.adopted {
             self.set_limits(limits, observe, throttled)?;
         }
@@ -292,9 +304,9 @@ impl Dataplane {
         self.protected.settle(&self.pins);
     }
 
-    fn attach(&mut self, interfaces: &[Interface], mode: Mode) -> Result<(), DataplaneError> {
+    fn attach(&mut self, interfaces: &[Interface], how: How) -> Result<(), DataplaneError> {
         self.protected
-            .attach(&mut self.program, &self.pins, interfaces, mode)
+            .attach(&mut self.programs, &self.pins, interfaces, how)
     }
 
     /// The interfaces: those attached to and those that should be.

@@ -5,7 +5,7 @@
 //! folder, and what another version left in it is this daemon's to take over.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     fs::{self, DirBuilder, File, TryLockError},
     io,
@@ -28,6 +28,10 @@ const BPFFS: &str = "/sys/fs/bpf";
 /// A link's pin is this and the interface's index: bpffs allows no dots, names may have
 /// some.
 const LINK_PREFIX: &str = "link-";
+
+/// What was made a component of a dispatcher is pinned by this, the interface's index and the
+/// program's id.
+const COMPONENT_PREFIX: &str = "component-";
 
 /// The folder that holds the pins of one daemon, locked against a second one for as long
 /// as this value lives.
@@ -63,12 +67,31 @@ impl Layout {
         self.path.join(format!("{LINK_PREFIX}{interface}"))
     }
 
+    /// Where the program with this id is pinned that is a component of the dispatcher on the
+    /// interface with this index.
+    pub fn component(&self, interface: u32, program: u32) -> PathBuf {
+        self.path
+            .join(format!("{COMPONENT_PREFIX}{interface}-{program}"))
+    }
+
     /// Interface indexes of the links that are pinned.
     fn links(&self) -> impl Iterator<Item = u32> {
         files(&self.path).filter_map(|name| link_index(name.to_str()?))
     }
 
-    /// Removes every pin, and the folder if nothing else is in it.
+    /// Interface index and program id of the components that are pinned.
+    fn components(&self) -> impl Iterator<Item = (u32, u32)> {
+        files(&self.path).filter_map(|name| component(name.to_str()?))
+    }
+
+    /// Indexes of interfaces that a program was left on, by a link or as a component.
+    fn interfaces(&self) -> impl Iterator<Item = u32> {
+        self.links()
+            .chain(self.components().map(|(interface, _)| interface))
+    }
+
+    /// Removes every pin, and the folder if nothing else is in it. Pins of components of this
+    /// layout stay: they are removed with the component.
     pub fn clear(&self) {
         // A version whose links are gone is over; one that has only lost maps would go on with
         // what is left of them.
@@ -175,12 +198,12 @@ impl PinDir {
         if !self.map(maps::SETTINGS).exists() {
             return false;
         }
-        let unused = self.own.links().next().is_none();
+        let unused = self.own.interfaces().next().is_none();
         if unused
             && self
                 .others()
                 .iter()
-                .any(|other| other.links().next().is_some())
+                .any(|other| other.interfaces().next().is_some())
         {
             // They were filled by a start that ended before any program that reads them was on an
             // interface. What the other version did since then is not in them.
@@ -192,11 +215,36 @@ impl PinDir {
         true
     }
 
-    /// Interface indexes of the links that are pinned, by any layout.
-    pub fn links(&self) -> BTreeSet<u32> {
+    /// Indexes of interfaces that a program was left on, by any layout.
+    pub fn interfaces(&self) -> BTreeSet<u32> {
         let others = self.others();
         let layouts = others.iter().chain([&self.own]);
-        layouts.flat_map(Layout::links).collect()
+        layouts.flat_map(Layout::interfaces).collect()
+    }
+
+    /// The programs that were made components on an interface, by their ids, and the version of the
+    /// layout of each.
+    pub fn components(&self, interface: u32) -> BTreeMap<u32, u32> {
+        let others = self.others();
+        let layouts = others.iter().chain([&self.own]);
+        layouts
+            .flat_map(|layout| layout.components().map(|found| (found, layout.version)))
+            .filter(|((index, _), _)| *index == interface)
+            .map(|((_, program), version)| (program, version))
+            .collect()
+    }
+
+    /// Removes the pins of components of an interface that are in no dispatcher any more, by any
+    /// layout: all but that of `kept`.
+    pub fn forget_components(&self, interface: u32, kept: Option<u32>) {
+        for layout in self.others().iter().chain([&self.own]) {
+            let gone: Vec<_> = layout.components().collect();
+            for (index, program) in gone {
+                if index == interface && kept != Some(program) {
+                    remove(&layout.component(index, program));
+                }
+            }
+        }
     }
 
     /// Removes a link's pins, by any layout. With no other holder, that detaches the program.
@@ -231,6 +279,12 @@ fn layout_version(name: &str) -> Option<u32> {
 /// The interface whose link is pinned by this name.
 fn link_index(name: &str) -> Option<u32> {
     name.strip_prefix(LINK_PREFIX)?.parse().ok()
+}
+
+/// The interface and the program whose component is pinned by this name.
+fn component(name: &str) -> Option<(u32, u32)> {
+    let (interface, program) = name.strip_prefix(COMPONENT_PREFIX)?.split_once('-')?;
+    Some((interface.parse().ok()?, program.parse().ok()?))
 }
 
 /// The names of the files in a folder; folders and symbolic links are not among them.
@@ -318,6 +372,10 @@ mod tests {
         assert_eq!(link_index("link-7"), Some(7));
         for name in ["link-", "link-eth0", "link", "BANS", "xlink-7"] {
             assert_eq!(link_index(name), None, "{name:?}");
+        }
+        assert_eq!(component("component-7-123"), Some((7, 123)));
+        for name in ["component-7", "component-7-", "component--7", "link-7-123"] {
+            assert_eq!(component(name), None, "{name:?}");
         }
     }
 

@@ -6,12 +6,15 @@ use abuser_common::layout::{PROGRAM, maps};
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{Map, MapError},
-    programs::{ProgramError, Xdp},
+    programs::{Extension, ProgramError, Xdp},
     util::KernelVersion,
 };
 use nix::unistd::geteuid;
 
-use super::{error::DataplaneError, pins::PinDir};
+use super::{
+    error::{DataplaneError, chain},
+    pins::PinDir,
+};
 
 /// The object that `cargo xtask build-ebpf` makes and the repository holds.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
@@ -68,11 +71,57 @@ fn has_capabilities() -> bool {
         })
 }
 
-/// Loads the program; maps that are pinned are used, the others made and pinned.
-///
-/// `log_level` is what the program itself logs: 1 errors to 5 traces, 0 nothing.
-pub fn load(object: &[u8], pins: &PinDir, log_level: u8) -> Result<Ebpf, DataplaneError> {
+/// The program in the two ways in which it can be on an interface, with the same maps.
+pub struct Programs {
+    /// As the interface's one program. This has the maps.
+    pub direct: Ebpf,
+    /// As a component of a dispatcher, which the kernel verifies for the dispatcher that it is to be
+    /// in; or why the object cannot be used so.
+    component: Result<Ebpf, String>,
+}
+
+impl Programs {
+    /// Loads the program; maps that are pinned are used, the others made and pinned.
+    ///
+    /// `log_level` is what the program itself logs: 1 errors to 5 traces, 0 nothing.
+    pub fn load(object: &[u8], pins: &PinDir, log_level: u8) -> Result<Self, DataplaneError> {
+        let mut direct = load(object, pins, log_level, None)?;
+        xdp(&mut direct)?.load()?;
+        let component = load(object, pins, log_level, Some(PROGRAM));
+        Ok(Self {
+            direct,
+            component: component.map_err(|error| error.to_string()),
+        })
+    }
+
+    /// The component; it is loaded when it is put into a dispatcher.
+    pub fn component(&mut self) -> Result<&mut Extension, String> {
+        let loaded = self.component.as_mut().map_err(|why| why.clone())?;
+        let program = loaded
+            .program_mut(PROGRAM)
+            .ok_or_else(|| format!("the object has no program {PROGRAM:?}"))?;
+        program
+            .try_into()
+            .map_err(|error: ProgramError| chain(&error))
+    }
+
+    /// What was loaded, each with a log of its own.
+    pub fn each_mut(&mut self) -> impl Iterator<Item = &mut Ebpf> {
+        [&mut self.direct].into_iter().chain(&mut self.component)
+    }
+}
+
+/// Makes or opens the maps; `component` is the program that is to be one.
+fn load(
+    object: &[u8],
+    pins: &PinDir,
+    log_level: u8,
+    component: Option<&str>,
+) -> Result<Ebpf, DataplaneError> {
     let mut loader = EbpfLoader::new();
+    if let Some(program) = component {
+        loader.extension(program);
+    }
     loader
         .verifier_log_level(VerifierLogLevel::DISABLE)
         .override_global("AYA_LOG_LEVEL", &log_level, false);
@@ -83,11 +132,9 @@ pub fn load(object: &[u8], pins: &PinDir, log_level: u8) -> Result<Ebpf, Datapla
     for (name, path) in paths {
         loader.map_pin_path(name, path);
     }
-    let mut ebpf = loader
+    loader
         .load(object)
-        .map_err(|error| no_bpf(&error).unwrap_or_else(|| DataplaneError::load(error)))?;
-    xdp(&mut ebpf)?.load()?;
-    Ok(ebpf)
+        .map_err(|error| no_bpf(&error).unwrap_or_else(|| DataplaneError::load(error)))
 }
 
 /// The XDP program within the loaded object.

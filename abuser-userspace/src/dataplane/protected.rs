@@ -6,22 +6,22 @@
 //! are still those that were to be filtered, and an interface that takes over the name gets
 //! one, too. One that moves to another network namespace is let go.
 
-use aya::Ebpf;
-
 use super::{
     attach::{self, Attachment, mode_name},
+    dispatcher::Standing,
     error::DataplaneError,
     interfaces::{Interface, Netlink},
     pins::PinDir,
+    program::Programs,
 };
-use crate::config::Mode;
+use crate::config::How;
 
 /// The attachments, and the names that they are made for.
 #[derive(Debug, Default)]
 pub struct Protected {
     wanted: Vec<Wanted>,
     attachments: Vec<Attachment>,
-    mode: Mode,
+    how: How,
 }
 
 /// A name that is to be protected.
@@ -57,14 +57,14 @@ impl Protected {
     /// fails stay attached.
     pub fn attach(
         &mut self,
-        program: &mut Ebpf,
+        programs: &mut Programs,
         pins: &PinDir,
         interfaces: &[Interface],
-        mode: Mode,
+        how: How,
     ) -> Result<(), DataplaneError> {
-        self.mode = mode;
+        self.how = how;
         for interface in interfaces {
-            let attachment = attach::attach(program, pins, interface, mode)?;
+            let attachment = attach::attach(programs, pins, interface, how)?;
             self.attachments.push(attachment);
             self.wanted.push(Wanted {
                 name: interface.name.clone(),
@@ -78,7 +78,7 @@ impl Protected {
     /// that it does not protect, and all that is of another layout. From here on there is no way
     /// back to that.
     pub fn settle(&mut self, pins: &PinDir) {
-        attach::forget_stale_links(pins, &self.attachments);
+        attach::forget_stale(pins, &self.attachments);
         for layout in pins.others() {
             let moved = self.attachments.iter();
             let moved = moved.filter(|a| a.other_layout() == Some(layout.version()));
@@ -92,7 +92,7 @@ impl Protected {
             }
         }
         for attachment in &mut self.attachments {
-            attachment.settle();
+            attachment.settle(pins);
         }
     }
 
@@ -160,7 +160,7 @@ impl Protected {
     /// came, went or changed its name; what cannot be attached to is logged once.
     pub async fn follow(
         &mut self,
-        program: &mut Ebpf,
+        programs: &mut Programs,
         pins: &PinDir,
         netlink: &Netlink,
     ) -> Result<bool, DataplaneError> {
@@ -177,18 +177,19 @@ impl Protected {
 
         let attachments = std::mem::take(&mut self.attachments);
         for (mut attachment, interface) in attachments.into_iter().zip(now) {
-            let Some(interface) = still_on(&attachment, interface.as_ref()) else {
+            let Some((interface, moved)) = still_on(&mut attachment, interface.as_ref()) else {
                 attachment.detach();
                 changed = true;
                 continue;
             };
+            changed |= moved;
             changed |= self.rename(&mut attachment, &interface.name);
             self.attachments.push(attachment);
         }
 
         for position in 0..self.wanted.len() {
             let interface = named.get_mut(position).and_then(Option::take);
-            changed |= self.seek(position, interface, program, pins);
+            changed |= self.seek(position, interface, programs, pins);
         }
         Ok(changed)
     }
@@ -198,13 +199,13 @@ impl Protected {
         &mut self,
         position: usize,
         interface: Option<Interface>,
-        program: &mut Ebpf,
+        programs: &mut Programs,
         pins: &PinDir,
     ) -> bool {
         let Self {
             wanted,
             attachments,
-            mode,
+            how,
         } = self;
         let Some(wanted) = wanted.get_mut(position) else {
             return false;
@@ -220,8 +221,8 @@ impl Protected {
         if matches!(&wanted.refused, Some((refused, _)) if *refused == interface) {
             return false;
         }
-        let attached = attach::check_usable(pins, &interface)
-            .and_then(|()| attach::attach(program, pins, &interface, *mode));
+        let attached = attach::check_usable(pins, &interface, *how)
+            .and_then(|()| attach::attach(programs, pins, &interface, *how));
         match attached {
             Ok(attachment) => {
                 tracing::info!(
@@ -273,11 +274,11 @@ impl Protected {
     }
 }
 
-/// The interface of an attachment, if the program is still on it.
+/// The interface of an attachment, if the program is still on it, and whether it was moved there.
 fn still_on<'a>(
-    attachment: &Attachment,
+    attachment: &mut Attachment,
     interface: Option<&'a Interface>,
-) -> Option<&'a Interface> {
+) -> Option<(&'a Interface, bool)> {
     let name = &attachment.name;
     let Some(interface) = interface else {
         tracing::warn!(
@@ -287,10 +288,19 @@ fn still_on<'a>(
         );
         return None;
     };
-    match interface.xdp {
-        Some(xdp) if xdp.program == attachment.program => Some(interface),
+    match attachment.standing(interface) {
+        Standing::Same => Some((interface, false)),
+        Standing::Moved => {
+            tracing::info!(
+                interface = attachment.name,
+                "another XDP program came or went on {}; abuser's is called as before",
+                attachment.name
+            );
+            Some((interface, true))
+        }
         // The name may be another's by now.
-        _ => {
+        Standing::Out => {
+            let name = &attachment.name;
             tracing::warn!(
                 interface = name,
                 "the XDP program on interface {name} (index {}) is not abuser's any more",

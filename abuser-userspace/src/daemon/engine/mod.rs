@@ -207,7 +207,7 @@ impl Engine {
         self.follow_essential(Some(essential))?;
         self.dataplane.protect(
             interfaces,
-            config.xdp.mode,
+            config.xdp.how(),
             &config.limits,
             self.observe,
             &self.throttles.throttled(),

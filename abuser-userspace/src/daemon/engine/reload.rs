@@ -22,9 +22,9 @@ impl Engine {
         allow: &[ConfiguredAllow],
     ) -> Result<Reloaded, EngineError> {
         let allowed = allow::configured(allow)?;
-        let new = self.new_interfaces(&config.interfaces).await?;
+        let new = self.new_interfaces(config).await?;
         let before = self.dataplane.limits().loaded().to_vec();
-        self.dataplane.attach_more(&new, config.xdp.mode)?;
+        self.dataplane.attach_more(&new, config.xdp.how())?;
         let throttled = self.throttles.throttled();
         let set = self
             .dataplane
@@ -71,11 +71,17 @@ impl Engine {
     }
 
     /// The interfaces that are to be protected and are not yet.
-    async fn new_interfaces(&self, names: &[String]) -> Result<Vec<Interface>, EngineError> {
+    async fn new_interfaces(&self, config: &Config) -> Result<Vec<Interface>, EngineError> {
         let wanted = self.dataplane.protected().wanted();
-        let new = names.iter().filter(|name| !wanted.contains(name));
+        let new = config
+            .interfaces
+            .iter()
+            .filter(|name| !wanted.contains(name));
         let new: Vec<_> = new.cloned().collect();
-        Ok(self.dataplane.find_interfaces(&new).await?)
+        Ok(self
+            .dataplane
+            .find_interfaces(&new, config.xdp.how())
+            .await?)
     }
 
     /// Notes the names of the limits and interfaces that events can be about.

@@ -9,14 +9,16 @@ use abuser_common::layout::{
 use super::{Engine, EngineError};
 use crate::{
     api::types::{
-        BucketCounts, Capacity, EventCounts, InterfaceState, InterfaceStatus, LimitStatus,
-        LookupCounts, ReconcilerStatus, Status, StoreStatus, TrafficCount, VerifiedCounts,
+        BucketCounts, Capacity, ComponentStatus, DispatcherStatus, EventCounts, InterfaceState,
+        InterfaceStatus, LimitStatus, LookupCounts, ReconcilerStatus, Status, StoreStatus,
+        TrafficCount, VerifiedCounts,
     },
     config::{LimitConfig, Scope},
     daemon::clock,
     dataplane::{
         attach::mode_name,
         buckets::{self, Buckets},
+        dispatcher::Chain,
         kernel_now,
         protected::Protection,
         verified::{self, VerifiedSources},
@@ -220,6 +222,9 @@ fn interface_status(state: Protection<'_>) -> InterfaceStatus {
             index: Some(attachment.index),
             mode: Some(mode_name(attachment.generic).to_owned()),
             program_id: Some(attachment.program),
+            dispatcher: attachment
+                .chain()
+                .map(|chain| dispatcher_status(chain, attachment.program)),
             error: None,
         },
         Protection::Missing { name } => InterfaceStatus {
@@ -229,6 +234,7 @@ fn interface_status(state: Protection<'_>) -> InterfaceStatus {
             index: None,
             mode: None,
             program_id: None,
+            dispatcher: None,
             error: None,
         },
         Protection::Refused { interface, error } => InterfaceStatus {
@@ -238,8 +244,22 @@ fn interface_status(state: Protection<'_>) -> InterfaceStatus {
             index: Some(interface.index),
             mode: None,
             program_id: None,
+            dispatcher: None,
             error: Some(error.to_owned()),
         },
+    }
+}
+
+fn dispatcher_status(chain: &Chain, own: u32) -> DispatcherStatus {
+    let components = chain.links.iter().map(|link| ComponentStatus {
+        name: link.name.clone(),
+        program_id: link.program,
+        priority: link.priority,
+        own: link.program == own,
+    });
+    DispatcherStatus {
+        program_id: chain.dispatcher,
+        components: components.collect(),
     }
 }
 

@@ -7,10 +7,13 @@
 //! | [`daemon`] | `abuser run`: the engine that owns bans |
 //! | [`dataplane`] | the kernel half: program, maps, interfaces |
 //! | [`detection`] | from the configuration to parsers and detectors |
+//! | [`fleet`] | bans and allow entries shared with other nodes, over NATS |
 //! | [`exchange`] | block lists in the formats of other programs |
 //! | [`host`] | what this host must not lock out |
 //! | [`locks`] | who holds a lock on a file |
 //! | [`policy`] | when to ban and for how long |
+//! | [`outbound`] | what connections to elsewhere have in common |
+//! | [`secret`] | files with secrets |
 //! | [`sources`] | lines from where applications write them |
 //! | [`replay`] | what a configuration would have done, by captures |
 //! | [`store`] | what outlives the daemon |
@@ -24,10 +27,13 @@ pub mod daemon;
 pub mod dataplane;
 pub mod detection;
 pub mod exchange;
+pub mod fleet;
 pub mod host;
 pub mod locks;
+pub mod outbound;
 pub mod policy;
 pub mod replay;
+pub mod secret;
 pub mod sources;
 pub mod store;
 mod words;

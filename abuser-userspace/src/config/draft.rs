@@ -8,6 +8,7 @@ use toml::{Spanned, de::DeTable};
 use super::{
     Config, Mode, allow, api, ban, blocklist, detector,
     error::{ConfigError, quote},
+    fleet,
     limit::{self, Scope},
     logs,
     preset::Preset,
@@ -38,6 +39,7 @@ pub(super) struct Draft {
     blocklist_names: HashMap<String, Place>,
     source_names: HashMap<String, Place>,
     detectors: detector::Drafts,
+    fleet: fleet::FleetDraft,
     /// Where `[api]` says to listen for TCP, if it does.
     listens: Option<Place>,
 }
@@ -87,6 +89,10 @@ impl Draft {
             let section = item.section(&section::STORE, "a table: [store]")?;
             store::read(&section, &mut self.config.store)?;
         }
+        if let Some(item) = top.get("fleet") {
+            let section = item.section(&section::FLEET, "a table: [fleet]")?;
+            fleet::read(&section, &mut self.fleet)?;
+        }
         Ok(())
     }
 
@@ -99,9 +105,11 @@ impl Draft {
             policies,
             listens,
             detectors,
+            fleet,
             ..
         } = self;
         api::finish(&config.api, listens.as_ref())?;
+        config.fleet = fleet.finish()?;
         config.ban = ban.finish(DEFAULT_POLICY, &BanPolicy::default(), "in [ban]")?;
         for (name, _, draft) in policies {
             let policy = draft.finish(&name, &config.ban, "in [[policy]]")?;

@@ -38,6 +38,7 @@ use crate::{
     },
     config::Config,
     dataplane::{Dataplane, attach::mode_name, program},
+    fleet::FleetHandle,
 };
 
 /// Events that a slow reader may be behind before it misses some.
@@ -143,17 +144,24 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     start::keep_allowing(Arc::clone(&resolver), host, essential, &commands);
     let logs = Arc::clone(&detection);
     engine.when_revived(move || logs.keep_all());
-    let reloader =
+    let (reloader, configured) =
         start::follow_configuration(reload, &config, resolver, &detection, hang_ups, &commands);
     if let Some(print) = print {
         print_events(events.subscribe(), print);
     }
+    let fleet = FleetHandle::start(
+        configured,
+        commands.clone(),
+        events.downgrade(),
+        engine.when_allowed(),
+    );
     let (stop_server, stopped) = oneshot::channel();
     let api = Api {
         commands,
         reloader,
         events: events.downgrade(),
         detection: Arc::clone(&detection),
+        fleet: Arc::new(fleet),
     };
     // The engine holds the only sender from here on: with it the streams of events end.
     drop(events);

@@ -60,7 +60,7 @@ use std::{
 
 use abuser_common::{layout::AllowOrigin, prefix::PrefixKey};
 use ipnet::IpNet;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc};
 
 pub use self::command::{Asker, Command, EngineError, Page, Reply, Stop};
 pub use self::findings::Detected;
@@ -138,6 +138,8 @@ pub struct Engine {
     confirm_by: Option<tokio::time::Instant>,
     /// Who else has things kept in the store is told here that it is back.
     when_revived: Option<Box<dyn Fn() + Send>>,
+    /// Who shares the allow list is told here that a command has changed it.
+    when_allowed: Arc<Notify>,
 }
 
 impl Engine {
@@ -176,6 +178,7 @@ impl Engine {
             next_bucket_sweep: tokio::time::Instant::now(),
             confirm_by: None,
             when_revived: None,
+            when_allowed: Arc::new(Notify::new()),
         }
     }
 
@@ -214,6 +217,11 @@ impl Engine {
     /// Has somebody told when a store is back that could not be written.
     pub fn when_revived(&mut self, tell: impl Fn() + Send + 'static) {
         self.when_revived = Some(Box::new(tell));
+    }
+
+    /// Where it is told that a command has changed the allow list.
+    pub fn when_allowed(&self) -> Arc<Notify> {
+        Arc::clone(&self.when_allowed)
     }
 
     /// Gives up a start that failed; what an earlier daemon left is kept as it is.
@@ -407,6 +415,10 @@ impl Engine {
                 self.follow_outside(list, update);
                 // There may be many more, and those who follow the events keep up with these.
                 tokio::task::yield_now().await;
+            }
+            Command::FleetAllowed(allowed) => {
+                let entries = allow::of_fleet(allowed);
+                log_failure(self.replace_allowed(AllowOrigin::Fleet, entries));
             }
             Command::Confirm(reply) => answer(reply, self.confirm()),
             Command::Detach(request, reply) => {

@@ -344,6 +344,8 @@ pub enum AllowOrigin {
     /// It is an address of this host, its gateway, its resolver, or the other end of the SSH
     /// session that the daemon was started from.
     Automatic = 2,
+    /// Another node of the fleet allows it.
+    Fleet = 3,
 }
 
 impl AllowOrigin {
@@ -353,6 +355,7 @@ impl AllowOrigin {
             Self::Config => "config",
             Self::Command => "command",
             Self::Automatic => "automatic",
+            Self::Fleet => "fleet",
         }
     }
 }

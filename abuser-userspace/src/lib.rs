@@ -7,6 +7,7 @@
 //! | [`daemon`] | `abuser run`: the engine that owns bans |
 //! | [`dataplane`] | the kernel half: program, maps, interfaces |
 //! | [`detection`] | from the configuration to parsers and detectors |
+//! | [`fleet`] | bans and allow entries shared with other nodes, over NATS |
 //! | [`exchange`] | block lists in the formats of other programs |
 //! | [`host`] | what this host must not lock out |
 //! | [`logging`] | what the daemon says of itself |
@@ -14,6 +15,8 @@
 //! | [`metrics`] | what the daemon knows, for Prometheus |
 //! | `lookup` | who looks up names in a static binary |
 //! | [`policy`] | when to ban and for how long |
+//! | [`outbound`] | what connections to elsewhere have in common |
+//! | [`secret`] | files with secrets |
 //! | [`sources`] | lines from where applications write them |
 //! | [`replay`] | what a configuration would have done, by captures |
 //! | [`store`] | what outlives the daemon |
@@ -27,13 +30,16 @@ pub mod daemon;
 pub mod dataplane;
 pub mod detection;
 pub mod exchange;
+pub mod fleet;
 pub mod host;
 pub mod locks;
 pub mod logging;
 mod lookup;
 pub mod metrics;
+pub mod outbound;
 pub mod policy;
 pub mod replay;
+pub mod secret;
 pub mod sources;
 pub mod store;
 mod words;

@@ -85,6 +85,7 @@ const FAILURES: [(&str, &str, &str); 10] = [
         (name = "detection", description = "Logs and detectors."),
         (name = "offences", description = "What applications tell of."),
         (name = "allow", description = "Who is never dropped."),
+        (name = "fleet", description = "Nodes that share bans and allow entries."),
         (name = "throttles", description = "To whom stricter limits apply for a while."),
         (name = "events", description = "What happens, as it does."),
     ),

@@ -13,6 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 mod bulk;
 mod detection;
 mod explanation;
+mod fleet;
 mod latest;
 mod offences;
 mod text;
@@ -24,6 +25,9 @@ pub use bulk::{
 };
 pub use detection::{Detection, DetectorStatus, SourceStatus};
 pub use explanation::{Evidence, ExplainedBan, Explanation, LimitLevel, OffenceRecord, PastBan};
+pub use fleet::{
+    FleetLatency, FleetLoginRequest, FleetNode, FleetRevokeRequest, FleetRevoked, FleetStatus,
+};
 pub use latest::{DEFAULT_LATEST, LatestBans, LatestQuery, MAX_LATEST};
 pub use offences::{MAX_OFFENCES, OffenceReport, OffencesRequest, OffencesTaken, RefusedOffence};
 pub(super) use text::{Address, Null, Prefix};
@@ -69,6 +73,8 @@ pub struct Status {
     pub reconciler: ReconcilerStatus,
     /// Block lists of the configuration.
     pub blocklists: Vec<BlocklistStatus>,
+    /// The fleet that this node is in; `null` if it is in none.
+    pub fleet: Option<FleetStatus>,
     /// What there is room for.
     pub capacity: Capacity,
     /// Limits in force.
@@ -357,10 +363,11 @@ pub struct AllowInfo {
     /// Who is never dropped.
     #[schema(value_type = Prefix)]
     pub source: IpNet,
-    /// `config`, `command` or `automatic`; an entry that has several is listed for each.
+    /// `config`, `command`, `automatic` or `fleet` (another node of it allows the source); an entry that has
+    /// several is listed for each.
     pub origin: String,
-    /// The DNS name it was resolved from, what it is to this host, or what whoever made it
-    /// said.
+    /// The DNS name it was resolved from, what it is to this host, the node of the fleet that allows it,
+    /// or what whoever made it said.
     pub note: Option<String>,
     /// Who made it, if somebody did: the user's name.
     pub by: Option<String>,

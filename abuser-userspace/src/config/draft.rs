@@ -8,6 +8,7 @@ use toml::{Spanned, de::DeTable};
 use super::{
     Config, Dispatcher, Mode, allow, api, ban, blocklist, detector,
     error::{ConfigError, quote},
+    fleet,
     limit::{self, Scope},
     logs, metrics,
     preset::Preset,
@@ -41,6 +42,7 @@ pub(super) struct Draft {
     api: api::Wants,
     /// Where `[metrics]` says to listen, if it does.
     metrics_listen: Option<Place>,
+    fleet: fleet::FleetDraft,
 }
 
 impl Draft {
@@ -92,6 +94,10 @@ impl Draft {
             let section = item.section(&section::STORE, "a table: [store]")?;
             store::read(&section, &mut self.config.store)?;
         }
+        if let Some(item) = top.get("fleet") {
+            let section = item.section(&section::FLEET, "a table: [fleet]")?;
+            fleet::read(&section, &mut self.fleet)?;
+        }
         Ok(())
     }
 
@@ -105,10 +111,12 @@ impl Draft {
             api: wants,
             metrics_listen,
             detectors,
+            fleet,
             ..
         } = self;
         api::finish(&config.api, &wants)?;
         metrics::finish(&config.metrics, &config.api, metrics_listen.as_ref())?;
+        config.fleet = fleet.finish()?;
         config.ban = ban.finish(DEFAULT_POLICY, &BanPolicy::default(), "in [ban]")?;
         for (name, _, draft) in policies {
             let policy = draft.finish(&name, &config.ban, "in [[policy]]")?;

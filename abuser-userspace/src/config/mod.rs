@@ -18,6 +18,7 @@
 //! | `detector` | `[[detector]]` |
 //! | `preset` | parsers and detectors that come by name |
 //! | `store` | `[store]` |
+//! | `fleet` | `[fleet]` |
 //! | `api` | `[api]` |
 //! | `metrics` | `[metrics]` |
 //! | `allow`, `prefix` | `[allow]` |
@@ -31,6 +32,7 @@ mod draft;
 mod duration;
 mod error;
 mod file;
+mod fleet;
 mod limit;
 mod logs;
 mod metrics;
@@ -62,6 +64,7 @@ pub use detector::{DetectorAction, DetectorConfig, DetectorKind, DetectorRule};
 pub use duration::{DurationError, parse_duration};
 pub use error::ConfigError;
 pub use file::MAX_FILE_BYTES;
+pub use fleet::{FleetConfig, FleetLogin, is_node_name};
 pub use limit::{Action, LimitConfig, MAX_NAME_LENGTH, Protocol, Scope};
 pub(crate) use logs::FAIL2BAN;
 pub use logs::{LineParser, LogSource};
@@ -102,6 +105,8 @@ pub struct Config {
     pub filter_dirs: Vec<PathBuf>,
     /// What outlives the daemon, and where it is kept.
     pub store: StoreConfig,
+    /// The fleet that this node is in, if it is in one.
+    pub fleet: Option<FleetConfig>,
 }
 
 /// Whether what this host must not lock out is allowed without being named.

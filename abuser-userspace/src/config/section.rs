@@ -38,6 +38,7 @@ pub(super) const TOP: Schema = Schema {
         "source",
         "detector",
         "store",
+        "fleet",
     ],
 };
 /// Keys of `[xdp]`.
@@ -189,9 +190,34 @@ pub(super) const STORE: Schema = Schema {
     label: "in [store]",
     keys: &["path", "history", "history_max", "evidence"],
 };
-const ALL: [&Schema; 13] = [
+/// Keys of `[fleet]`.
+pub(super) const FLEET: Schema = Schema {
+    label: "in [fleet]",
+    keys: &[
+        "nats",
+        "node",
+        "bucket",
+        "replicas",
+        "credentials_file",
+        "nkey_file",
+        "user",
+        "password_file",
+        "ca_file",
+        "cert_file",
+        "key_file",
+        "share",
+        "share_allow",
+        "accept_allow",
+        "accept",
+        "ignore",
+        "max_bantime",
+        "widest_ipv4",
+        "widest_ipv6",
+    ],
+};
+const ALL: [&Schema; 14] = [
     &TOP, &XDP, &API, &METRICS, &ALLOW, &LIMIT, &BAN, &POLICY, &ROLLUP, &BLOCKLIST, &SOURCE,
-    &DETECTOR, &STORE,
+    &DETECTOR, &STORE, &FLEET,
 ];
 
 /// One table of a file, whose keys are all known.

@@ -41,6 +41,7 @@ use crate::{
     },
     config::Config,
     dataplane::{Dataplane, attach::mode_name, program},
+    fleet::FleetHandle,
 };
 
 /// Events that a slow reader may be behind before it misses some.
@@ -145,7 +146,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     start::keep_allowing(Arc::clone(&resolver), host, essential, &commands);
     let logs = Arc::clone(&detection);
     engine.when_revived(move || logs.keep_all());
-    let reloader = start::follow_configuration(
+    let (reloader, configured) = start::follow_configuration(
         reload,
         &config,
         resolver,
@@ -157,6 +158,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     if let Some(print) = print {
         print_events(events.subscribe(), print);
     }
+    let fleet = FleetHandle::start(
+        configured,
+        commands.clone(),
+        events.downgrade(),
+        engine.when_allowed(),
+    );
     let (stop_server, stopped) = oneshot::channel();
     let api = Api {
         commands,
@@ -164,6 +171,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         events: events.downgrade(),
         detection: Arc::clone(&detection),
         latencies: engine.latencies(),
+        fleet: Arc::new(fleet),
     };
     // The engine holds the only sender from here on: with it the streams of events end.
     drop(events);

@@ -134,6 +134,7 @@ fn changed_settings(before: &Config, after: &Config) -> Vec<String> {
         ("[[blocklist]]", before.blocklists != after.blocklists),
         ("[[source]]", before.sources != after.sources),
         ("[[detector]]", before.detectors != after.detectors),
+        ("[fleet]", before.fleet != after.fleet),
         (
             "[store] evidence",
             before.store.evidence != after.store.evidence,

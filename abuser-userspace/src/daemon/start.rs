@@ -73,7 +73,8 @@ pub(super) async fn prepare(
     })
 }
 
-/// Follows what the configuration says: who reads it again, and who does what beside the engine.
+/// Follows what the configuration says: who reads it again, and who does what beside the engine; and
+/// where others hear of what is in force.
 pub(super) fn follow_configuration(
     load: Load,
     config: &Config,
@@ -82,9 +83,9 @@ pub(super) fn follow_configuration(
     hang_ups: Signal,
     commands: &mpsc::Sender<Command>,
     manager: ServiceManager,
-) -> Arc<Reloader> {
+) -> (Arc<Reloader>, watch::Receiver<Arc<Config>>) {
     let (followers, configured) = watch::channel(Arc::new(config.clone()));
-    tokio::spawn(blocklists::follow(configured, commands.clone()));
+    tokio::spawn(blocklists::follow(configured.clone(), commands.clone()));
     let commands = commands.clone();
     let detection = Arc::clone(detection);
     let reloader = Reloader::new(
@@ -98,7 +99,7 @@ pub(super) fn follow_configuration(
     );
     let reloader = Arc::new(reloader);
     reloader.follow(hang_ups);
-    reloader
+    (reloader, configured)
 }
 
 /// Keeps the allow list up with what names resolve to, and with who is essential.

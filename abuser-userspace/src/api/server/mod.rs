@@ -54,6 +54,7 @@ use self::{
 use super::types::EventRecord;
 use crate::{
     daemon::{detection::DetectionHandle, engine::Command, reload::Reloader},
+    fleet::FleetHandle,
     metrics::Latencies,
 };
 
@@ -76,6 +77,8 @@ pub struct Api {
     pub detection: Arc<DetectionHandle>,
     /// Where it is noted how long things take.
     pub latencies: Arc<Latencies>,
+    /// Who takes part in the fleet.
+    pub fleet: Arc<FleetHandle>,
 }
 
 /// Where to listen, and to whom.

@@ -1,9 +1,7 @@
 //! The token: whoever comes over TCP and knows it may do everything.
 
 use std::{
-    fs::File,
-    io::{self, Read as _},
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,10 +12,10 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use nix::unistd::geteuid;
 use subtle::ConstantTimeEq as _;
 
 use super::answer::Failure;
+use crate::secret::{self, SecretError};
 
 /// The shortest token, in bytes: no less can be trusted not to be guessed.
 const SHORTEST: usize = 16;
@@ -70,25 +68,22 @@ pub struct Token(Vec<u8>);
 impl Token {
     /// Reads it from a file that nobody else can read.
     pub fn read(path: &Path) -> Result<Self, TokenError> {
-        let failed = |source| TokenError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        let file = File::open(path).map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
-        let mode = metadata.permissions().mode() & 0o7777;
-        let owner = metadata.uid();
-        let trusted = owner == 0 || owner == geteuid().as_raw();
-        if mode & 0o077 != 0 || !trusted {
-            return Err(TokenError::Open {
-                path: path.to_owned(),
+        let path_of = || path.to_owned();
+        let bytes = secret::read(path, LONGEST).map_err(|error| match error {
+            SecretError::Read(source) => TokenError::Read {
+                path: path_of(),
+                source,
+            },
+            SecretError::Open { mode, owner } => TokenError::Open {
+                path: path_of(),
                 mode,
                 owner,
-            });
-        }
-        let most = u64::try_from(LONGEST).unwrap_or(u64::MAX).saturating_add(1);
-        let mut bytes = Vec::new();
-        file.take(most).read_to_end(&mut bytes).map_err(failed)?;
+            },
+            error @ SecretError::TooLong(_) => TokenError::Unfit {
+                path: path_of(),
+                problem: error.to_string(),
+            },
+        })?;
         Self::new(&bytes).map_err(|problem| TokenError::Unfit {
             path: path.to_owned(),
             problem,
@@ -102,9 +97,6 @@ impl Token {
                 "it has {} bytes, and {SHORTEST} are the least",
                 token.len()
             ));
-        }
-        if bytes.len() > LONGEST {
-            return Err(format!("it has more than {LONGEST} bytes"));
         }
         // Anything else does not go through a header unharmed.
         if !token.iter().all(u8::is_ascii_graphic) {
@@ -145,7 +137,10 @@ pub(super) async fn require(
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, Permissions};
+    use std::{
+        fs::{self, Permissions},
+        os::unix::fs::PermissionsExt as _,
+    };
 
     use axum::http::HeaderValue;
 

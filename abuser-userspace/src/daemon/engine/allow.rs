@@ -6,11 +6,11 @@ use std::{collections::BTreeMap, time::SystemTime};
 use abuser_common::{layout::AllowOrigin, prefix::PrefixKey};
 use ipnet::IpNet;
 
-use super::{Changed, Engine, EngineError, check_reason, key, keys, net};
+use super::{Changed, Engine, EngineError, check_reason, covering, key, keys, net};
 use crate::{
     api::types::{AllowInfo, AllowRequest, RemoveRequest},
     daemon::names::ConfiguredAllow,
-    policy::Spared,
+    policy::{Spared, overlap},
     store::{AllowRow, Change},
 };
 
@@ -119,6 +119,13 @@ pub(super) fn configured(
         .collect()
 }
 
+/// What other nodes of the fleet allow, with what they say of it.
+pub(super) fn of_fleet(allowed: Vec<(PrefixKey, String)>) -> Vec<(PrefixKey, AllowRecord)> {
+    let entries = allowed.into_iter();
+    let entry = |(source, note)| (source, AllowRecord::new(AllowOrigin::Fleet, Some(note)));
+    entries.map(entry).collect()
+}
+
 impl Engine {
     /// Brings the map in line with the books for these keys.
     pub(super) fn write_allowed(&mut self, keys: &[PrefixKey]) -> Result<(), EngineError> {
@@ -167,6 +174,9 @@ impl Engine {
             self.allowed.insert(key, record);
             changed.push(key);
         }
+        if !changed.is_empty() {
+            self.reconsider_fleet();
+        }
         self.write_allowed(&changed)
     }
 
@@ -183,6 +193,19 @@ impl Engine {
     pub(super) fn write_all_allowed(&mut self) -> Result<(), EngineError> {
         let keys: Vec<_> = self.allowed.keys().copied().collect();
         self.write_allowed(&keys)
+    }
+
+    /// Who is to be spared when another node bans exactly this prefix: as [`Engine::spared_within`] says,
+    /// but quickly for a host.
+    pub(super) fn is_spared(&self, source: &PrefixKey) -> bool {
+        let range = net(source);
+        if self.trusted.iter().any(|proxy| overlap(proxy, &range)) {
+            return true;
+        }
+        if range.prefix_len() < range.max_prefix_len() {
+            return self.spared_within(&range).is_some();
+        }
+        covering(range.addr()).is_ok_and(|keys| keys.iter().any(|key| self.allowed.contains(key)))
     }
 
     /// Who is to be spared of bans by policies within a range, or covers it; the first of them.
@@ -227,6 +250,7 @@ impl Engine {
             }));
             self.allowed.insert(source, record.clone());
         }
+        self.when_allowed.notify_one();
         Ok(allowed)
     }
 
@@ -251,6 +275,8 @@ impl Engine {
             }
         }
         self.write_allowed(&keys)?;
+        self.when_allowed.notify_one();
+        self.reconsider_fleet();
         Ok(removed)
     }
 
@@ -271,6 +297,10 @@ impl Engine {
             Some(record) if record.origin == AllowOrigin::Automatic => format!(
                 "{source} is allowed by itself ({}); without that, set \
                  [allow] automatic = false",
+                record.note.as_deref().unwrap_or_default()
+            ),
+            Some(record) if record.origin == AllowOrigin::Fleet => format!(
+                "{source} is allowed by another node of the fleet ({}); take it off the list there",
                 record.note.as_deref().unwrap_or_default()
             ),
             _ => format!(

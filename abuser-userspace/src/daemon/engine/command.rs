@@ -122,6 +122,8 @@ pub enum Command {
     Blocklists(Vec<Blocklist>),
     /// What an outside list says anew.
     Outside(Outside, Update),
+    /// Whom the other nodes of the fleet allow now, and what they say of it.
+    FleetAllowed(Vec<(PrefixKey, String)>),
     /// Go on in spite of `--confirm`.
     Confirm(Reply<()>),
     /// Detach from interfaces, or from all and stop.

@@ -62,7 +62,7 @@ use std::{
 
 use abuser_common::{layout::AllowOrigin, prefix::PrefixKey};
 use ipnet::IpNet;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc};
 
 pub use self::command::{Asker, Command, EngineError, Page, Reply, Stop};
 pub use self::findings::Detected;
@@ -148,6 +148,8 @@ pub struct Engine {
     when_revived: Option<Box<dyn Fn() + Send>>,
     /// The service manager is told here that the engine works.
     pulse: Pulse,
+    /// Who shares the allow list is told here that a command has changed it.
+    when_allowed: Arc<Notify>,
 }
 
 impl Engine {
@@ -190,6 +192,7 @@ impl Engine {
             latencies: Arc::new(latencies),
             when_revived: None,
             pulse: Pulse::default(),
+            when_allowed: Arc::new(Notify::new()),
         }
     }
 
@@ -238,6 +241,11 @@ impl Engine {
     /// Has the service manager told, turn by turn, that the engine works.
     pub(super) fn report_to(&mut self, manager: &ServiceManager) {
         self.pulse = manager.pulse();
+    }
+
+    /// Where it is told that a command has changed the allow list.
+    pub fn when_allowed(&self) -> Arc<Notify> {
+        Arc::clone(&self.when_allowed)
     }
 
     /// Gives up a start that failed; what an earlier daemon left is kept as it is.
@@ -465,6 +473,10 @@ impl Engine {
                 self.follow_outside(list, update);
                 // There may be many more, and those who follow the events keep up with these.
                 tokio::task::yield_now().await;
+            }
+            Command::FleetAllowed(allowed) => {
+                let entries = allow::of_fleet(allowed);
+                log_failure(self.replace_allowed(AllowOrigin::Fleet, entries));
             }
             Command::Confirm(reply) => answer(reply, self.confirm()),
             Command::Detach(request, reply) => {

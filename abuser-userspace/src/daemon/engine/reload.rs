@@ -38,6 +38,7 @@ impl Engine {
         // From here on there is no way back, and what fails is tried again by the reconciler.
         super::log_failure(self.replace_allowed(AllowOrigin::Config, allowed));
         self.trusted = config.trusted_proxies();
+        self.reconsider_fleet();
         self.unban_trusted();
         self.end_throttles_without_limit();
         self.automatic = config.allow_automatic.0;

@@ -152,6 +152,8 @@ impl Engine {
                 store_repairs: self.store.repairs(),
             },
             blocklists: self.lists.blocklist_status(),
+            // Who follows the fleet knows it.
+            fleet: None,
             capacity: Capacity {
                 limits: MAX_LIMITS,
                 bans: MAX_BANS,

@@ -110,6 +110,11 @@ impl Engine {
                     by: None,
                 }));
             }
+            // Until the fleet is heard of, what was in force of it stays so, as bans do.
+            if origin == AllowOrigin::Fleet as u64 {
+                self.allowed
+                    .insert(source, AllowRecord::new(AllowOrigin::Fleet, None));
+            }
         }
         for (source, record) in allow::configured(configured)? {
             self.allowed.insert(source, record);

@@ -1,5 +1,7 @@
 //! The daemon itself: how it is, what it would do, and what it is told to.
 
+use std::sync::Arc;
+
 use axum::{
     Extension, Json,
     extract::{Query, State, rejection::QueryRejection},
@@ -29,7 +31,10 @@ use crate::{
     responses((status = 200, description = "How it is.", body = Status), refusals::Any),
 )]
 pub(super) async fn status(State(api): State<Api>) -> Answer<Status> {
-    api.ask(Command::Status).await
+    let fleet = Arc::clone(&api.fleet);
+    let Json(mut status) = api.ask(Command::Status).await?;
+    status.fleet = fleet.status();
+    Ok(Json(status))
 }
 
 /// Each limit, and what was counted under it.

@@ -8,6 +8,7 @@ mod bans;
 mod daemon;
 mod detection;
 pub(super) mod events;
+mod fleet;
 mod metrics;
 mod offences;
 mod throttles;
@@ -40,6 +41,9 @@ pub(in crate::api) fn all() -> OpenApiRouter<Api> {
         .routes(routes!(detection::show))
         .routes(routes!(metrics::show))
         .routes(routes!(allow::list, allow::add, allow::remove))
+        .routes(routes!(fleet::show))
+        .routes(routes!(fleet::init))
+        .routes(routes!(fleet::revoke))
         .routes(routes!(throttles::list, throttles::add, throttles::remove))
         .route_layer(from_fn(bounds::bound_answers));
     OpenApiRouter::with_openapi(openapi::frame())

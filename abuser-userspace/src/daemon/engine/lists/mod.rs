@@ -297,7 +297,7 @@ impl Engine {
                         && (record.expires_ns != listed.expires_ns || record.note != listed.note)
                 }
             };
-            if wanted && !Ban::expired(listed.expires_ns, now) {
+            if wanted && !Ban::expired(listed.expires_ns, now) && !self.is_spared_from(listed) {
                 new.push(listed.ban());
             }
         }
@@ -366,7 +366,8 @@ impl Engine {
         let ending: Vec<_> = ending.copied().collect();
         let named = ending.iter();
         let named = named.filter_map(|(_, key)| self.lists.get(key));
-        let new = named.filter(|listed| outlasts(listed.expires_ns, soon));
+        let new = named
+            .filter(|listed| outlasts(listed.expires_ns, soon) && !self.is_spared_from(listed));
         let new: Vec<_> = new.map(Listed::ban).collect();
         let mut changed = Changed {
             value: ending.len() == RENEWED_AT_ONCE,
@@ -381,7 +382,21 @@ impl Engine {
 
     /// The ban that takes the place of one that is lifted, if a list calls for it.
     pub(super) fn listed(&self, key: &PrefixKey) -> Option<NewBan> {
-        self.lists.get(key).map(Listed::ban)
+        let listed = self.lists.get(key)?;
+        (!self.is_spared_from(listed)).then(|| listed.ban())
+    }
+
+    /// Whether nobody elsewhere can have this one banned here: other nodes do not know whom this host must
+    /// not lose.
+    fn is_spared_from(&self, listed: &Listed) -> bool {
+        listed.note.cause == BanCause::Fleet && self.is_spared(&listed.source)
+    }
+
+    /// Others are spared than before: whom the fleet bans is looked at again.
+    pub(super) fn reconsider_fleet(&mut self) {
+        if !self.lists.outside[Outside::Fleet as usize].is_empty() {
+            self.lists.begin();
+        }
     }
 
     /// Refuses to lift a ban that a list calls for.

@@ -8,8 +8,11 @@
 //! | [`dataplane`] | the kernel half: program, maps, interfaces |
 //! | [`detection`] | from the configuration to parsers and detectors |
 //! | [`exchange`] | block lists in the formats of other programs |
+//! | [`files`] | small files that a configuration names, secrets among them |
 //! | [`host`] | what this host must not lock out |
 //! | [`locks`] | who holds a lock on a file |
+//! | [`notify`] | events for other programs: webhooks and commands |
+//! | [`outbound`] | requests that the daemon makes itself |
 //! | [`policy`] | when to ban and for how long |
 //! | [`sources`] | lines from where applications write them |
 //! | [`replay`] | what a configuration would have done, by captures |
@@ -24,8 +27,11 @@ pub mod daemon;
 pub mod dataplane;
 pub mod detection;
 pub mod exchange;
+pub mod files;
 pub mod host;
 pub mod locks;
+pub mod notify;
+pub mod outbound;
 pub mod policy;
 pub mod replay;
 pub mod sources;

@@ -86,6 +86,7 @@ const FAILURES: [(&str, &str, &str); 10] = [
         (name = "offences", description = "What applications tell of."),
         (name = "allow", description = "Who is never dropped."),
         (name = "throttles", description = "To whom stricter limits apply for a while."),
+        (name = "notify", description = "Who is notified of events."),
         (name = "events", description = "What happens, as it does."),
     ),
     servers((url = "/", description = "The daemon that this document comes from.")),

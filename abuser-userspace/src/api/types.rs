@@ -13,6 +13,8 @@ use utoipa::{IntoParams, ToSchema};
 mod bulk;
 mod detection;
 mod explanation;
+mod line;
+mod notify;
 mod offences;
 mod text;
 mod throttles;
@@ -22,6 +24,7 @@ pub use bulk::{
 };
 pub use detection::{Detection, DetectorStatus, SourceStatus};
 pub use explanation::{Evidence, ExplainedBan, Explanation, LimitLevel, OffenceRecord, PastBan};
+pub use notify::{NotifierStatus, NotifyTest, NotifyTestRequest};
 pub use offences::{MAX_OFFENCES, OffenceReport, OffencesRequest, OffencesTaken, RefusedOffence};
 pub(super) use text::{Address, Null, Prefix};
 pub use throttles::{ThrottleInfo, ThrottleRequest, UnthrottleRequest};
@@ -62,6 +65,8 @@ pub struct Status {
     pub reconciler: ReconcilerStatus,
     /// Block lists of the configuration.
     pub blocklists: Vec<BlocklistStatus>,
+    /// Who is notified of events.
+    pub notify: Vec<NotifierStatus>,
     /// What there is room for.
     pub capacity: Capacity,
     /// Limits in force.
@@ -492,7 +497,7 @@ pub struct EventRecord {
     pub expires: Option<String>,
     /// For bans, throttles and their ends, and for `detect`: why.
     pub reason: Option<String>,
-    /// For `detect`: the detector's name.
+    /// For `detect`, and for bans by a detector and their ends: its name.
     pub detector: Option<String>,
     /// For `detect`: what follows from it, in words: `alert`, `throttle`, `ban`, or why nothing does.
     pub action: Option<String>,

@@ -8,7 +8,7 @@ use std::{
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 
-use super::{CliError, args::RunArgs, args::Socket, events, output};
+use super::{CliError, args::RunArgs, args::Socket, output};
 use crate::{
     api::types::EventRecord,
     config::{self, Config, Mode},
@@ -138,7 +138,7 @@ fn program_log_level(level: &str) -> u8 {
 }
 
 fn print_line(event: &EventRecord) -> std::io::Result<()> {
-    output::line(&events::text(event))
+    output::line(&event.line())
 }
 
 fn print_json(event: &EventRecord) -> std::io::Result<()> {

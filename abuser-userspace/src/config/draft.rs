@@ -9,7 +9,7 @@ use super::{
     Config, Mode, allow, api, ban, blocklist, detector,
     error::{ConfigError, quote},
     limit::{self, Scope},
-    logs,
+    logs, notify,
     preset::Preset,
     section::{self, Item, Section},
     source::{Place, Source},
@@ -38,6 +38,7 @@ pub(super) struct Draft {
     blocklist_names: HashMap<String, Place>,
     source_names: HashMap<String, Place>,
     detectors: detector::Drafts,
+    notify: notify::Drafts,
     /// Where `[api]` says to listen for TCP, if it does.
     listens: Option<Place>,
 }
@@ -83,6 +84,9 @@ impl Draft {
         if let Some(item) = top.get("detector") {
             self.detectors(&item)?;
         }
+        if let Some(item) = top.get("notify") {
+            self.notify(&item)?;
+        }
         if let Some(item) = top.get("store") {
             let section = item.section(&section::STORE, "a table: [store]")?;
             store::read(&section, &mut self.config.store)?;
@@ -99,6 +103,7 @@ impl Draft {
             policies,
             listens,
             detectors,
+            notify,
             ..
         } = self;
         api::finish(&config.api, listens.as_ref())?;
@@ -136,7 +141,17 @@ impl Draft {
                 .map(|limit| limit.name.as_str())
                 .collect(),
         })?;
+        config.notify = notify.finish(&config)?;
         Ok(config)
+    }
+
+    fn notify(&mut self, item: &Item<'_>) -> Result<(), ConfigError> {
+        const EXPECTED: &str = "tables with double brackets: [[notify]]";
+        for item in item.tables(EXPECTED)? {
+            self.notify
+                .add(&item.section(&section::NOTIFY, EXPECTED)?)?;
+        }
+        Ok(())
     }
 
     fn sources(&mut self, item: &Item<'_>) -> Result<(), ConfigError> {

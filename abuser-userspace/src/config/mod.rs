@@ -17,6 +17,7 @@
 //! | `logs` | `[[source]]` |
 //! | `detector` | `[[detector]]` |
 //! | `preset` | parsers and detectors that come by name |
+//! | `notify` | `[[notify]]` |
 //! | `store` | `[store]` |
 //! | `api` | `[api]` |
 //! | `allow`, `prefix` | `[allow]` |
@@ -32,6 +33,7 @@ mod error;
 mod file;
 mod limit;
 mod logs;
+mod notify;
 mod ports;
 mod prefix;
 mod preset;
@@ -63,6 +65,9 @@ pub use file::MAX_FILE_BYTES;
 pub use limit::{Action, LimitConfig, MAX_NAME_LENGTH, Protocol, Scope};
 pub(crate) use logs::FAIL2BAN;
 pub use logs::{LineParser, LogSource};
+pub use notify::{
+    CommandConfig, NotifyConfig, NotifyFilter, NotifyTarget, WebhookConfig, WebhookUrl,
+};
 pub use prefix::{PrefixError, normalise, parse_prefix};
 pub use rate::{RateError, RateSpec};
 pub(crate) use section::nearest;
@@ -93,6 +98,8 @@ pub struct Config {
     pub sources: Vec<LogSource>,
     /// What in them is abuse, and what follows from it.
     pub detectors: Vec<DetectorConfig>,
+    /// Who is notified of events.
+    pub notify: Vec<NotifyConfig>,
     /// Folders with filters of fail2ban; the first one that has a filter counts.
     pub filter_dirs: Vec<PathBuf>,
     /// What outlives the daemon, and where it is kept.

@@ -36,6 +36,7 @@ pub(super) const TOP: Schema = Schema {
         "blocklist",
         "source",
         "detector",
+        "notify",
         "store",
     ],
 };
@@ -171,14 +172,43 @@ pub(super) const DETECTOR: Schema = Schema {
         "templates",
     ],
 };
+/// Keys of each `[[notify]]`.
+pub(super) const NOTIFY: Schema = Schema {
+    label: "in [[notify]]",
+    keys: &[
+        "name",
+        "url",
+        "command",
+        "events",
+        "policies",
+        "causes",
+        "detectors",
+        "timeout",
+        "queue",
+        "batch",
+        "template",
+        "template_file",
+        "headers",
+        "secret_file",
+        "bearer_file",
+        "ca_file",
+        "give_up",
+        "parallel",
+    ],
+};
+/// Keys of `batch`.
+pub(super) const BATCH: Schema = Schema {
+    label: "in batch",
+    keys: &["max", "wait"],
+};
 /// Keys of `[store]`.
 pub(super) const STORE: Schema = Schema {
     label: "in [store]",
     keys: &["path", "history", "history_max", "evidence"],
 };
-const ALL: [&Schema; 12] = [
+const ALL: [&Schema; 14] = [
     &TOP, &XDP, &API, &ALLOW, &LIMIT, &BAN, &POLICY, &ROLLUP, &BLOCKLIST, &SOURCE, &DETECTOR,
-    &STORE,
+    &NOTIFY, &BATCH, &STORE,
 ];
 
 /// One table of a file, whose keys are all known.

@@ -143,8 +143,16 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     start::keep_allowing(Arc::clone(&resolver), host, essential, &commands);
     let logs = Arc::clone(&detection);
     engine.when_revived(move || logs.keep_all());
-    let reloader =
-        start::follow_configuration(reload, &config, resolver, &detection, hang_ups, &commands);
+    let followed = start::follow_configuration(
+        reload, &config, resolver, &detection, hang_ups, &events, &commands,
+    );
+    let (reloader, notify) = match followed {
+        Ok(followed) => followed,
+        Err(error) => {
+            engine.abandon();
+            return Err(error);
+        }
+    };
     if let Some(print) = print {
         print_events(events.subscribe(), print);
     }
@@ -154,6 +162,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         reloader,
         events: events.downgrade(),
         detection: Arc::clone(&detection),
+        notify: Arc::clone(&notify),
     };
     // The engine holds the only sender from here on: with it the streams of events end.
     drop(events);
@@ -173,7 +182,10 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let confirmed = end(engine, stop);
     // Whoever asked for this is to have its answer.
     drop(stop_server);
-    if tokio::time::timeout(LAST_ANSWERS, server).await.is_err() {
+    let answered = tokio::time::timeout(LAST_ANSWERS, server);
+    // Nothing more happens that somebody is to be notified of.
+    let (answered, ()) = tokio::join!(answered, notify.finish());
+    if answered.is_err() {
         tracing::debug!("closed the API on those who still listened");
     }
     confirmed

@@ -128,6 +128,7 @@ fn changed_settings(before: &Config, after: &Config) -> Vec<String> {
         ("[[blocklist]]", before.blocklists != after.blocklists),
         ("[[source]]", before.sources != after.sources),
         ("[[detector]]", before.detectors != after.detectors),
+        ("[[notify]]", before.notify != after.notify),
         (
             "[store] evidence",
             before.store.evidence != after.store.evidence,

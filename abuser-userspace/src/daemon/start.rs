@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use tokio::{
     signal::unix::Signal,
-    sync::{Mutex, mpsc, watch},
+    sync::{Mutex, broadcast, mpsc, watch},
 };
 
 use super::{
@@ -18,10 +18,11 @@ use super::{
     socket, tcp,
 };
 use crate::{
-    api::server::Listeners,
+    api::{server::Listeners, types::EventRecord},
     config::Config,
     dataplane::{Dataplane, interfaces::Interface, links::NetlinkChanges},
     host::{Essential, HostWatch},
+    notify::NotifyHandle,
     store::{Snapshot, Store},
 };
 
@@ -71,9 +72,12 @@ pub(super) fn follow_configuration(
     resolver: Arc<Mutex<Resolver>>,
     detection: &Arc<DetectionHandle>,
     hang_ups: Signal,
+    events: &broadcast::Sender<Arc<EventRecord>>,
     commands: &mpsc::Sender<Command>,
-) -> Arc<Reloader> {
+) -> anyhow::Result<(Arc<Reloader>, Arc<NotifyHandle>)> {
     let (followers, configured) = watch::channel(Arc::new(config.clone()));
+    let notify = NotifyHandle::start(configured.clone(), events.downgrade())
+        .context("cannot start the thread that notifies")?;
     tokio::spawn(blocklists::follow(configured, commands.clone()));
     let commands = commands.clone();
     let detection = Arc::clone(detection);
@@ -87,7 +91,7 @@ pub(super) fn follow_configuration(
     );
     let reloader = Arc::new(reloader);
     reloader.follow(hang_ups);
-    reloader
+    Ok((reloader, Arc::new(notify)))
 }
 
 /// Keeps the allow list up with what names resolve to, and with who is essential.

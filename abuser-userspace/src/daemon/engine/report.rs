@@ -123,6 +123,8 @@ impl Engine {
                 store_repairs: self.store.repairs(),
             },
             blocklists: self.lists.blocklist_status(),
+            // The route knows.
+            notify: Vec::new(),
             capacity: Capacity {
                 limits: MAX_LIMITS,
                 bans: MAX_BANS,

@@ -1,5 +1,7 @@
 //! The daemon itself: how it is, what it would do, and what it is told to.
 
+use std::sync::Arc;
+
 use axum::{Json, extract::State, http::header, response::IntoResponse};
 
 use super::super::{
@@ -20,7 +22,12 @@ use crate::{
     responses((status = 200, description = "How it is.", body = Status), refusals::Any),
 )]
 pub(super) async fn status(State(api): State<Api>) -> Answer<Status> {
-    api.ask(Command::Status).await
+    let notify = Arc::clone(&api.notify);
+    let Json(status) = api.ask(Command::Status).await?;
+    Ok(Json(Status {
+        notify: notify.status(),
+        ..status
+    }))
 }
 
 /// Each limit, and what was counted under it.

@@ -8,6 +8,7 @@ mod bans;
 mod daemon;
 mod detection;
 pub(super) mod events;
+mod notify;
 mod offences;
 mod throttles;
 
@@ -34,6 +35,7 @@ pub(in crate::api) fn all() -> OpenApiRouter<Api> {
         .routes(routes!(bans::export))
         .routes(routes!(offences::report))
         .routes(routes!(detection::show))
+        .routes(routes!(notify::test))
         .routes(routes!(allow::list, allow::add, allow::remove))
         .routes(routes!(throttles::list, throttles::add, throttles::remove))
         .route_layer(from_fn(bounds::bound_answers));

@@ -70,19 +70,19 @@ pub(super) fn line(notifier: &NotifierStatus) -> String {
         last_failure: _,
         last_success: _,
     } = notifier;
-    let mut line = format!("notify {name}: {} sent", counted(*sent, "event", "events"));
-    for (count, what) in [
-        (pending, "pending"),
-        (failed, "failed"),
-        (dropped, "dropped"),
-    ] {
-        if *count > 0 {
-            line += &format!(", {} {what}", grouped(*count));
-        }
-    }
-    if *retried > 0 {
-        line += &format!(", {}", counted(*retried, "retry", "retries"));
-    }
+    let counts = [
+        (*pending, " pending"),
+        (*failed, " failed"),
+        (*dropped, " dropped"),
+    ];
+    let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+    let retries = (*retried > 0).then(|| counted(*retried, "retry", "retries"));
+    let parts: Vec<_> = [format!("{} sent", counted(*sent, "event", "events"))]
+        .into_iter()
+        .chain(counts.map(|(count, what)| grouped(count) + what))
+        .chain(retries)
+        .collect();
+    let line = format!("notify {name}: {}", parts.join(", "));
     match error {
         Some(error) => format!(
             "{line}; {kind} {target} DOES NOT WORK: {}",

@@ -159,9 +159,7 @@ impl Drafts {
         let filter = filter(section)?;
         let target = match (section.get("url"), section.get("command")) {
             (Some(url), None) => {
-                for key in ["parallel"] {
-                    refuse(section, key, "is for a `command`; remove it")?;
-                }
+                refuse(section, "parallel", "is for a `command`; remove it")?;
                 NotifyTarget::Webhook(webhook(section, &url, &filter.events)?)
             }
             (None, Some(command)) => {

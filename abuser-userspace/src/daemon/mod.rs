@@ -22,6 +22,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{Mutex, broadcast, mpsc, oneshot},
+    task::JoinHandle,
 };
 
 use self::{
@@ -29,15 +30,16 @@ use self::{
     engine::{Engine, Stop},
     names::Resolver,
     reload::Load,
-    start::Prepared,
+    start::{Beside, Prepared},
 };
 use crate::{
     api::{
-        server::{self, Api, missed},
+        server::{self, missed},
         types::EventRecord,
     },
     config::Config,
     dataplane::{Dataplane, attach::mode_name, program},
+    notify::NotifyHandle,
 };
 
 /// Events that a slow reader may be behind before it misses some.
@@ -121,8 +123,15 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         DetectionHandle::start(detection, positions, &commands)
             .context("cannot start the thread that reads logs")
     });
-    let detection = match detection {
-        Ok(detection) => Arc::new(detection),
+    let resolver = Arc::new(Mutex::new(resolver));
+    let beside = detection.and_then(|detection| {
+        let (config, resolver) = (&config, Arc::clone(&resolver));
+        start::go_on_beside(
+            reload, config, resolver, detection, hang_ups, &events, &commands,
+        )
+    });
+    let beside = match beside {
+        Ok(beside) => beside,
         Err(error) => {
             engine.abandon();
             return Err(error);
@@ -139,31 +148,14 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     if let Some(time) = confirm {
         engine.expect_confirmation(time);
     }
-    let resolver = Arc::new(Mutex::new(resolver));
-    start::keep_allowing(Arc::clone(&resolver), host, essential, &commands);
-    let logs = Arc::clone(&detection);
+    start::keep_allowing(resolver, host, essential, &commands);
+    let logs = Arc::clone(&beside.detection);
     engine.when_revived(move || logs.keep_all());
-    let followed = start::follow_configuration(
-        reload, &config, resolver, &detection, hang_ups, &events, &commands,
-    );
-    let (reloader, notify) = match followed {
-        Ok(followed) => followed,
-        Err(error) => {
-            engine.abandon();
-            return Err(error);
-        }
-    };
     if let Some(print) = print {
         print_events(events.subscribe(), print);
     }
     let (stop_server, stopped) = oneshot::channel();
-    let api = Api {
-        commands,
-        reloader,
-        events: events.downgrade(),
-        detection: Arc::clone(&detection),
-        notify: Arc::clone(&notify),
-    };
+    let api = beside.api(commands, events.downgrade());
     // The engine holds the only sender from here on: with it the streams of events end.
     drop(events);
     let server = tokio::spawn(server::serve(listeners, api, stopped));
@@ -176,19 +168,25 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     // Whoever is banned stays so until there is a daemon again that can run.
     let stop = engine.run(&mut inbox, reader, links, stop).await;
     // It waits for the engine, which is here.
+    let Beside {
+        detection, notify, ..
+    } = beside;
     let reading = tokio::task::spawn_blocking(move || detection.stop());
     engine.finish(inbox, async { drop(reading.await) }).await;
     let stop = stop.with_context(|| unreadable(&config))?;
     let confirmed = end(engine, stop);
-    // Whoever asked for this is to have its answer.
     drop(stop_server);
+    last_words(server, &notify).await;
+    confirmed
+}
+
+/// Lets whoever asked for the stop have its answer, and others their notifications. Nothing more
+/// happens that they would have to be told.
+async fn last_words(server: JoinHandle<()>, notify: &NotifyHandle) {
     let answered = tokio::time::timeout(LAST_ANSWERS, server);
-    // Nothing more happens that somebody is to be notified of.
-    let (answered, ()) = tokio::join!(answered, notify.finish());
-    if answered.is_err() {
+    if let (Err(_), ()) = tokio::join!(answered, notify.finish()) {
         tracing::debug!("closed the API on those who still listened");
     }
-    confirmed
 }
 
 /// Loads the program; `None` if a signal came meanwhile.

@@ -18,7 +18,10 @@ use super::{
     socket, tcp,
 };
 use crate::{
-    api::{server::Listeners, types::EventRecord},
+    api::{
+        server::{Api, Listeners},
+        types::EventRecord,
+    },
     config::Config,
     dataplane::{Dataplane, interfaces::Interface, links::NetlinkChanges},
     host::{Essential, HostWatch},
@@ -65,33 +68,59 @@ pub(super) async fn prepare(
     })
 }
 
+/// Who goes on beside the engine, and follows the configuration.
+pub(super) struct Beside {
+    pub(super) detection: Arc<DetectionHandle>,
+    reloader: Arc<Reloader>,
+    pub(super) notify: Arc<NotifyHandle>,
+}
+
+impl Beside {
+    /// What answers requests needs.
+    pub(super) fn api(
+        &self,
+        commands: mpsc::Sender<Command>,
+        events: broadcast::WeakSender<Arc<EventRecord>>,
+    ) -> Api {
+        Api {
+            commands,
+            reloader: Arc::clone(&self.reloader),
+            events,
+            detection: Arc::clone(&self.detection),
+            notify: Arc::clone(&self.notify),
+        }
+    }
+}
+
 /// Follows what the configuration says: who reads it again, and who does what beside the engine.
-pub(super) fn follow_configuration(
+pub(super) fn go_on_beside(
     load: Load,
     config: &Config,
     resolver: Arc<Mutex<Resolver>>,
-    detection: &Arc<DetectionHandle>,
+    detection: DetectionHandle,
     hang_ups: Signal,
     events: &broadcast::Sender<Arc<EventRecord>>,
     commands: &mpsc::Sender<Command>,
-) -> anyhow::Result<(Arc<Reloader>, Arc<NotifyHandle>)> {
+) -> anyhow::Result<Beside> {
     let (followers, configured) = watch::channel(Arc::new(config.clone()));
     let notify = NotifyHandle::start(configured.clone(), events.downgrade())
         .context("cannot start the thread that notifies")?;
     tokio::spawn(blocklists::follow(configured, commands.clone()));
-    let commands = commands.clone();
-    let detection = Arc::clone(detection);
-    let reloader = Reloader::new(
+    let detection = Arc::new(detection);
+    let reloader = Arc::new(Reloader::new(
         load,
         config.clone(),
         resolver,
         followers,
-        detection,
-        commands,
-    );
-    let reloader = Arc::new(reloader);
+        Arc::clone(&detection),
+        commands.clone(),
+    ));
     reloader.follow(hang_ups);
-    Ok((reloader, Arc::new(notify)))
+    Ok(Beside {
+        detection,
+        reloader,
+        notify: Arc::new(notify),
+    })
 }
 
 /// Keeps the allow list up with what names resolve to, and with who is essential.

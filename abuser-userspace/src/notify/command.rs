@@ -161,9 +161,12 @@ impl Drop for Group {
     }
 }
 
+/// Names and values.
+type Environment = Vec<(String, String)>;
+
 /// A message with one event as what a program reads, and as its environment: each key of the message
 /// and of the event, in capitals, after `ABUSER_`.
-fn told(message: &Message) -> serde_json::Result<(Vec<u8>, Vec<(String, String)>)> {
+fn told(message: &Message) -> serde_json::Result<(Vec<u8>, Environment)> {
     let mut json = serde_json::to_vec(message)?;
     json.push(b'\n');
     let message = serde_json::to_value(message)?;
@@ -186,10 +189,10 @@ fn told(message: &Message) -> serde_json::Result<(Vec<u8>, Vec<(String, String)>
 
 /// A text as an environment can hold it: without zero bytes, and not too long.
 fn value_of(text: &str) -> String {
-    let end = text.floor_char_boundary(MAX_VALUE);
-    text.get(..end)
-        .unwrap_or_default()
-        .replace('\0', "\u{fffd}")
+    let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
+    let end = ends.take_while(|end| *end <= MAX_VALUE).last();
+    let start = text.get(..end.unwrap_or_default());
+    start.unwrap_or_default().replace('\0', "\u{fffd}")
 }
 
 async fn keep_tail(mut stderr: ChildStderr, tail: Arc<Mutex<Vec<u8>>>) {

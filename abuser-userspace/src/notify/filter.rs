@@ -111,8 +111,8 @@ mod tests {
             (EventKind::Detect, None, None, text("other"), false),
         ] {
             let event = EventRecord {
-                policy,
                 limit,
+                policy,
                 detector,
                 ..event(kind)
             };

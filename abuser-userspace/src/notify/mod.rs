@@ -296,9 +296,9 @@ impl Roster {
         told.map(|(receiver, _)| Arc::clone(receiver)).collect()
     }
 
-    fn hear(&self, heard: Result<Arc<EventRecord>, u64>) {
+    fn hear(&self, heard: &Result<Arc<EventRecord>, u64>) {
         for (receiver, _) in &self.told {
-            match &heard {
+            match heard {
                 Ok(event) => {
                     let filter = &receiver.config.filter;
                     if filter::is_wanted(filter, &self.policies, event) {
@@ -367,8 +367,8 @@ async fn notify(
         };
         tokio::select! {
             heard = heard => match heard {
-                Ok(event) => roster.hear(Ok(event)),
-                Err(broadcast::error::RecvError::Lagged(missed)) => roster.hear(Err(missed)),
+                Ok(event) => roster.hear(&Ok(event)),
+                Err(broadcast::error::RecvError::Lagged(missed)) => roster.hear(&Err(missed)),
                 Err(broadcast::error::RecvError::Closed) => stream = None,
             },
             changed = configured.changed(), if is_followed => match changed {
@@ -393,8 +393,8 @@ async fn notify(
     // What happened last.
     while let Some(heard) = stream.as_mut().map(broadcast::Receiver::try_recv) {
         match heard {
-            Ok(event) => roster.hear(Ok(event)),
-            Err(broadcast::error::TryRecvError::Lagged(missed)) => roster.hear(Err(missed)),
+            Ok(event) => roster.hear(&Ok(event)),
+            Err(broadcast::error::TryRecvError::Lagged(missed)) => roster.hear(&Err(missed)),
             Err(_) => break,
         }
     }

@@ -276,10 +276,11 @@ mod tests {
             reason: Some("\u{1}".repeat(1000)),
             ..sample(EventKind::Ban)
         };
-        let events = vec![Arc::new(long); 300];
+        let events: Vec<_> = (0..300).map(|_| Arc::new(long.clone())).collect();
         let template = Template::new(text).unwrap();
         template.render(&Message::new("a", &events, 0)).unwrap();
-        let events = vec![Arc::new(sample(EventKind::Ban)); 1000];
+        let events = (0..1000).map(|_| Arc::new(sample(EventKind::Ban)));
+        let events: Vec<_> = events.collect();
         template.render(&Message::new("a", &events, 0)).unwrap();
     }
 

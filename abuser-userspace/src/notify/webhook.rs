@@ -159,16 +159,15 @@ impl<'c> Webhook<'c> {
         };
         let signed_with = secret(self.config.secret_file.as_ref(), SHORTEST_SECRET)?;
         let bearer = secret(self.config.bearer_file.as_ref(), 1)?;
-        let client = match &self.client {
-            Some(client) => client,
-            None => {
-                let options = ClientOptions {
-                    timeout: self.timeout,
-                    ca_file: self.config.ca_file.clone(),
-                };
-                let client = outbound::client(&options).map_err(|error| error.to_string())?;
-                self.client.insert(client)
-            }
+        let client = if let Some(client) = &self.client {
+            client
+        } else {
+            let options = ClientOptions {
+                timeout: self.timeout,
+                ca_file: self.config.ca_file.clone(),
+            };
+            let client = outbound::client(&options).map_err(|error| error.to_string())?;
+            self.client.insert(client)
         };
         let mut request = client.post(self.config.url.0.clone());
         for (name, value) in &self.config.headers {

@@ -9,14 +9,15 @@
 //! | [`detection`] | from the configuration to parsers and detectors |
 //! | [`fleet`] | bans and allow entries shared with other nodes, over NATS |
 //! | [`exchange`] | block lists in the formats of other programs |
+//! | [`files`] | small files that a configuration names, secrets among them |
 //! | [`host`] | what this host must not lock out |
 //! | [`logging`] | what the daemon says of itself |
 //! | [`locks`] | who holds a lock on a file |
 //! | [`metrics`] | what the daemon knows, for Prometheus |
 //! | `lookup` | who looks up names in a static binary |
+//! | [`notify`] | events for other programs: webhooks and commands |
+//! | [`outbound`] | requests that the daemon makes itself |
 //! | [`policy`] | when to ban and for how long |
-//! | [`outbound`] | what connections to elsewhere have in common |
-//! | [`secret`] | files with secrets |
 //! | [`sources`] | lines from where applications write them |
 //! | [`replay`] | what a configuration would have done, by captures |
 //! | [`store`] | what outlives the daemon |
@@ -30,16 +31,17 @@ pub mod daemon;
 pub mod dataplane;
 pub mod detection;
 pub mod exchange;
+pub mod files;
 pub mod fleet;
 pub mod host;
 pub mod locks;
 pub mod logging;
 mod lookup;
 pub mod metrics;
+pub mod notify;
 pub mod outbound;
 pub mod policy;
 pub mod replay;
-pub mod secret;
 pub mod sources;
 pub mod store;
 mod words;

@@ -1,4 +1,6 @@
-//! Numbers as people read them.
+//! Numbers and texts as people read them.
+
+use std::borrow::Cow;
 
 /// A count with its thousands apart: `1 234 567`.
 pub(crate) fn grouped(count: u64) -> String {
@@ -19,6 +21,22 @@ pub(crate) fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{} {what}", grouped(count))
 }
 
+/// `text`, which somebody else wrote, so that it cannot end a line or a column, nor command
+/// the terminal.
+pub(crate) fn plain(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let escaped = text.chars().map(|c| {
+        if c.is_control() {
+            c.escape_default().to_string()
+        } else {
+            c.to_string()
+        }
+    });
+    Cow::Owned(escaped.collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,5 +54,14 @@ mod tests {
         assert_eq!(counted(1, "ban", "bans"), "1 ban");
         assert_eq!(counted(0, "ban", "bans"), "0 bans");
         assert_eq!(counted(1000, "ban", "bans"), "1 000 bans");
+    }
+
+    #[test]
+    fn nothing_ends_a_line_or_commands_the_terminal() {
+        assert_eq!(plain("gr\u{fc}\u{df}e, \\n"), "gr\u{fc}\u{df}e, \\n");
+        assert_eq!(
+            plain("a\tb\n\u{1b}[31m\u{9b}"),
+            "a\\tb\\n\\u{1b}[31m\\u{9b}"
+        );
     }
 }

@@ -87,6 +87,7 @@ const FAILURES: [(&str, &str, &str); 10] = [
         (name = "allow", description = "Who is never dropped."),
         (name = "fleet", description = "Nodes that share bans and allow entries."),
         (name = "throttles", description = "To whom stricter limits apply for a while."),
+        (name = "notify", description = "Who is notified of events."),
         (name = "events", description = "What happens, as it does."),
     ),
     servers((url = "/", description = "The daemon that this document comes from.")),

@@ -15,6 +15,8 @@ mod detection;
 mod explanation;
 mod fleet;
 mod latest;
+mod line;
+mod notify;
 mod offences;
 mod text;
 mod throttles;
@@ -29,6 +31,7 @@ pub use fleet::{
     FleetLatency, FleetLoginRequest, FleetNode, FleetRevokeRequest, FleetRevoked, FleetStatus,
 };
 pub use latest::{DEFAULT_LATEST, LatestBans, LatestQuery, MAX_LATEST};
+pub use notify::{NotifierStatus, NotifyTest, NotifyTestRequest};
 pub use offences::{MAX_OFFENCES, OffenceReport, OffencesRequest, OffencesTaken, RefusedOffence};
 pub(super) use text::{Address, Null, Prefix};
 pub use throttles::{ThrottleInfo, ThrottleRequest, UnthrottleRequest};
@@ -75,6 +78,8 @@ pub struct Status {
     pub blocklists: Vec<BlocklistStatus>,
     /// The fleet that this node is in; `null` if it is in none.
     pub fleet: Option<FleetStatus>,
+    /// Who is notified of events.
+    pub notify: Vec<NotifierStatus>,
     /// What there is room for.
     pub capacity: Capacity,
     /// Limits in force.
@@ -531,7 +536,7 @@ pub struct EventRecord {
     pub expires: Option<String>,
     /// For bans, throttles and their ends, and for `detect`: why.
     pub reason: Option<String>,
-    /// For `detect`: the detector's name.
+    /// For `detect`, and for bans by a detector and their ends: its name.
     pub detector: Option<String>,
     /// For `detect`: what follows from it, in words: `alert`, `throttle`, `ban`, or why nothing does.
     pub action: Option<String>,

@@ -103,6 +103,9 @@ pub(super) enum Command {
     Test(TestArgs),
     /// Tell what a configuration would have done with captured packets or logs; touches nothing
     Replay(ReplayArgs),
+    /// Try who is notified of events
+    #[command(subcommand)]
+    Notify(NotifyCommand),
     /// Have the daemon read its configuration again; bans and unchanged limits stay as they are
     Reload(JsonArgs),
     /// Let a daemon go on that was started with --confirm
@@ -348,6 +351,22 @@ pub(super) enum ObserveCommand {
     On(JsonArgs),
     /// Drop what bans and limits say
     Off(JsonArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum NotifyCommand {
+    /// Send a sample event to a [[notify]] of the configuration, and show what came back
+    Test(NotifyTestArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct NotifyTestArgs {
+    /// Its name
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,6 +6,7 @@ use super::{CliError, args::CheckArgs, output};
 use crate::{
     config::{self, AllowEntry},
     detection::Detection,
+    notify,
 };
 use abuser_detect::pipeline::Clock;
 
@@ -18,6 +19,7 @@ struct Checked {
     allow: Vec<String>,
     sources: Vec<String>,
     detectors: Vec<String>,
+    notify: Vec<String>,
 }
 
 pub(super) fn check(args: &CheckArgs) -> Result<(), CliError> {
@@ -25,6 +27,10 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), CliError> {
     let config = config::load(path)?;
     // Filters are files of their own, and only whoever builds them knows what is wrong with them.
     let detection = Detection::new(&config, Clock::Host)?;
+    // These may not be there yet, or be another user's; the daemon looks again when it needs them.
+    for complaint in config.notify.iter().flat_map(notify::complaints) {
+        output::message(&format!("abuser: warning: {complaint}"));
+    }
     let checked = Checked {
         config: path.display().to_string(),
         interfaces: config.interfaces,
@@ -47,18 +53,24 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), CliError> {
             .iter()
             .map(|detector| detector.rule.name.clone())
             .collect(),
+        notify: config
+            .notify
+            .into_iter()
+            .map(|notify| notify.name)
+            .collect(),
     };
     if *json {
         output::json(&checked)?;
     } else {
         output::line(&format!(
-            "{}: fine; interfaces: {}; limits: {}; allow entries: {}; sources: {}; detectors: {}",
+            "{}: fine; interfaces: {}; limits: {}; allow entries: {}; sources: {}; detectors: {}; notify: {}",
             checked.config,
             or_none(&checked.interfaces),
             or_none(&checked.limits),
             checked.allow.len(),
             or_none(&checked.sources),
             or_none(&checked.detectors),
+            or_none(&checked.notify),
         ))?;
     }
     Ok(())

@@ -58,6 +58,9 @@ pub(super) async fn status(socket: &Path, args: &JsonArgs) -> Result<(), CliErro
     for list in &status.blocklists {
         output::line(&blocklist(list))?;
     }
+    for notifier in &status.notify {
+        output::line(&super::notify::line(notifier))?;
+    }
     output::line(&format!(
         "sources with a connection: {} of {}",
         grouped(status.verified.sources as u64),

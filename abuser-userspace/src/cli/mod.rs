@@ -15,6 +15,7 @@ mod exchange;
 mod explain;
 mod import;
 mod logs;
+mod notify;
 mod output;
 mod reference;
 mod replay;
@@ -109,6 +110,7 @@ fn dispatch(args: Args) -> Result<(), CliError> {
             Command::Explain(args) => explain::explain(&socket.path(), &args).await,
             Command::Events(args) => events::events(&socket.path(), &args).await,
             Command::Import(command) => import::import(&command),
+            Command::Notify(command) => notify::notify(&socket.path(), command).await,
             Command::Reload(args) => control::reload(&socket.path(), &args).await,
             Command::Confirm => control::confirm(&socket.path()).await,
             Command::Observe(command) => control::observe(&socket.path(), command).await,

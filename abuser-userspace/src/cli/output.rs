@@ -1,7 +1,6 @@
 //! Writing to standard output and standard error: the only place that does.
 
 use std::{
-    borrow::Cow,
     fmt::Display,
     io::{self, IsTerminal as _, Write as _},
 };
@@ -9,7 +8,7 @@ use std::{
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
-pub(super) use crate::words::{counted, grouped};
+pub(super) use crate::words::{counted, grouped, plain};
 
 /// An error, in one line.
 pub(super) fn error(error: &dyn Display) {
@@ -21,22 +20,6 @@ pub(super) fn error(error: &dyn Display) {
 pub(super) fn message(text: &str) {
     // If standard error is closed there is nobody left to tell.
     let _closed = writeln!(io::stderr(), "{}", plain(text));
-}
-
-/// `text`, which somebody else wrote, so that it cannot end a line or a column, nor command
-/// the terminal.
-pub(super) fn plain(text: &str) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
-        return Cow::Borrowed(text);
-    }
-    let escaped = text.chars().map(|c| {
-        if c.is_control() {
-            c.escape_default().to_string()
-        } else {
-            c.to_string()
-        }
-    });
-    Cow::Owned(escaped.collect())
 }
 
 /// A line of data.
@@ -142,15 +125,6 @@ pub(super) fn span(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nothing_ends_a_line_or_commands_the_terminal() {
-        assert_eq!(plain("gr\u{fc}\u{df}e, \\n"), "gr\u{fc}\u{df}e, \\n");
-        assert_eq!(
-            plain("a\tb\n\u{1b}[31m\u{9b}"),
-            "a\\tb\\n\\u{1b}[31m\\u{9b}"
-        );
-    }
 
     #[test]
     fn a_span_shows_its_two_largest_parts() {

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{CliError, args::RunArgs, args::Socket, events, output};
+use super::{CliError, args::RunArgs, args::Socket, output};
 use crate::{
     api::types::EventRecord,
     config::{self, Config, Mode},
@@ -117,7 +117,7 @@ fn program_log_level(level: &str) -> u8 {
 }
 
 fn print_line(event: &EventRecord) -> std::io::Result<()> {
-    output::line(&events::text(event))
+    output::line(&event.line())
 }
 
 fn print_json(event: &EventRecord) -> std::io::Result<()> {

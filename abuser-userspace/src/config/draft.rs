@@ -10,7 +10,7 @@ use super::{
     error::{ConfigError, quote},
     fleet,
     limit::{self, Scope},
-    logs, metrics,
+    logs, metrics, notify,
     preset::Preset,
     section::{self, Item, Section},
     source::{Place, Source},
@@ -43,6 +43,7 @@ pub(super) struct Draft {
     /// Where `[metrics]` says to listen, if it does.
     metrics_listen: Option<Place>,
     fleet: fleet::FleetDraft,
+    notify: notify::Drafts,
 }
 
 impl Draft {
@@ -90,6 +91,9 @@ impl Draft {
         if let Some(item) = top.get("detector") {
             self.detectors(&item)?;
         }
+        if let Some(item) = top.get("notify") {
+            self.notify(&item)?;
+        }
         if let Some(item) = top.get("store") {
             let section = item.section(&section::STORE, "a table: [store]")?;
             store::read(&section, &mut self.config.store)?;
@@ -112,6 +116,7 @@ impl Draft {
             metrics_listen,
             detectors,
             fleet,
+            notify,
             ..
         } = self;
         api::finish(&config.api, &wants)?;
@@ -151,7 +156,17 @@ impl Draft {
                 .map(|limit| limit.name.as_str())
                 .collect(),
         })?;
+        config.notify = notify.finish(&config)?;
         Ok(config)
+    }
+
+    fn notify(&mut self, item: &Item<'_>) -> Result<(), ConfigError> {
+        const EXPECTED: &str = "tables with double brackets: [[notify]]";
+        for item in item.tables(EXPECTED)? {
+            self.notify
+                .add(&item.section(&section::NOTIFY, EXPECTED)?)?;
+        }
+        Ok(())
     }
 
     fn sources(&mut self, item: &Item<'_>) -> Result<(), ConfigError> {

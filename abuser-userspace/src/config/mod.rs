@@ -17,6 +17,7 @@
 //! | `logs` | `[[source]]` |
 //! | `detector` | `[[detector]]` |
 //! | `preset` | parsers and detectors that come by name |
+//! | `notify` | `[[notify]]` |
 //! | `store` | `[store]` |
 //! | `fleet` | `[fleet]` |
 //! | `api` | `[api]` |
@@ -36,6 +37,7 @@ mod fleet;
 mod limit;
 mod logs;
 mod metrics;
+mod notify;
 mod ports;
 mod prefix;
 mod preset;
@@ -69,6 +71,9 @@ pub use limit::{Action, LimitConfig, MAX_NAME_LENGTH, Protocol, Scope};
 pub(crate) use logs::FAIL2BAN;
 pub use logs::{LineParser, LogSource};
 pub use metrics::Metrics;
+pub use notify::{
+    CommandConfig, NotifyConfig, NotifyFilter, NotifyTarget, WebhookConfig, WebhookUrl,
+};
 pub use prefix::{PrefixError, normalise, parse_prefix};
 pub use rate::{RateError, RateSpec};
 pub(crate) use section::nearest;
@@ -101,6 +106,8 @@ pub struct Config {
     pub sources: Vec<LogSource>,
     /// What in them is abuse, and what follows from it.
     pub detectors: Vec<DetectorConfig>,
+    /// Who is notified of events.
+    pub notify: Vec<NotifyConfig>,
     /// Folders with filters of fail2ban; the first one that has a filter counts.
     pub filter_dirs: Vec<PathBuf>,
     /// What outlives the daemon, and where it is kept.

@@ -37,6 +37,7 @@ pub(super) const TOP: Schema = Schema {
         "blocklist",
         "source",
         "detector",
+        "notify",
         "store",
         "fleet",
     ],
@@ -185,6 +186,35 @@ pub(super) const DETECTOR: Schema = Schema {
         "templates",
     ],
 };
+/// Keys of each `[[notify]]`.
+pub(super) const NOTIFY: Schema = Schema {
+    label: "in [[notify]]",
+    keys: &[
+        "name",
+        "url",
+        "command",
+        "events",
+        "policies",
+        "causes",
+        "detectors",
+        "timeout",
+        "queue",
+        "batch",
+        "template",
+        "template_file",
+        "headers",
+        "secret_file",
+        "bearer_file",
+        "ca_file",
+        "give_up",
+        "parallel",
+    ],
+};
+/// Keys of `batch`.
+pub(super) const BATCH: Schema = Schema {
+    label: "in batch",
+    keys: &["max", "wait"],
+};
 /// Keys of `[store]`.
 pub(super) const STORE: Schema = Schema {
     label: "in [store]",
@@ -215,9 +245,9 @@ pub(super) const FLEET: Schema = Schema {
         "widest_ipv6",
     ],
 };
-const ALL: [&Schema; 14] = [
+const ALL: [&Schema; 16] = [
     &TOP, &XDP, &API, &METRICS, &ALLOW, &LIMIT, &BAN, &POLICY, &ROLLUP, &BLOCKLIST, &SOURCE,
-    &DETECTOR, &STORE, &FLEET,
+    &DETECTOR, &NOTIFY, &BATCH, &STORE, &FLEET,
 ];
 
 /// One table of a file, whose keys are all known.

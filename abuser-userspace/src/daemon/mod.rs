@@ -16,7 +16,7 @@ mod socket;
 mod start;
 mod tcp;
 
-use std::{convert::Infallible, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -32,16 +32,16 @@ use self::{
     names::Resolver,
     reload::Load,
     service::ServiceManager,
-    start::Prepared,
+    start::{Around, Beside, Prepared},
 };
 use crate::{
     api::{
-        server::{self, Api, missed},
+        server::{self, missed},
         types::EventRecord,
     },
     config::Config,
     dataplane::{Dataplane, attach::mode_name, program},
-    fleet::FleetHandle,
+    notify::NotifyHandle,
 };
 
 /// Events that a slow reader may be behind before it misses some.
@@ -126,8 +126,20 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         DetectionHandle::start(detection, positions, &commands)
             .context("cannot start the thread that reads logs")
     });
-    let detection = match detection {
-        Ok(detection) => Arc::new(detection),
+    let resolver = Arc::new(Mutex::new(resolver));
+    let beside = detection.and_then(|detection| {
+        let around = Around {
+            manager: manager.clone(),
+            resolver: Arc::clone(&resolver),
+            events: &events,
+            commands: &commands,
+            allowed: engine.when_allowed(),
+            latencies: engine.latencies(),
+        };
+        start::go_on_beside(reload, &config, detection, hang_ups, around)
+    });
+    let beside = match beside {
+        Ok(beside) => beside,
         Err(error) => {
             engine.abandon();
             return Err(error);
@@ -142,37 +154,14 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     );
 
     engine.expect_confirmation(confirm);
-    let resolver = Arc::new(Mutex::new(resolver));
-    start::keep_allowing(Arc::clone(&resolver), host, essential, &commands);
-    let logs = Arc::clone(&detection);
+    start::keep_allowing(resolver, host, essential, &commands);
+    let logs = Arc::clone(&beside.detection);
     engine.when_revived(move || logs.keep_all());
-    let (reloader, configured) = start::follow_configuration(
-        reload,
-        &config,
-        resolver,
-        &detection,
-        hang_ups,
-        &commands,
-        manager.clone(),
-    );
     if let Some(print) = print {
         print_events(events.subscribe(), print);
     }
-    let fleet = FleetHandle::start(
-        configured,
-        commands.clone(),
-        events.downgrade(),
-        engine.when_allowed(),
-    );
     let (stop_server, stopped) = oneshot::channel();
-    let api = Api {
-        commands,
-        reloader,
-        events: events.downgrade(),
-        detection: Arc::clone(&detection),
-        latencies: engine.latencies(),
-        fleet: Arc::new(fleet),
-    };
+    let api = beside.api(commands, events.downgrade());
     // The engine holds the only sender from here on: with it the streams of events end.
     drop(events);
     let server = tokio::spawn(server::serve(listeners, api, stopped));
@@ -182,12 +171,25 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let stop = engine.run(&mut inbox, reader, links, stop).await;
     manager.stopping();
     // It waits for the engine, which is here.
+    let Beside {
+        detection, notify, ..
+    } = beside;
     let reading = tokio::task::spawn_blocking(move || detection.stop());
     engine.finish(inbox, async { drop(reading.await) }).await;
     let stop = stop.with_context(|| unreadable(&config))?;
     let confirmed = end(engine, stop);
-    answer_the_last(stop_server, server).await;
+    drop(stop_server);
+    last_words(server, &notify).await;
     confirmed
+}
+
+/// Lets whoever asked for the stop have its answer, and others their notifications. Nothing more
+/// happens that they would have to be told.
+async fn last_words(server: JoinHandle<()>, notify: &NotifyHandle) {
+    let answered = tokio::time::timeout(LAST_ANSWERS, server);
+    if let (Err(_), ()) = tokio::join!(answered, notify.finish()) {
+        tracing::debug!("closed the API on those who still listened");
+    }
 }
 
 /// Loads the program; `None` if a signal came meanwhile.
@@ -238,14 +240,6 @@ fn end(engine: Engine, stop: Stop) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Whoever asked for the stop is to have its answer.
-async fn answer_the_last(stop: oneshot::Sender<Infallible>, server: JoinHandle<()>) {
-    drop(stop);
-    if tokio::time::timeout(LAST_ANSWERS, server).await.is_err() {
-        tracing::debug!("closed the API on those who still listened");
-    }
 }
 
 /// What to do if there are no events any more.

@@ -135,6 +135,7 @@ fn changed_settings(before: &Config, after: &Config) -> Vec<String> {
         ("[[source]]", before.sources != after.sources),
         ("[[detector]]", before.detectors != after.detectors),
         ("[fleet]", before.fleet != after.fleet),
+        ("[[notify]]", before.notify != after.notify),
         (
             "[store] evidence",
             before.store.evidence != after.store.evidence,

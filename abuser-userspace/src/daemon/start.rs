@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use tokio::{
     signal::unix::Signal,
-    sync::{Mutex, mpsc, watch},
+    sync::{Mutex, Notify, broadcast, mpsc, watch},
 };
 
 use super::{
@@ -19,10 +19,16 @@ use super::{
     socket, tcp,
 };
 use crate::{
-    api::server::Listeners,
+    api::{
+        server::{Api, Listeners},
+        types::EventRecord,
+    },
     config::Config,
     dataplane::{Dataplane, interfaces::Interface, links::NetlinkChanges},
+    fleet::FleetHandle,
     host::{Essential, HostWatch},
+    metrics::Latencies,
+    notify::NotifyHandle,
     store::{Snapshot, Store},
 };
 
@@ -73,33 +79,84 @@ pub(super) async fn prepare(
     })
 }
 
-/// Follows what the configuration says: who reads it again, and who does what beside the engine; and
-/// where others hear of what is in force.
-pub(super) fn follow_configuration(
+/// Who goes on beside the engine, and follows the configuration.
+pub(super) struct Beside {
+    pub(super) detection: Arc<DetectionHandle>,
+    reloader: Arc<Reloader>,
+    pub(super) notify: Arc<NotifyHandle>,
+    fleet: Arc<FleetHandle>,
+    latencies: Arc<Latencies>,
+}
+
+impl Beside {
+    /// What answers requests needs.
+    pub(super) fn api(
+        &self,
+        commands: mpsc::Sender<Command>,
+        events: broadcast::WeakSender<Arc<EventRecord>>,
+    ) -> Api {
+        Api {
+            commands,
+            reloader: Arc::clone(&self.reloader),
+            events,
+            detection: Arc::clone(&self.detection),
+            notify: Arc::clone(&self.notify),
+            fleet: Arc::clone(&self.fleet),
+            latencies: Arc::clone(&self.latencies),
+        }
+    }
+}
+
+/// What those who go on beside the engine deal with.
+pub(super) struct Around<'a> {
+    pub(super) manager: ServiceManager,
+    pub(super) resolver: Arc<Mutex<Resolver>>,
+    pub(super) events: &'a broadcast::Sender<Arc<EventRecord>>,
+    pub(super) commands: &'a mpsc::Sender<Command>,
+    /// Where the engine tells that a command has changed the allow list.
+    pub(super) allowed: Arc<Notify>,
+    pub(super) latencies: Arc<Latencies>,
+}
+
+/// Follows what the configuration says: who reads it again, and who does what beside the engine.
+pub(super) fn go_on_beside(
     load: Load,
     config: &Config,
-    resolver: Arc<Mutex<Resolver>>,
-    detection: &Arc<DetectionHandle>,
+    detection: DetectionHandle,
     hang_ups: Signal,
-    commands: &mpsc::Sender<Command>,
-    manager: ServiceManager,
-) -> (Arc<Reloader>, watch::Receiver<Arc<Config>>) {
+    around: Around<'_>,
+) -> anyhow::Result<Beside> {
+    let Around {
+        manager,
+        resolver,
+        events,
+        commands,
+        allowed,
+        latencies,
+    } = around;
     let (followers, configured) = watch::channel(Arc::new(config.clone()));
+    let notify = NotifyHandle::start(configured.clone(), events.downgrade())
+        .context("cannot start the thread that notifies")?;
     tokio::spawn(blocklists::follow(configured.clone(), commands.clone()));
-    let commands = commands.clone();
-    let detection = Arc::clone(detection);
-    let reloader = Reloader::new(
+    let fleet = FleetHandle::start(configured, commands.clone(), events.downgrade(), allowed);
+    let detection = Arc::new(detection);
+    let reloader = Arc::new(Reloader::new(
         load,
         manager,
         config.clone(),
         resolver,
         followers,
-        detection,
-        commands,
-    );
-    let reloader = Arc::new(reloader);
+        Arc::clone(&detection),
+        commands.clone(),
+    ));
     reloader.follow(hang_ups);
-    (reloader, configured)
+    Ok(Beside {
+        detection,
+        reloader,
+        notify: Arc::new(notify),
+        fleet: Arc::new(fleet),
+        latencies,
+    })
 }
 
 /// Keeps the allow list up with what names resolve to, and with who is essential.

@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 use super::wire::MAX_VALUE;
 use crate::{
     config::{FleetConfig, FleetLogin},
+    files::{SecretError, read_private},
     outbound,
-    secret::{self, SecretError},
 };
 
 /// How long a server may take to answer.
@@ -31,7 +31,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Messages that may wait to be looked at.
 const BACKLOG: usize = 65_536;
 /// The longest secret, in bytes.
-const MAX_SECRET: usize = 16 << 10;
+const MAX_SECRET: u64 = 16 << 10;
 /// How much longer the bucket keeps what others do not take for true any more.
 const MARGIN: Duration = Duration::from_secs(24 * 3600);
 /// What else is in a message besides its value, in bytes.
@@ -41,10 +41,8 @@ const AROUND: i32 = 1024;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FleetError {
     /// A file with a secret.
-    #[error("{path}, the {what} of [fleet]: {source}")]
+    #[error("the {what} of [fleet]: {source}")]
     Secret {
-        /// The file.
-        path: String,
         /// What is in it.
         what: &'static str,
         /// What is wrong with it.
@@ -139,11 +137,8 @@ fn unfit(what: &str, problem: &impl ToString) -> FleetError {
 }
 
 fn read_secret(path: &Path, what: &'static str) -> Result<String, FleetError> {
-    let bytes = secret::read(path, MAX_SECRET).map_err(|source| FleetError::Secret {
-        path: path.display().to_string(),
-        what,
-        source,
-    })?;
+    let bytes =
+        read_private(path, MAX_SECRET).map_err(|source| FleetError::Secret { what, source })?;
     let text = String::from_utf8(bytes).map_err(|_| FleetError::Unfit {
         what: format!("{}, the {what} of [fleet]", path.display()),
         problem: "it is not text".to_owned(),

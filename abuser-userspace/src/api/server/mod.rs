@@ -56,6 +56,7 @@ use crate::{
     daemon::{detection::DetectionHandle, engine::Command, reload::Reloader},
     fleet::FleetHandle,
     metrics::Latencies,
+    notify::NotifyHandle,
 };
 
 pub use self::{
@@ -79,6 +80,8 @@ pub struct Api {
     pub latencies: Arc<Latencies>,
     /// Who takes part in the fleet.
     pub fleet: Arc<FleetHandle>,
+    /// Who notifies others.
+    pub notify: Arc<NotifyHandle>,
 }
 
 /// Where to listen, and to whom.

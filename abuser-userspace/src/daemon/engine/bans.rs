@@ -282,6 +282,7 @@ fn ban_event(kind: EventKind, info: &BanInfo, reason: Option<String>) -> EventRe
     EventRecord {
         source: Some(info.source.to_string()),
         limit: info.limit.clone(),
+        detector: info.detector.clone(),
         ban: Some(info.id),
         cause: Some(info.cause.clone()),
         policy: info.policy.clone(),

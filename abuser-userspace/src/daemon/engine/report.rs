@@ -152,8 +152,9 @@ impl Engine {
                 store_repairs: self.store.repairs(),
             },
             blocklists: self.lists.blocklist_status(),
-            // Who follows the fleet knows it.
+            // The route asks those who know.
             fleet: None,
+            notify: Vec::new(),
             capacity: Capacity {
                 limits: MAX_LIMITS,
                 bans: MAX_BANS,

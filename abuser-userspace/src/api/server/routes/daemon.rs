@@ -31,10 +31,13 @@ use crate::{
     responses((status = 200, description = "How it is.", body = Status), refusals::Any),
 )]
 pub(super) async fn status(State(api): State<Api>) -> Answer<Status> {
-    let fleet = Arc::clone(&api.fleet);
-    let Json(mut status) = api.ask(Command::Status).await?;
-    status.fleet = fleet.status();
-    Ok(Json(status))
+    let (fleet, notify) = (Arc::clone(&api.fleet), Arc::clone(&api.notify));
+    let Json(status) = api.ask(Command::Status).await?;
+    Ok(Json(Status {
+        fleet: fleet.status(),
+        notify: notify.status(),
+        ..status
+    }))
 }
 
 /// Each limit, and what was counted under it.

@@ -10,6 +10,7 @@ mod detection;
 pub(super) mod events;
 mod fleet;
 mod metrics;
+mod notify;
 mod offences;
 mod throttles;
 
@@ -40,6 +41,7 @@ pub(in crate::api) fn all() -> OpenApiRouter<Api> {
         .routes(routes!(offences::report))
         .routes(routes!(detection::show))
         .routes(routes!(metrics::show))
+        .routes(routes!(notify::test))
         .routes(routes!(allow::list, allow::add, allow::remove))
         .routes(routes!(fleet::show))
         .routes(routes!(fleet::init))

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 mod bulk;
+mod crowdsec;
 mod detection;
 mod explanation;
 mod offences;
@@ -20,6 +21,7 @@ mod throttles;
 pub use bulk::{
     BlocklistStatus, ExportQuery, ImportEntry, ImportRequest, Imported, MAX_IMPORT, RefusedEntry,
 };
+pub use crowdsec::{CrowdsecPushStatus, CrowdsecStatus};
 pub use detection::{Detection, DetectorStatus, SourceStatus};
 pub use explanation::{Evidence, ExplainedBan, Explanation, LimitLevel, OffenceRecord, PastBan};
 pub use offences::{MAX_OFFENCES, OffenceReport, OffencesRequest, OffencesTaken, RefusedOffence};
@@ -62,6 +64,8 @@ pub struct Status {
     pub reconciler: ReconcilerStatus,
     /// Block lists of the configuration.
     pub blocklists: Vec<BlocklistStatus>,
+    /// The local API of `CrowdSec`; `null` if none is configured.
+    pub crowdsec: Option<CrowdsecStatus>,
     /// What there is room for.
     pub capacity: Capacity,
     /// Limits in force.

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{CliError, args::CheckArgs, output};
 use crate::{
     config::{self, AllowEntry},
+    crowdsec,
     detection::Detection,
 };
 use abuser_detect::pipeline::Clock;
@@ -25,6 +26,10 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), CliError> {
     let config = config::load(path)?;
     // Filters are files of their own, and only whoever builds them knows what is wrong with them.
     let detection = Detection::new(&config, Clock::Host)?;
+    // Who checks may be somebody else than who runs it, so this is no error.
+    for problem in config.crowdsec.iter().flat_map(crowdsec::problems) {
+        output::message(&format!("warning: [crowdsec]: {problem}"));
+    }
     let checked = Checked {
         config: path.display().to_string(),
         interfaces: config.interfaces,

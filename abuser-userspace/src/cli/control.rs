@@ -12,8 +12,9 @@ use super::{
 use crate::api::{
     client::{Client, ClientError},
     types::{
-        AllowInfo, AllowRequest, BlocklistStatus, InterfaceState, InterfaceStatus, LimitStatus,
-        ReconcilerStatus, Reloaded, RemoveRequest, Status, StoreStatus, TrafficCount,
+        AllowInfo, AllowRequest, BlocklistStatus, CrowdsecPushStatus, CrowdsecStatus,
+        InterfaceState, InterfaceStatus, LimitStatus, ReconcilerStatus, Reloaded, RemoveRequest,
+        Status, StoreStatus, TrafficCount,
     },
 };
 
@@ -56,6 +57,12 @@ pub(super) async fn status(socket: &Path, args: &JsonArgs) -> Result<(), CliErro
     output::line(&store(&status))?;
     for list in &status.blocklists {
         output::line(&blocklist(list))?;
+    }
+    if let Some(lapi) = &status.crowdsec {
+        output::line(&crowdsec(lapi))?;
+        if let Some(push) = &lapi.push {
+            output::line(&crowdsec_push(push))?;
+        }
     }
     output::line(&format!(
         "sources with a connection: {} of {}",
@@ -130,6 +137,59 @@ fn blocklist(list: &BlocklistStatus) -> String {
     match error {
         Some(error) => format!("{line}; {path} IS NOT IN FORCE as it is now: {error}"),
         None => format!("{line} ({path})"),
+    }
+}
+
+/// How it stands with `CrowdSec`.
+fn crowdsec(lapi: &CrowdsecStatus) -> String {
+    let CrowdsecStatus {
+        url,
+        connected,
+        last_answer,
+        failures: _,
+        error,
+        decisions,
+        ignored,
+        push: _,
+    } = lapi;
+    let mut line = format!(
+        "CrowdSec at {url}: {}",
+        counted(*decisions, "decision", "decisions")
+    );
+    let ignored: u64 = ignored.values().sum();
+    if ignored > 0 {
+        line = format!("{line}, {} left out", grouped(ignored));
+    }
+    match (connected, error, last_answer) {
+        (true, _, Some(last)) => format!("{line}, last answer {last}"),
+        (_, Some(error), Some(last)) => {
+            format!(
+                "{line}; DOES NOT ANSWER since {last}, and what it had decided stays in force: {error}"
+            )
+        }
+        (_, Some(error), None) => format!("{line}; HAS NOT ANSWERED yet: {error}"),
+        _ => format!("{line}; not asked yet"),
+    }
+}
+
+/// How it stands with what is pushed there.
+fn crowdsec_push(push: &CrowdsecPushStatus) -> String {
+    let CrowdsecPushStatus {
+        active,
+        queued,
+        error,
+        ..
+    } = push;
+    let mut line = format!("CrowdSec has {} from here", counted(*active, "ban", "bans"));
+    if *queued > 0 {
+        line = format!(
+            "{line}, {} to be told",
+            counted(*queued, "change", "changes")
+        );
+    }
+    match error {
+        Some(error) => format!("{line}; IS NOT TOLD: {error}"),
+        None => line,
     }
 }
 

@@ -22,7 +22,7 @@ mod scan;
 mod throttles;
 mod trial;
 
-use std::{io, process::ExitCode};
+use std::{io, process::ExitCode, time::Duration};
 
 use clap::Parser as _;
 
@@ -83,13 +83,16 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// How long system calls under way may take when all is done.
+const LAST_CALLS: Duration = Duration::from_secs(1);
+
 fn dispatch(args: Args) -> Result<(), CliError> {
     let Args { socket, command } = args;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         match command {
             Command::Run(args) => run::run(args, socket).await,
             Command::Scan(args) => scan::scan(&args),
@@ -109,5 +112,8 @@ fn dispatch(args: Args) -> Result<(), CliError> {
             Command::Confirm => control::confirm(&socket.path()).await,
             Command::Detach(args) => detach::detach(&socket.path(), &args).await,
         }
-    })
+    });
+    // A name that nobody resolves holds up no end.
+    runtime.shutdown_timeout(LAST_CALLS);
+    result
 }

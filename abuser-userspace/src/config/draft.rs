@@ -6,7 +6,7 @@ use abuser_common::layout::MAX_LIMITS;
 use toml::{Spanned, de::DeTable};
 
 use super::{
-    Config, Mode, allow, api, ban, blocklist, detector,
+    Config, Mode, allow, api, ban, blocklist, crowdsec, detector,
     error::{ConfigError, quote},
     limit::{self, Scope},
     logs,
@@ -36,6 +36,7 @@ pub(super) struct Draft {
     ban: ban::PolicyDraft,
     policies: Vec<(String, Place, ban::PolicyDraft)>,
     blocklist_names: HashMap<String, Place>,
+    crowdsec: crowdsec::CrowdsecDraft,
     source_names: HashMap<String, Place>,
     detectors: detector::Drafts,
     /// Where `[api]` says to listen for TCP, if it does.
@@ -77,6 +78,10 @@ impl Draft {
         if let Some(item) = top.get("blocklist") {
             self.blocklists(&item)?;
         }
+        if let Some(item) = top.get("crowdsec") {
+            let section = item.section(&section::CROWDSEC, "a table: [crowdsec]")?;
+            crowdsec::read(&section, &mut self.crowdsec)?;
+        }
         if let Some(item) = top.get("source") {
             self.sources(&item)?;
         }
@@ -97,10 +102,12 @@ impl Draft {
             named,
             ban,
             policies,
+            crowdsec,
             listens,
             detectors,
             ..
         } = self;
+        config.crowdsec = crowdsec.finish()?;
         api::finish(&config.api, listens.as_ref())?;
         config.ban = ban.finish(DEFAULT_POLICY, &BanPolicy::default(), "in [ban]")?;
         for (name, _, draft) in policies {

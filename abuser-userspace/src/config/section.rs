@@ -34,6 +34,7 @@ pub(super) const TOP: Schema = Schema {
         "ban",
         "policy",
         "blocklist",
+        "crowdsec",
         "source",
         "detector",
         "store",
@@ -111,6 +112,26 @@ pub(super) const BLOCKLIST: Schema = Schema {
     label: "in [[blocklist]]",
     keys: &["name", "path", "format", "strict", "force"],
 };
+/// Keys of `[crowdsec]`.
+pub(super) const CROWDSEC: Schema = Schema {
+    label: "in [crowdsec]",
+    keys: &[
+        "url",
+        "api_key_file",
+        "interval",
+        "origins",
+        "scenarios_containing",
+        "scenarios_not_containing",
+        "force",
+        "ca_file",
+        "cert_file",
+        "key_file",
+        "push",
+        "machine_id",
+        "password_file",
+        "push_causes",
+    ],
+};
 /// Keys of each `[[source]]`.
 pub(super) const SOURCE: Schema = Schema {
     label: "in [[source]]",
@@ -176,9 +197,9 @@ pub(super) const STORE: Schema = Schema {
     label: "in [store]",
     keys: &["path", "history", "history_max", "evidence"],
 };
-const ALL: [&Schema; 12] = [
-    &TOP, &XDP, &API, &ALLOW, &LIMIT, &BAN, &POLICY, &ROLLUP, &BLOCKLIST, &SOURCE, &DETECTOR,
-    &STORE,
+const ALL: [&Schema; 13] = [
+    &TOP, &XDP, &API, &ALLOW, &LIMIT, &BAN, &POLICY, &ROLLUP, &BLOCKLIST, &CROWDSEC, &SOURCE,
+    &DETECTOR, &STORE,
 ];
 
 /// One table of a file, whose keys are all known.

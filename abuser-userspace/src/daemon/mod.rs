@@ -22,6 +22,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{Mutex, broadcast, mpsc, oneshot},
+    task::JoinHandle,
 };
 
 use self::{
@@ -37,6 +38,7 @@ use crate::{
         types::EventRecord,
     },
     config::Config,
+    crowdsec::Surroundings,
     dataplane::{Dataplane, attach::mode_name, program},
 };
 
@@ -80,9 +82,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         reload,
         confirm,
     } = options;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    let hang_ups = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+    let (mut terminate, mut interrupt, hang_ups) = signals()?;
     // A configuration that cannot be is refused before anything is touched.
     let detection = DetectionHandle::prepare(&config)?;
     program::check_system()?;
@@ -143,8 +143,10 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     start::keep_allowing(Arc::clone(&resolver), host, essential, &commands);
     let logs = Arc::clone(&detection);
     engine.when_revived(move || logs.keep_all());
+    let around = Surroundings::new(&commands, &events, observe);
+    let crowdsec = around.monitor.clone();
     let reloader =
-        start::follow_configuration(reload, &config, resolver, &detection, hang_ups, &commands);
+        start::follow_configuration(reload, &config, resolver, &detection, hang_ups, around);
     if let Some(print) = print {
         print_events(events.subscribe(), print);
     }
@@ -154,6 +156,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         reloader,
         events: events.downgrade(),
         detection: Arc::clone(&detection),
+        crowdsec,
     };
     // The engine holds the only sender from here on: with it the streams of events end.
     drop(events);
@@ -173,10 +176,23 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let confirmed = end(engine, stop);
     // Whoever asked for this is to have its answer.
     drop(stop_server);
+    give_last_answers(server).await;
+    confirmed
+}
+
+/// SIGTERM, SIGINT and SIGHUP.
+fn signals() -> anyhow::Result<(Signal, Signal, Signal)> {
+    Ok((
+        signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?,
+        signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?,
+        signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?,
+    ))
+}
+
+async fn give_last_answers(server: JoinHandle<()>) {
     if tokio::time::timeout(LAST_ANSWERS, server).await.is_err() {
         tracing::debug!("closed the API on those who still listened");
     }
-    confirmed
 }
 
 /// Loads the program; `None` if a signal came meanwhile.

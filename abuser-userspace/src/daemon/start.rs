@@ -20,6 +20,7 @@ use super::{
 use crate::{
     api::server::Listeners,
     config::Config,
+    crowdsec,
     dataplane::{Dataplane, interfaces::Interface, links::NetlinkChanges},
     host::{Essential, HostWatch},
     store::{Snapshot, Store},
@@ -71,11 +72,12 @@ pub(super) fn follow_configuration(
     resolver: Arc<Mutex<Resolver>>,
     detection: &Arc<DetectionHandle>,
     hang_ups: Signal,
-    commands: &mpsc::Sender<Command>,
+    around: crowdsec::Surroundings,
 ) -> Arc<Reloader> {
     let (followers, configured) = watch::channel(Arc::new(config.clone()));
-    tokio::spawn(blocklists::follow(configured, commands.clone()));
-    let commands = commands.clone();
+    let commands = around.commands.clone();
+    tokio::spawn(blocklists::follow(configured.clone(), commands.clone()));
+    tokio::spawn(crowdsec::follow(configured, around));
     let detection = Arc::clone(detection);
     let reloader = Reloader::new(
         load,

@@ -45,7 +45,10 @@ use self::{
     peer::Peer,
 };
 use super::types::EventRecord;
-use crate::daemon::{detection::DetectionHandle, engine::Command, reload::Reloader};
+use crate::{
+    crowdsec,
+    daemon::{detection::DetectionHandle, engine::Command, reload::Reloader},
+};
 
 pub use self::{
     peer::Access,
@@ -64,6 +67,8 @@ pub struct Api {
     pub events: broadcast::WeakSender<Arc<EventRecord>>,
     /// Who reads logs.
     pub detection: Arc<DetectionHandle>,
+    /// How it stands with `CrowdSec`.
+    pub crowdsec: crowdsec::Monitor,
 }
 
 /// Where to listen, and to whom.

@@ -1,9 +1,7 @@
 //! The token: whoever comes over TCP and knows it may do everything.
 
 use std::{
-    fs::File,
-    io::{self, Read as _},
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,10 +12,10 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use nix::unistd::geteuid;
 use subtle::ConstantTimeEq as _;
 
 use super::answer::Failure;
+use crate::secret::{self, SecretError};
 
 /// The shortest token, in bytes: no less can be trusted not to be guessed.
 const SHORTEST: usize = 16;
@@ -70,29 +68,16 @@ pub struct Token(Vec<u8>);
 impl Token {
     /// Reads it from a file that nobody else can read.
     pub fn read(path: &Path) -> Result<Self, TokenError> {
-        let failed = |source| TokenError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        let file = File::open(path).map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
-        let mode = metadata.permissions().mode() & 0o7777;
-        let owner = metadata.uid();
-        let trusted = owner == 0 || owner == geteuid().as_raw();
-        if mode & 0o077 != 0 || !trusted {
-            return Err(TokenError::Open {
-                path: path.to_owned(),
-                mode,
-                owner,
-            });
-        }
-        let most = u64::try_from(LONGEST).unwrap_or(u64::MAX).saturating_add(1);
-        let mut bytes = Vec::new();
-        file.take(most).read_to_end(&mut bytes).map_err(failed)?;
-        Self::new(&bytes).map_err(|problem| TokenError::Unfit {
+        let unfit = |problem: String| TokenError::Unfit {
             path: path.to_owned(),
             problem,
-        })
+        };
+        let bytes = secret::read(path).map_err(|error| match error {
+            SecretError::Read { path, source } => TokenError::Read { path, source },
+            SecretError::Open { path, mode, owner } => TokenError::Open { path, mode, owner },
+            SecretError::Unfit { problem, .. } => unfit(problem.to_owned()),
+        })?;
+        Self::new(&bytes).map_err(unfit)
     }
 
     fn new(bytes: &[u8]) -> Result<Self, String> {
@@ -145,7 +130,10 @@ pub(super) async fn require(
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, Permissions};
+    use std::{
+        fs::{self, Permissions},
+        os::unix::fs::PermissionsExt as _,
+    };
 
     use axum::http::HeaderValue;
 

@@ -123,6 +123,8 @@ impl Engine {
                 store_repairs: self.store.repairs(),
             },
             blocklists: self.lists.blocklist_status(),
+            // Whoever follows it knows.
+            crowdsec: None,
             capacity: Capacity {
                 limits: MAX_LIMITS,
                 bans: MAX_BANS,

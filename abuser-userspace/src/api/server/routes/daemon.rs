@@ -20,7 +20,10 @@ use crate::{
     responses((status = 200, description = "How it is.", body = Status), refusals::Any),
 )]
 pub(super) async fn status(State(api): State<Api>) -> Answer<Status> {
-    api.ask(Command::Status).await
+    let crowdsec = api.crowdsec.clone();
+    let Json(mut status) = api.ask(Command::Status).await?;
+    status.crowdsec = crowdsec.status();
+    Ok(Json(status))
 }
 
 /// Each limit, and what was counted under it.

@@ -30,7 +30,6 @@ use crate::{
     config::{CrowdsecConfig, CrowdsecPush, parse_prefix},
     daemon::{clock, engine::Command},
     exchange::{self, Expiry},
-    policy::MAX_BAN,
 };
 
 /// Bans that are told in one request.
@@ -377,7 +376,7 @@ fn alert(explained: &Explanation, source: PrefixKey, now: SystemTime) -> Option<
     let left = match end {
         Some(end) => end.duration_since(now).ok()?,
         // It has no word for good.
-        None => MAX_BAN,
+        None => exchange::FOR_GOOD,
     };
     let scenario = scenario(ban);
     let told = clock::format(now);

@@ -451,10 +451,10 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_years_are_for_good_even_when_one_is_over_and_what_is_over_is_none() {
+    fn a_hundred_years_are_for_good_and_what_is_over_is_none() {
         let text = new(&[
             decision(1, "Ip", "203.0.113.1", "876600h0m0s"),
-            decision(2, "Ip", "203.0.113.2", "876000h1m0s"),
+            decision(2, "Ip", "203.0.113.2", "1314900h0m0.5s"),
             decision(3, "Ip", "203.0.113.3", "87600h"),
             decision(4, "Ip", "203.0.113.4", "-1.5s"),
         ]);

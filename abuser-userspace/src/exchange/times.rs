@@ -25,14 +25,15 @@ pub(super) fn expiry(expires: Option<&str>, duration: Option<&str>) -> Result<Ex
     }
 }
 
-/// What has so much left was made for a hundred years, some of which are over.
-const FOR_GOOD: Duration = MAX_BAN.saturating_sub(Duration::from_secs(31_557_600));
+/// For good, where every time has an end: what is left of it counts as for good when it is read
+/// again, for a hundred years. Go, in whose syntax it is written, takes no more than 292.
+pub(crate) const FOR_GOOD: Duration = Duration::from_secs(2 * MAX_BAN.as_secs());
 
-/// What is left, as crowdsec says it: in Go's syntax. A hundred years are for good, which it has no other
-/// way to say.
+/// What is left, as crowdsec says it: in Go's syntax. A hundred years and more are for good, which
+/// it has no other way to say.
 pub(crate) fn left(duration: &str) -> Result<Expiry, String> {
     match go_duration(duration) {
-        Some(left) if left >= FOR_GOOD.as_nanos() => Ok(Expiry::Never),
+        Some(left) if left >= MAX_BAN.as_nanos() => Ok(Expiry::Never),
         Some(left) => {
             let left = u64::try_from(left).unwrap_or(u64::MAX);
             Ok(Expiry::In(Duration::from_nanos(left)))

@@ -124,6 +124,28 @@ pub fn read_secret(path: &Path, shortest: usize) -> Result<String, SecretError> 
     })
 }
 
+/// The line of text in a file that nobody else can read, without the space around it: a key or a password
+/// that somebody else has made.
+///
+/// # Errors
+///
+/// See [`SecretError`].
+pub fn read_line(path: &Path) -> Result<String, SecretError> {
+    let unfit = |problem: &str| SecretError::Unfit {
+        path: path.to_owned(),
+        problem: problem.to_owned(),
+    };
+    let text = String::from_utf8(read_private(path, LONGEST_SECRET)?)
+        .map_err(|_| unfit("it is not UTF-8"))?;
+    match text.trim() {
+        "" => Err(unfit("it is empty")),
+        line if line.contains(char::is_control) => {
+            Err(unfit("it has more than one line, or control characters"))
+        }
+        line => Ok(line.to_owned()),
+    }
+}
+
 fn secret(bytes: &[u8], shortest: usize) -> Result<String, String> {
     let secret = bytes.trim_ascii();
     if secret.len() < shortest {
@@ -181,6 +203,29 @@ mod tests {
             ("0123456789abcd\u{e9}", "other characters"),
         ] {
             let error = read(content, 0o600).unwrap_err().to_string();
+            assert!(error.contains(phrase), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_somebody_else_made_is_any_line_of_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let read = |content: &[u8]| {
+            fs::write(&path, content).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+            read_line(&path)
+        };
+        assert_eq!(
+            read(" top s\u{e9}cret\n".as_bytes()).unwrap(),
+            "top s\u{e9}cret"
+        );
+        for (content, phrase) in [
+            (&b" \n"[..], "empty"),
+            (b"a\nb", "more than one line"),
+            (b"\xff", "UTF-8"),
+        ] {
+            let error = read(content).unwrap_err().to_string();
             assert!(error.contains(phrase), "{error}");
         }
     }

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`cli`] | the command line: arguments, tables, exit codes |
 //! | [`config`] | the configuration file |
+//! | [`crowdsec`] | the decisions of a local API of `CrowdSec`, and bans that are pushed to it |
 //! | [`daemon`] | `abuser run`: the engine that owns bans |
 //! | [`dataplane`] | the kernel half: program, maps, interfaces |
 //! | [`detection`] | from the configuration to parsers and detectors |
@@ -27,6 +28,7 @@
 pub mod api;
 pub mod cli;
 pub mod config;
+pub mod crowdsec;
 pub mod daemon;
 pub mod dataplane;
 pub mod detection;

@@ -1,8 +1,8 @@
-//! Requests that the daemon makes itself: one way to be a client of HTTP, with bounds.
+//! HTTP that the daemon itself asks for: one way to make a client, so that time-outs, trust and bounds are
+//! the same whomever it talks to.
 //!
-//! TLS is rustls with *ring*; whom it believes are the host's certificate authorities and, if a
-//! configuration says so, those of a file. Nothing of the environment changes where requests go,
-//! and no answer sends them elsewhere: a redirect is an answer like any other.
+//! A client follows no redirects and no proxies of the environment: where a secret goes is what the
+//! configuration says, and nothing else.
 
 use std::{
     io,
@@ -11,89 +11,145 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Certificate, Client, Response, redirect};
+use reqwest::{
+    Certificate, Client, Identity, Response,
+    header::{HeaderMap, HeaderValue},
+    redirect,
+};
 
-/// How long a connection may take to be there, TLS included.
+use crate::files::{self, SecretError};
+
+/// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// The largest file of certificates that is read, in bytes.
-const MAX_CERTIFICATES: u64 = 4 << 20;
+/// The largest file of certificates or with a key that is read, in bytes.
+const MAX_PEM: u64 = 4 << 20;
 
-/// What a client is to be like.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientOptions {
-    /// How long a request may take, from the connection to the end of the answer.
-    pub timeout: Duration,
-    /// A file with certificates in PEM: authorities to believe besides those of the host.
+/// What tells one client from another.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// How long a request may take from its beginning to the end of the answer; `None`: without bound, for
+    /// answers that are read as they come.
+    pub timeout: Option<Duration>,
+    /// How long an answer may say nothing.
+    pub silence: Option<Duration>,
+    /// A file with certificates (PEM) of whom to trust besides those whom the system trusts.
     pub ca_file: Option<PathBuf>,
+    /// What shows who we are: files with the certificates and with the key (PEM).
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// The unix socket to connect to, whatever the address says.
+    pub unix_socket: Option<PathBuf>,
+    /// Headers of every request.
+    pub headers: HeaderMap,
 }
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
 pub enum OutboundError {
-    /// The file with certificates cannot be read.
-    #[error("cannot read the certificates in {}: {source}", path.display())]
+    /// A file cannot be read.
+    #[error(
+        "cannot read the certificates in {path}: {source}; name a file with certificates in PEM"
+    )]
     Read {
         /// The file.
         path: PathBuf,
         /// Why not.
         source: io::Error,
     },
-    /// It holds none.
-    #[error(
-        "{} holds no certificate: write the authority's there, from `-----BEGIN CERTIFICATE-----` on",
-        path.display()
-    )]
-    NoCertificate {
+    /// A file holds something else.
+    #[error("{path} holds no certificates that can be used: {problem}; write them in PEM")]
+    Unfit {
         /// The file.
         path: PathBuf,
+        /// What is wrong.
+        problem: String,
     },
-    /// TLS cannot be set up.
-    #[error("cannot set up TLS: {0}")]
-    Tls(String),
+    /// The key is no secret.
+    #[error("the key of the certificate: {0}")]
+    Key(#[from] SecretError),
+    /// All of it together.
+    #[error("cannot make a client for HTTP: {0}")]
+    Client(String),
 }
 
-/// A client that says it is `abuser/VERSION`. It keeps connections for further requests.
-///
-/// # Errors
-///
-/// See [`OutboundError`].
-pub fn client(options: &ClientOptions) -> Result<Client, OutboundError> {
+/// A client that introduces itself as `abuser/VERSION`.
+pub fn client(options: &Options) -> Result<Client, OutboundError> {
     install_crypto();
+    let Options {
+        timeout,
+        silence,
+        ca_file,
+        identity,
+        unix_socket,
+        headers,
+    } = options;
     let mut builder = Client::builder()
-        .user_agent(concat!("abuser/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT.min(options.timeout))
-        .timeout(options.timeout)
+        .user_agent(user_agent())
+        .default_headers(headers.clone())
+        .connect_timeout(CONNECT)
         .redirect(redirect::Policy::none())
         .referer(false)
         .no_proxy();
-    if let Some(path) = &options.ca_file {
+    if let Some(timeout) = timeout {
+        builder = builder.timeout(*timeout);
+    }
+    if let Some(silence) = silence {
+        builder = builder.read_timeout(*silence);
+    }
+    if let Some(path) = ca_file {
         builder = builder.tls_certs_merge(certificates(path)?);
+    }
+    if let Some((certificate, key)) = identity {
+        builder = builder.identity(self::identity(certificate, key)?);
+    }
+    if let Some(path) = unix_socket {
+        builder = builder.unix_socket(path.as_path());
     }
     builder
         .build()
-        .map_err(|error| OutboundError::Tls(explain(&error)))
+        .map_err(|error| OutboundError::Client(causes(&error)))
 }
 
-/// Has TLS do its arithmetic with *ring*; to be called before anything connects.
-pub fn install_crypto() {
-    static PROVIDER: Once = Once::new();
-    // Whoever else has installed one has installed it for the whole process.
-    PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+/// How a client introduces itself: a name, one slash and a version, which `CrowdSec` insists on.
+pub const fn user_agent() -> &'static str {
+    concat!("abuser/", env!("CARGO_PKG_VERSION"))
 }
 
-fn certificates(path: &Path) -> Result<Vec<Certificate>, OutboundError> {
-    let none = || OutboundError::NoCertificate { path: path.into() };
-    let failed = |source| OutboundError::Read {
-        path: path.into(),
-        source,
-    };
-    let pem = crate::files::read_bounded(path, MAX_CERTIFICATES).map_err(failed)?;
-    let certificates = Certificate::from_pem_bundle(&pem).map_err(|_| none())?;
-    if certificates.is_empty() {
-        return Err(none());
+/// A header's value that no log shows.
+pub fn secret_header(value: &str) -> Result<HeaderValue, OutboundError> {
+    let mut value = HeaderValue::from_str(value)
+        .map_err(|_| OutboundError::Client("a secret does not fit into a header".to_owned()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// An answer's body, unless it has more bytes than `most`.
+pub async fn body(mut response: Response, most: usize) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len().saturating_add(chunk.len()) > most => {
+                return Err(format!("the answer has more than {most} bytes"));
+            }
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => return Ok(body),
+            Err(error) => return Err(causes(&error)),
+        }
     }
-    Ok(certificates)
+}
+
+/// An error with all that led to it: `reqwest` tells only what it was doing.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        cause = inner.source();
+    }
+    text
 }
 
 /// What went wrong and why, without the address, which may be a secret itself.
@@ -132,9 +188,47 @@ pub async fn read_start(mut response: Response, most: usize) -> Vec<u8> {
     body
 }
 
+/// Has TLS do its arithmetic with *ring*; to be called before anything connects.
+pub fn install_crypto() {
+    static PROVIDER: Once = Once::new();
+    // Whoever else has installed one has installed it for the whole process.
+    PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+}
+
+fn certificates(path: &Path) -> Result<Vec<Certificate>, OutboundError> {
+    let unfit = |problem: String| OutboundError::Unfit {
+        path: path.to_owned(),
+        problem,
+    };
+    let found =
+        Certificate::from_pem_bundle(&read(path)?).map_err(|error| unfit(causes(&error)))?;
+    if found.is_empty() {
+        return Err(unfit("there is none in it".to_owned()));
+    }
+    Ok(found)
+}
+
+fn identity(certificate: &Path, key: &Path) -> Result<Identity, OutboundError> {
+    let mut pem = read(certificate)?;
+    pem.push(b'\n');
+    pem.extend(files::read_private(key, MAX_PEM)?);
+    Identity::from_pem(&pem).map_err(|error| OutboundError::Unfit {
+        path: certificate.to_owned(),
+        problem: causes(&error),
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, OutboundError> {
+    files::read_bounded(path, MAX_PEM).map_err(|source| OutboundError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::{
+        fs,
         io::{Read as _, Write as _},
         net::TcpListener,
         thread,
@@ -142,10 +236,10 @@ mod tests {
 
     use super::*;
 
-    fn options() -> ClientOptions {
-        ClientOptions {
-            timeout: Duration::from_secs(10),
-            ca_file: None,
+    fn options() -> Options {
+        Options {
+            timeout: Some(Duration::from_secs(10)),
+            ..Options::default()
         }
     }
 
@@ -202,17 +296,30 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_certificates_is_refused_by_name() {
+    fn files_that_hold_no_certificates_are_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ca.pem");
-        let with_file = ClientOptions {
-            ca_file: Some(path.clone()),
-            ..options()
+        let made = |path: &Path| {
+            client(&Options {
+                ca_file: Some(path.to_owned()),
+                ..Options::default()
+            })
+            .err()
+            .map(|error| error.to_string())
         };
-        let error = client(&with_file).unwrap_err();
-        assert!(matches!(error, OutboundError::Read { .. }), "{error}");
-        std::fs::write(&path, "no certificate").unwrap();
-        let error = client(&with_file).unwrap_err();
-        assert!(error.to_string().contains("ca.pem holds no"), "{error}");
+        let error = made(&path).unwrap();
+        assert!(
+            error.contains("cannot read") && error.contains("ca.pem"),
+            "{error}"
+        );
+        fs::write(&path, "nonsense").unwrap();
+        let error = made(&path).unwrap();
+        assert!(error.contains("holds no certificates"), "{error}");
+        assert!(client(&Options::default()).is_ok());
+    }
+
+    #[test]
+    fn crowdsec_can_read_who_we_are() {
+        assert_eq!(user_agent().split('/').count(), 2);
     }
 }

@@ -12,6 +12,7 @@
 //! | `imports` | configurations of other programs |
 //! | `peers` | those lists, and the real programs |
 //! | `blocklists` | files that are followed |
+//! | `crowdsec` | decisions of CrowdSec, and bans that are told to it |
 //! | `listing` | `status`, `limits` and tables, for people and for programs |
 //! | `events` | the stream |
 //! | `explain` | what a packet would meet, and why |
@@ -39,6 +40,7 @@ mod bans;
 mod blocklists;
 mod bounds;
 mod check;
+mod crowdsec;
 mod detach;
 mod detection;
 mod events;

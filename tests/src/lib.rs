@@ -4,7 +4,7 @@
 //! like packets, [`daemon`] runs the real `abuser` and talks to it, [`traffic`] serves and
 //! sends, [`api_traffic`] makes up requests for detectors, [`mounts`] makes file systems for one
 //! test, [`markdown`] finds what in a text is code, [`peers`] finds other people's programs,
-//! [`Service`] runs those that serve, and [`nginx`] is one of them.
+//! [`Service`] runs those that serve, and [`nginx`] and [`crowdsec`] are two of them.
 //! Nothing here touches the machine's own interfaces, and nothing is left behind: neither
 //! after a panic nor after `kill -9`.
 //!
@@ -16,6 +16,7 @@ mod binary;
 pub mod capture;
 mod command;
 mod config;
+pub mod crowdsec;
 pub mod daemon;
 mod frames;
 mod janitor;
@@ -36,6 +37,7 @@ mod wire;
 pub use binary::abuser_binary;
 pub use capture::Capture;
 pub use command::CommandOutput;
+pub use crowdsec::Crowdsec;
 pub use daemon::Daemon;
 pub use frames::FrameSender;
 pub use janitor::Janitor;

@@ -95,13 +95,13 @@ pub const PEERS: &[Peer] = &[
     Peer {
         program: "crowdsec",
         package: "crowdsec",
-        purpose: "test lists from and for CrowdSec",
+        purpose: "test bans from and for CrowdSec",
         way: Way::Unpacked,
     },
     Peer {
         program: "cscli",
         package: "crowdsec",
-        purpose: "test lists from and for CrowdSec",
+        purpose: "test bans from and for CrowdSec",
         way: Way::Unpacked,
     },
     Peer {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 mod bulk;
+mod crowdsec;
 mod detection;
 mod explanation;
 mod fleet;
@@ -25,6 +26,7 @@ mod top;
 pub use bulk::{
     BlocklistStatus, ExportQuery, ImportEntry, ImportRequest, Imported, MAX_IMPORT, RefusedEntry,
 };
+pub use crowdsec::{CrowdsecPushStatus, CrowdsecStatus};
 pub use detection::{Detection, DetectorStatus, SourceStatus};
 pub use explanation::{Evidence, ExplainedBan, Explanation, LimitLevel, OffenceRecord, PastBan};
 pub use fleet::{
@@ -76,6 +78,8 @@ pub struct Status {
     pub reconciler: ReconcilerStatus,
     /// Block lists of the configuration.
     pub blocklists: Vec<BlocklistStatus>,
+    /// The local API of `CrowdSec`; `null` if none is configured.
+    pub crowdsec: Option<CrowdsecStatus>,
     /// The fleet that this node is in; `null` if it is in none.
     pub fleet: Option<FleetStatus>,
     /// Who is notified of events.

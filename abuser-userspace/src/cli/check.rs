@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{CliError, args::CheckArgs, output};
 use crate::{
     config::{self, AllowEntry},
+    crowdsec,
     detection::Detection,
     notify,
 };
@@ -30,6 +31,10 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), CliError> {
     // These may not be there yet, or be another user's; the daemon looks again when it needs them.
     for complaint in config.notify.iter().flat_map(notify::complaints) {
         output::message(&format!("abuser: warning: {complaint}"));
+    }
+    // Who checks may be somebody else than who runs it, so this is no error.
+    for problem in config.crowdsec.iter().flat_map(crowdsec::problems) {
+        output::message(&format!("abuser: warning: [crowdsec]: {problem}"));
     }
     let checked = Checked {
         config: path.display().to_string(),

@@ -12,9 +12,10 @@ use super::{
 use crate::api::{
     client::{Client, ClientError},
     types::{
-        AllowInfo, AllowRequest, BlocklistStatus, ComponentStatus, DispatcherStatus,
-        InterfaceState, InterfaceStatus, LimitStatus, ObserveRequest, Observing, ReconcilerStatus,
-        Reloaded, RemoveRequest, Status, StoreStatus, TrafficCount,
+        AllowInfo, AllowRequest, BlocklistStatus, ComponentStatus, CrowdsecPushStatus,
+        CrowdsecStatus, DispatcherStatus, InterfaceState, InterfaceStatus, LimitStatus,
+        ObserveRequest, Observing, ReconcilerStatus, Reloaded, RemoveRequest, Status, StoreStatus,
+        TrafficCount,
     },
 };
 
@@ -60,6 +61,12 @@ pub(super) async fn status(socket: &Path, args: &JsonArgs) -> Result<(), CliErro
     }
     for notifier in &status.notify {
         output::line(&super::notify::line(notifier))?;
+    }
+    if let Some(lapi) = &status.crowdsec {
+        output::line(&crowdsec(lapi))?;
+        if let Some(push) = &lapi.push {
+            output::line(&crowdsec_push(push))?;
+        }
     }
     output::line(&format!(
         "sources with a connection: {} of {}",
@@ -160,6 +167,59 @@ fn blocklist(list: &BlocklistStatus) -> String {
     match error {
         Some(error) => format!("{line}; {path} IS NOT IN FORCE as it is now: {error}"),
         None => format!("{line} ({path})"),
+    }
+}
+
+/// How it stands with `CrowdSec`.
+fn crowdsec(lapi: &CrowdsecStatus) -> String {
+    let CrowdsecStatus {
+        url,
+        connected,
+        last_answer,
+        failures: _,
+        error,
+        decisions,
+        ignored,
+        push: _,
+    } = lapi;
+    let mut line = format!(
+        "CrowdSec at {url}: {}",
+        counted(*decisions, "decision", "decisions")
+    );
+    let ignored: u64 = ignored.values().sum();
+    if ignored > 0 {
+        line = format!("{line}, {} left out", grouped(ignored));
+    }
+    match (connected, error, last_answer) {
+        (true, _, Some(last)) => format!("{line}, last answer {last}"),
+        (_, Some(error), Some(last)) => {
+            format!(
+                "{line}; DOES NOT ANSWER since {last}, and what it had decided stays in force: {error}"
+            )
+        }
+        (_, Some(error), None) => format!("{line}; HAS NOT ANSWERED yet: {error}"),
+        _ => format!("{line}; not asked yet"),
+    }
+}
+
+/// How it stands with what is pushed there.
+fn crowdsec_push(push: &CrowdsecPushStatus) -> String {
+    let CrowdsecPushStatus {
+        active,
+        queued,
+        error,
+        ..
+    } = push;
+    let mut line = format!("CrowdSec has {} from here", counted(*active, "ban", "bans"));
+    if *queued > 0 {
+        line = format!(
+            "{line}, {} to be told",
+            counted(*queued, "change", "changes")
+        );
+    }
+    match error {
+        Some(error) => format!("{line}; IS NOT TOLD: {error}"),
+        None => line,
     }
 }
 

@@ -25,7 +25,7 @@ mod throttles;
 mod top;
 mod trial;
 
-use std::{io, process::ExitCode};
+use std::{io, process::ExitCode, time::Duration};
 
 use clap::Parser as _;
 
@@ -87,13 +87,16 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// How long system calls under way may take when all is done.
+const LAST_CALLS: Duration = Duration::from_secs(1);
+
 fn dispatch(args: Args) -> Result<(), CliError> {
     let Args { socket, command } = args;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         match command {
             Command::Run(args) => run::run(args, socket).await,
             Command::Scan(args) => scan::scan(&args),
@@ -118,5 +121,8 @@ fn dispatch(args: Args) -> Result<(), CliError> {
             Command::Completions(args) => reference::completions(&args),
             Command::Man(args) => reference::man(&args),
         }
-    })
+    });
+    // A name that nobody resolves holds up no end.
+    runtime.shutdown_timeout(LAST_CALLS);
+    result
 }

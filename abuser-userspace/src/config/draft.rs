@@ -6,7 +6,7 @@ use abuser_common::layout::MAX_LIMITS;
 use toml::{Spanned, de::DeTable};
 
 use super::{
-    Config, Dispatcher, Mode, allow, api, ban, blocklist, detector,
+    Config, Dispatcher, Mode, allow, api, ban, blocklist, crowdsec, detector,
     error::{ConfigError, quote},
     fleet,
     limit::{self, Scope},
@@ -37,6 +37,7 @@ pub(super) struct Draft {
     ban: ban::PolicyDraft,
     policies: Vec<(String, Place, ban::PolicyDraft)>,
     blocklist_names: HashMap<String, Place>,
+    crowdsec: crowdsec::CrowdsecDraft,
     source_names: HashMap<String, Place>,
     detectors: detector::Drafts,
     api: api::Wants,
@@ -85,6 +86,10 @@ impl Draft {
         if let Some(item) = top.get("blocklist") {
             self.blocklists(&item)?;
         }
+        if let Some(item) = top.get("crowdsec") {
+            let section = item.section(&section::CROWDSEC, "a table: [crowdsec]")?;
+            crowdsec::read(&section, &mut self.crowdsec)?;
+        }
         if let Some(item) = top.get("source") {
             self.sources(&item)?;
         }
@@ -114,6 +119,7 @@ impl Draft {
             policies,
             api: wants,
             metrics_listen,
+            crowdsec,
             detectors,
             fleet,
             notify,
@@ -122,6 +128,7 @@ impl Draft {
         api::finish(&config.api, &wants)?;
         metrics::finish(&config.metrics, &config.api, metrics_listen.as_ref())?;
         config.fleet = fleet.finish()?;
+        config.crowdsec = crowdsec.finish()?;
         config.ban = ban.finish(DEFAULT_POLICY, &BanPolicy::default(), "in [ban]")?;
         for (name, _, draft) in policies {
             let policy = draft.finish(&name, &config.ban, "in [[policy]]")?;

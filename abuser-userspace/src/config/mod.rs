@@ -14,6 +14,7 @@
 //! | `limit`, `ports`, `rate` | `[[limit]]` |
 //! | `ban`, `duration` | `[ban]`, `[[policy]]` |
 //! | `blocklist` | `[[blocklist]]` |
+//! | `crowdsec` | `[crowdsec]` |
 //! | `logs` | `[[source]]` |
 //! | `detector` | `[[detector]]` |
 //! | `preset` | parsers and detectors that come by name |
@@ -28,6 +29,7 @@ mod allow;
 mod api;
 mod ban;
 mod blocklist;
+mod crowdsec;
 mod detector;
 mod draft;
 mod duration;
@@ -62,6 +64,7 @@ use crate::{policy::BanPolicy, store::StoreConfig};
 pub use allow::AllowEntry;
 pub use api::{Api, ReadOnly};
 pub use blocklist::BlocklistConfig;
+pub use crowdsec::{CrowdsecAddress, CrowdsecConfig, CrowdsecPush};
 pub use detector::{DetectorAction, DetectorConfig, DetectorKind, DetectorRule};
 pub use duration::{DurationError, parse_duration};
 pub use error::ConfigError;
@@ -102,6 +105,8 @@ pub struct Config {
     pub policies: Vec<BanPolicy>,
     /// Files that name whom to ban.
     pub blocklists: Vec<BlocklistConfig>,
+    /// The local API of `CrowdSec` whose decisions are enforced.
+    pub crowdsec: Option<CrowdsecConfig>,
     /// Logs that detectors read.
     pub sources: Vec<LogSource>,
     /// What in them is abuse, and what follows from it.

@@ -35,6 +35,7 @@ pub(super) const TOP: Schema = Schema {
         "ban",
         "policy",
         "blocklist",
+        "crowdsec",
         "source",
         "detector",
         "notify",
@@ -125,6 +126,26 @@ pub(super) const ROLLUP: Schema = Schema {
 pub(super) const BLOCKLIST: Schema = Schema {
     label: "in [[blocklist]]",
     keys: &["name", "path", "format", "strict", "force"],
+};
+/// Keys of `[crowdsec]`.
+pub(super) const CROWDSEC: Schema = Schema {
+    label: "in [crowdsec]",
+    keys: &[
+        "url",
+        "api_key_file",
+        "interval",
+        "origins",
+        "scenarios_containing",
+        "scenarios_not_containing",
+        "force",
+        "ca_file",
+        "cert_file",
+        "key_file",
+        "push",
+        "machine_id",
+        "password_file",
+        "push_causes",
+    ],
 };
 /// Keys of each `[[source]]`.
 pub(super) const SOURCE: Schema = Schema {
@@ -245,9 +266,9 @@ pub(super) const FLEET: Schema = Schema {
         "widest_ipv6",
     ],
 };
-const ALL: [&Schema; 16] = [
+const ALL: [&Schema; 17] = [
     &TOP, &XDP, &API, &METRICS, &ALLOW, &LIMIT, &BAN, &POLICY, &ROLLUP, &BLOCKLIST, &SOURCE,
-    &DETECTOR, &NOTIFY, &BATCH, &STORE, &FLEET,
+    &DETECTOR, &NOTIFY, &BATCH, &STORE, &FLEET, &CROWDSEC,
 ];
 
 /// One table of a file, whose keys are all known.

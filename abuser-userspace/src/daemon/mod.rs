@@ -84,9 +84,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         reload,
         confirm,
     } = options;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    let hang_ups = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+    let (mut terminate, mut interrupt, hang_ups) = signals()?;
     let manager = ServiceManager::from_environment();
     // A configuration that cannot be is refused before anything is touched.
     let detection = DetectionHandle::prepare(&config)?;
@@ -131,6 +129,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         let around = Around {
             manager: manager.clone(),
             resolver: Arc::clone(&resolver),
+            observe,
             events: &events,
             commands: &commands,
             allowed: engine.when_allowed(),
@@ -181,6 +180,15 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     drop(stop_server);
     last_words(server, &notify).await;
     confirmed
+}
+
+/// SIGTERM, SIGINT and SIGHUP.
+fn signals() -> anyhow::Result<(Signal, Signal, Signal)> {
+    Ok((
+        signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?,
+        signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?,
+        signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?,
+    ))
 }
 
 /// Lets whoever asked for the stop have its answer, and others their notifications. Nothing more

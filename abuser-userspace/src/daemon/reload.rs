@@ -132,6 +132,7 @@ fn changed_settings(before: &Config, after: &Config) -> Vec<String> {
         ("[ban]", before.ban != after.ban),
         ("[[policy]]", before.policies != after.policies),
         ("[[blocklist]]", before.blocklists != after.blocklists),
+        ("[crowdsec]", before.crowdsec != after.crowdsec),
         ("[[source]]", before.sources != after.sources),
         ("[[detector]]", before.detectors != after.detectors),
         ("[fleet]", before.fleet != after.fleet),

@@ -24,6 +24,7 @@ use crate::{
         types::EventRecord,
     },
     config::Config,
+    crowdsec,
     dataplane::{Dataplane, interfaces::Interface, links::NetlinkChanges},
     fleet::FleetHandle,
     host::{Essential, HostWatch},
@@ -85,6 +86,7 @@ pub(super) struct Beside {
     reloader: Arc<Reloader>,
     pub(super) notify: Arc<NotifyHandle>,
     fleet: Arc<FleetHandle>,
+    crowdsec: crowdsec::Monitor,
     latencies: Arc<Latencies>,
 }
 
@@ -102,6 +104,7 @@ impl Beside {
             detection: Arc::clone(&self.detection),
             notify: Arc::clone(&self.notify),
             fleet: Arc::clone(&self.fleet),
+            crowdsec: self.crowdsec.clone(),
             latencies: Arc::clone(&self.latencies),
         }
     }
@@ -111,6 +114,8 @@ impl Beside {
 pub(super) struct Around<'a> {
     pub(super) manager: ServiceManager,
     pub(super) resolver: Arc<Mutex<Resolver>>,
+    /// Whether nothing is dropped.
+    pub(super) observe: bool,
     pub(super) events: &'a broadcast::Sender<Arc<EventRecord>>,
     pub(super) commands: &'a mpsc::Sender<Command>,
     /// Where the engine tells that a command has changed the allow list.
@@ -129,6 +134,7 @@ pub(super) fn go_on_beside(
     let Around {
         manager,
         resolver,
+        observe,
         events,
         commands,
         allowed,
@@ -138,6 +144,9 @@ pub(super) fn go_on_beside(
     let notify = NotifyHandle::start(configured.clone(), events.downgrade())
         .context("cannot start the thread that notifies")?;
     tokio::spawn(blocklists::follow(configured.clone(), commands.clone()));
+    let around = crowdsec::Surroundings::new(commands, events, observe);
+    let monitor = around.monitor.clone();
+    tokio::spawn(crowdsec::follow(configured.clone(), around));
     let fleet = FleetHandle::start(configured, commands.clone(), events.downgrade(), allowed);
     let detection = Arc::new(detection);
     let reloader = Arc::new(Reloader::new(
@@ -155,6 +164,7 @@ pub(super) fn go_on_beside(
         reloader,
         notify: Arc::new(notify),
         fleet: Arc::new(fleet),
+        crowdsec: monitor,
         latencies,
     })
 }

@@ -45,6 +45,7 @@ use serde::Serialize;
 
 use crate::config::parse_prefix;
 
+pub(crate) use self::times::{FOR_GOOD, left};
 pub use self::write::{Record, Writer, Written};
 
 /// How much of a bad line is shown.

@@ -25,9 +25,13 @@ pub(super) fn expiry(expires: Option<&str>, duration: Option<&str>) -> Result<Ex
     }
 }
 
+/// For good, where every time has an end: what is left of it counts as for good when it is read
+/// again, for a hundred years. Go, in whose syntax it is written, takes no more than 292.
+pub(crate) const FOR_GOOD: Duration = Duration::from_secs(2 * MAX_BAN.as_secs());
+
 /// What is left, as crowdsec says it: in Go's syntax. A hundred years and more are for good, which
 /// it has no other way to say.
-pub(super) fn left(duration: &str) -> Result<Expiry, String> {
+pub(crate) fn left(duration: &str) -> Result<Expiry, String> {
     match go_duration(duration) {
         Some(left) if left >= MAX_BAN.as_nanos() => Ok(Expiry::Never),
         Some(left) => {

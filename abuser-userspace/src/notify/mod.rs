@@ -47,7 +47,7 @@ use crate::{
     api::types::{EventRecord, NotifierStatus, NotifyTest},
     config::{Config, NotifyConfig, NotifyTarget},
     files::{SHORTEST_SECRET, read_secret},
-    outbound::{self, ClientOptions},
+    outbound::{self, Options},
 };
 
 pub use self::queue::Batching;
@@ -235,9 +235,10 @@ pub fn complaints(config: &NotifyConfig) -> Vec<String> {
                 let error = read_secret(path.as_ref()?, shortest).err()?;
                 Some(error.to_string())
             });
-            let options = ClientOptions {
-                timeout: config.timeout,
+            let options = Options {
+                timeout: Some(config.timeout),
                 ca_file: webhook.ca_file.clone(),
+                ..Options::default()
             };
             let client = outbound::client(&options).err();
             secrets

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     config::WebhookConfig,
     files::{SHORTEST_SECRET, read_secret},
-    outbound::{self, ClientOptions},
+    outbound::{self, Options},
 };
 
 /// The header with what tells a request from others, the same whenever it is sent again.
@@ -162,9 +162,10 @@ impl<'c> Webhook<'c> {
         let client = if let Some(client) = &self.client {
             client
         } else {
-            let options = ClientOptions {
-                timeout: self.timeout,
+            let options = Options {
+                timeout: Some(self.timeout),
                 ca_file: self.config.ca_file.clone(),
+                ..Options::default()
             };
             let client = outbound::client(&options).map_err(|error| error.to_string())?;
             self.client.insert(client)

@@ -200,5 +200,8 @@ fn setting_notes(config: &Config, judge: &Judge, forgot: bool, acts: bool) -> Ve
     if !config.blocklists.is_empty() {
         notes.push("block lists were not applied".to_owned());
     }
+    if config.crowdsec.is_some() {
+        notes.push("decisions of CrowdSec were not applied".to_owned());
+    }
     notes
 }

@@ -1,98 +1,16 @@
 //! `CrowdSec`: its local API, alone and on loopback, and `cscli`, which talks to it.
 
-use std::{fs, net::TcpStream, time::Instant};
+use std::time::Instant;
 
-use testkit::{CommandOutput, Namespace, Service, require_root};
+use testkit::{Crowdsec, require_root};
 
-use super::{
-    Bans, Folder, assert_bans, ban, bans, expected, export, import, import_anew, peer, problems,
-    run, text,
-};
+use super::{Bans, assert_bans, ban, bans, expected, export, import, import_anew, problems, text};
 use crate::support::daemon_on_lo;
 
-/// No agent, no hub and no central API: nothing leaves the namespace.
-const SETTINGS: &str = "\
-common:
-  daemonize: false
-  log_media: stdout
-  log_level: info
-  working_dir: FOLDER
-config_paths:
-  config_dir: FOLDER/etc
-  data_dir: FOLDER/data
-  simulation_path: FOLDER/simulation.yaml
-  hub_dir: FOLDER/hub
-  index_path: FOLDER/hub/.index.json
-cscli:
-  output: human
-  color: no
-db_config:
-  type: sqlite
-  db_path: FOLDER/data/crowdsec.db
-  use_wal: false
-api:
-  client:
-    credentials_path: FOLDER/credentials.yaml
-  server:
-    listen_uri: 127.0.0.1:8080
-    profiles_path: FOLDER/profiles.yaml
-    console_path: FOLDER/console.yaml
-prometheus:
-  enabled: false
-";
-
-/// The local API, with a folder of its own.
-struct Crowdsec {
-    _service: Service,
-    namespace: Namespace,
-    folder: Folder,
-}
-
-impl Crowdsec {
-    fn start(namespace: &Namespace) -> Self {
-        let folder = Folder::new();
-        let config = folder.write("config.yaml", SETTINGS);
-        folder.write("simulation.yaml", "simulation: off\n");
-        folder.write("profiles.yaml", "name: none\nfilters: [\"false\"]\n");
-        folder.write("hub/.index.json", "{}");
-        for name in ["etc", "data"] {
-            fs::create_dir(folder.path(name)).expect("making a folder");
-        }
-        let credentials = folder.path("credentials.yaml");
-        let add = [
-            "-c",
-            text(&config),
-            "machines",
-            "add",
-            "test",
-            "--password",
-            "test",
-        ];
-        let add = [&add[..], &["-f", text(&credentials)]].concat();
-        run(namespace, "cscli", &add).success();
-        let options = ["-c", text(&config), "-no-cs", "-no-capi"];
-        let server = peer(namespace, "crowdsec", &options);
-        let service = Service::start(server, &folder.path("log"), || {
-            namespace.run(|| TcpStream::connect("127.0.0.1:8080").is_ok())
-        });
-        Self {
-            _service: service.unwrap_or_else(|error| panic!("{error}")),
-            namespace: namespace.clone(),
-            folder,
-        }
-    }
-
-    /// Runs `cscli decisions …`.
-    #[track_caller]
-    fn decisions(&self, arguments: &[&str]) -> CommandOutput {
-        let config = self.folder.path("config.yaml");
-        let arguments = [&["-c", text(&config), "decisions"], arguments].concat();
-        run(&self.namespace, "cscli", &arguments).success()
-    }
-
-    fn list(&self) -> String {
-        self.decisions(&["list", "-l", "0", "-o", "json"]).stdout
-    }
+fn list(crowdsec: &Crowdsec) -> String {
+    crowdsec
+        .decisions(&["list", "-l", "0", "-o", "json"])
+        .stdout
 }
 
 #[test]
@@ -100,7 +18,7 @@ fn decisions_are_imported() {
     require_root!();
     let (namespace, daemon) = daemon_on_lo("");
     let crowdsec = Crowdsec::start(&namespace);
-    assert!(import_anew(&daemon, "crowdsec", &crowdsec.list()).is_empty());
+    assert!(import_anew(&daemon, "crowdsec", &list(&crowdsec)).is_empty());
     let unsaid = Some("manual 'ban' from 'test'");
     let made = Instant::now();
     let mut added = Bans::new();
@@ -128,7 +46,7 @@ fn decisions_are_imported() {
         added.extend(expected(ban));
         crowdsec.decisions(&[&["add"], arguments].concat());
     }
-    let outcome = import(&daemon, &crowdsec.list());
+    let outcome = import(&daemon, &list(&crowdsec));
     assert_eq!(outcome["format"], "crowdsec");
     assert_bans(&bans(&daemon), &added, made);
     let problems = problems(&outcome);
@@ -165,9 +83,7 @@ fn bans_that_are_exported_are_decisions_and_imported_again() {
     ban(&daemon, "198.51.100.1", &["--for", "20m"]);
     let mut before = bans(&daemon);
     let written = Instant::now();
-    let file = crowdsec
-        .folder
-        .write("f.json", &export(&daemon, "crowdsec"));
+    let file = crowdsec.write("f.json", &export(&daemon, "crowdsec"));
     crowdsec.decisions(&["import", "-i", text(&file)]);
     // Without an origin, it lists none that were imported.
     let listed = crowdsec.decisions(&["list", "--origin", "cscli-import", "-o", "json"]);

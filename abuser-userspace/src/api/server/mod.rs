@@ -53,6 +53,7 @@ use self::{
 };
 use super::types::EventRecord;
 use crate::{
+    crowdsec,
     daemon::{detection::DetectionHandle, engine::Command, reload::Reloader},
     fleet::FleetHandle,
     metrics::Latencies,
@@ -82,6 +83,8 @@ pub struct Api {
     pub fleet: Arc<FleetHandle>,
     /// Who notifies others.
     pub notify: Arc<NotifyHandle>,
+    /// How it stands with `CrowdSec`.
+    pub crowdsec: crowdsec::Monitor,
 }
 
 /// Where to listen, and to whom.

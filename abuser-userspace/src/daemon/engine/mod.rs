@@ -95,7 +95,7 @@ use crate::{
 };
 
 /// The longest reason that is kept, in bytes.
-pub(super) const MAX_REASON: usize = 1000;
+pub(crate) const MAX_REASON: usize = 1000;
 // What a detector says fits with its name before it, and behind it how often there was a ban before.
 const _: () = assert!(MAX_NAME_LENGTH + abuser_detect::detect::MAX_REASON + 64 <= MAX_REASON);
 /// How often expired bans are cleared away. They end in the kernel to the nanosecond.

@@ -153,6 +153,7 @@ impl Engine {
             },
             blocklists: self.lists.blocklist_status(),
             // The route asks those who know.
+            crowdsec: None,
             fleet: None,
             notify: Vec::new(),
             capacity: Capacity {

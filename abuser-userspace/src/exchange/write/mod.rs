@@ -23,7 +23,7 @@ use self::{
     nft::Nft,
     text::{cleaned, unquoted},
 };
-use super::Format;
+use super::{Format, times::FOR_GOOD};
 
 /// The longest reason in a format of lines; abuser's own are no longer.
 const MAX_REASON: usize = 1000;
@@ -31,10 +31,6 @@ const MAX_REASON: usize = 1000;
 const MAX_IPSET_COMMENT: usize = 255;
 /// The longest timeout that ipset takes: not 25 days.
 const MAX_IPSET_SECONDS: u64 = 2_147_483;
-
-/// For good, where every time has an end: what is left of it counts as for good when it is read
-/// again, for a hundred years. Go, in whose syntax it is written, takes no more than 292.
-const FOR_GOOD_SECONDS: u64 = 2 * MAX_BAN.as_secs();
 
 /// A ban as it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -266,7 +262,7 @@ struct Decision<'a> {
 
 impl<'a> Decision<'a> {
     fn of(record: &Record<'a>, left: Option<u64>) -> Self {
-        let left = left.unwrap_or(FOR_GOOD_SECONDS);
+        let left = left.unwrap_or(FOR_GOOD.as_secs());
         let is_address = record.source.prefix_len() == record.source.max_prefix_len();
         Self {
             duration: format!("{left}s"),

@@ -32,8 +32,10 @@ use crate::{
 )]
 pub(super) async fn status(State(api): State<Api>) -> Answer<Status> {
     let (fleet, notify) = (Arc::clone(&api.fleet), Arc::clone(&api.notify));
+    let crowdsec = api.crowdsec.clone();
     let Json(status) = api.ask(Command::Status).await?;
     Ok(Json(Status {
+        crowdsec: crowdsec.status(),
         fleet: fleet.status(),
         notify: notify.status(),
         ..status

@@ -221,6 +221,16 @@ impl Lists {
     }
 }
 
+/// Whether two ends are the same but for how long an answer was on its way: who is told how much is left
+/// must not renew all bans each time. A ban that ends a little early is [taken over](AHEAD) before.
+fn same_end(one: u64, other: u64) -> bool {
+    const DRIFT_NS: u64 = 2_000_000_000;
+    match (one, other) {
+        (0, _) | (_, 0) => one == other,
+        _ => one.abs_diff(other) <= DRIFT_NS,
+    }
+}
+
 /// Whether both are bans of the same list.
 fn is_of_same_list(one: &BanNote, other: &BanNote) -> bool {
     one.cause.is_listed()
@@ -294,7 +304,8 @@ impl Engine {
                 // The list's own, as it was before.
                 Some(record) => {
                     is_of_same_list(&record.note, &listed.note)
-                        && (record.expires_ns != listed.expires_ns || record.note != listed.note)
+                        && (!same_end(record.expires_ns, listed.expires_ns)
+                            || record.note != listed.note)
                 }
             };
             if wanted && !Ban::expired(listed.expires_ns, now) && !self.is_spared_from(listed) {
@@ -453,6 +464,21 @@ mod tests {
 
     fn work(lists: &Lists) -> Work {
         lists.work.unwrap().0
+    }
+
+    #[test]
+    fn ends_that_differ_by_how_long_an_answer_took_are_the_same_and_never_is_only_never() {
+        const SECOND: u64 = 1_000_000_000;
+        for (one, other, expected) in [
+            (100 * SECOND, 101 * SECOND, true),
+            (102 * SECOND, 100 * SECOND, true),
+            (100 * SECOND, 103 * SECOND, false),
+            (0, 0, true),
+            (0, 1, false),
+            (1, 0, false),
+        ] {
+            assert_eq!(same_end(one, other), expected, "{one} {other}");
+        }
     }
 
     #[test]

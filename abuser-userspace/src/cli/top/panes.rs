@@ -1,7 +1,7 @@
 //! From what is known to the tables of the panes.
 
 use super::{
-    grid::{Cell, Column, Grid, Order, Row, Tone, left, right},
+    grid::{Cell, Column, Grid, Order, Row, Sorting, Tone, left, right},
     model::Model,
     text,
 };
@@ -60,6 +60,19 @@ impl Pane {
         }
     }
 
+    /// How it is sorted at first.
+    pub(super) const fn sorting(self) -> Sorting {
+        let column = match self {
+            // There may be many, most of which find nothing.
+            Self::Detectors => Some(FOUND),
+            _ => None,
+        };
+        Sorting {
+            column,
+            reversed: false,
+        }
+    }
+
     /// Its table.
     pub(super) fn grid(self, model: &Model) -> Grid {
         let rows = match (&model.snapshot, self) {
@@ -99,7 +112,8 @@ const SOURCES: [Column; 7] = [
 
 /// What holds for a source now, in a word, and how it is to be seen.
 fn state(told: &TopSource) -> (String, Tone) {
-    let is_over = |level: &LimitLevel| level.left == 0;
+    // Who was over it a moment ago may have a token again by now.
+    let is_over = |level: &&LimitLevel| level.left == 0 || told.rate > 0.0;
     if told.allow {
         return ("allowed".to_owned(), Tone::Good);
     }
@@ -110,7 +124,7 @@ fn state(told: &TopSource) -> (String, Tone) {
         );
         return (left, Tone::Bad);
     }
-    match told.level.as_ref().filter(|level| is_over(level)) {
+    match told.level.as_ref().filter(is_over) {
         Some(level) if level.action == "observe" => ("observed".to_owned(), Tone::Warn),
         Some(_) => ("over limit".to_owned(), Tone::Warn),
         None if !told.throttled.is_empty() => ("throttled".to_owned(), Tone::Warn),
@@ -235,6 +249,9 @@ fn limit_row(limit: &LimitStatus, model: &Model) -> Row {
     }
 }
 
+/// The column of what detectors found.
+const FOUND: usize = 3;
+
 const DETECTORS: [Column; 6] = [
     left("DETECTOR, LOG", 18),
     right("LINES/s", 7),
@@ -291,7 +308,8 @@ fn log(log: &SourceStatus, model: &Model) -> Row {
             Cell::text(text::shown(&log.name)),
             Cell::rate(rate.unwrap_or_default()),
             Cell::count(log.lines),
-            Cell::number("", -1.0),
+            // What is found in logs is seen only while they are read, so they come first.
+            Cell::number("", f64::INFINITY),
             Cell::text(format!(
                 "log, {}",
                 log.parser.as_deref().unwrap_or("filters")

@@ -96,7 +96,7 @@ impl Default for State {
             filter: String::new(),
             paused: false,
             message: None,
-            sorting: Default::default(),
+            sorting: Pane::ALL.map(Pane::sorting),
             choices: Default::default(),
         }
     }

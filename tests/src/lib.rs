@@ -18,6 +18,7 @@ mod command;
 mod config;
 pub mod daemon;
 mod frames;
+pub mod guest;
 mod janitor;
 mod link;
 pub mod markdown;

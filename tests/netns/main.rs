@@ -9,6 +9,7 @@ mod attach;
 mod bans;
 mod connections;
 mod counters;
+mod dispatcher;
 mod ipv6;
 mod layouts;
 mod lifecycle;

@@ -79,7 +79,7 @@ pub(crate) fn udp_v4(wire: &Wire) -> UdpCounter {
 /// Waits until `condition` holds.
 #[track_caller]
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + testkit::guest::patience(PATIENCE);
     while !condition() {
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
         thread::sleep(Duration::from_millis(5));
@@ -93,7 +93,7 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 #[track_caller]
 pub(crate) fn settled(counter: &UdpCounter, source: IpAddr) -> u64 {
     const QUIET: Duration = Duration::from_millis(100);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + testkit::guest::patience(PATIENCE);
     let (mut seen, mut since) = (counter.received_from(source), Instant::now());
     while since.elapsed() < QUIET {
         assert!(

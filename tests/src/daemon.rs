@@ -14,7 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    CommandOutput, LineStream, Namespace, abuser_binary, config::with_default, context,
+    CommandOutput, LineStream, Namespace, abuser_binary, config::with_default, context, guest,
     janitor::Janitor, stream,
 };
 
@@ -138,7 +138,7 @@ impl Daemon {
             .map_err(|error| context(&error, format!("cannot run {}", self.binary.display())))?;
         let child = self.child.insert(child);
 
-        let deadline = Instant::now() + START;
+        let deadline = Instant::now() + guest::patience(START);
         loop {
             if let Some(status) = child.try_wait()? {
                 self.child = None;
@@ -226,7 +226,8 @@ impl Daemon {
     /// If it was stopped before.
     pub fn terminate(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("the daemon was stopped before");
-        stream::stop(&mut child, Signal::SIGTERM, STOP).expect("stopping our own child")
+        stream::stop(&mut child, Signal::SIGTERM, guest::patience(STOP))
+            .expect("stopping our own child")
     }
 
     /// Kills the daemon (SIGKILL) and waits. What it pinned goes on working.
@@ -288,7 +289,7 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            let _ended = stream::stop(&mut child, Signal::SIGTERM, STOP);
+            let _ended = stream::stop(&mut child, Signal::SIGTERM, guest::patience(STOP));
         }
         if thread::panicking() {
             eprintln!("--- the daemon's stderr\n{}---", self.stderr());

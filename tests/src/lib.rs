@@ -19,6 +19,7 @@ mod config;
 pub mod crowdsec;
 pub mod daemon;
 mod frames;
+pub mod guest;
 mod janitor;
 mod link;
 pub mod markdown;

@@ -50,6 +50,31 @@ pub const PEERS: &[Peer] = &[
         way: Way::Installed,
     },
     Peer {
+        program: "xdp-loader",
+        package: "xdp-tools",
+        purpose: "test beside other XDP programs",
+        way: Way::Installed,
+    },
+    Peer {
+        program: "xdp-filter",
+        package: "xdp-tools",
+        purpose: "test beside other XDP programs",
+        way: Way::Installed,
+    },
+    Peer {
+        program: "qemu-system-x86_64",
+        package: "qemu-system-x86",
+        purpose: "run tests in a guest that this machine's kernel refuses",
+        way: Way::Installed,
+    },
+    Peer {
+        // Its name has its version.
+        program: "vmlinuz-*",
+        package: "linux-image-cloud-amd64",
+        purpose: "be the kernel of that guest",
+        way: Way::Unpacked,
+    },
+    Peer {
         program: "ipset",
         package: "ipset",
         purpose: "test lists from and for ipset",
@@ -160,7 +185,12 @@ pub const REMEDY: &str = "cargo xtask doctor --fix";
 
 impl Peer {
     /// Where it is: on `PATH`, where only root's `PATH` leads, or unpacked.
+    ///
+    /// A name that ends with `*` is that of a kernel, of which the newest is found.
     pub fn find(&self) -> Option<PathBuf> {
+        if let Some(prefix) = self.program.strip_suffix('*') {
+            return newest(prefix);
+        }
         let path = env::var_os("PATH").unwrap_or_default();
         let unpacked = folder();
         env::split_paths(&path)
@@ -170,6 +200,26 @@ impl Peer {
             .map(|place| place.join(self.program))
             .find(|file| file.is_file())
     }
+}
+
+/// The newest kernel whose name begins so and that has modules, in `boot` below [`folder`] or of
+/// this machine.
+fn newest(prefix: &str) -> Option<PathBuf> {
+    let roots = [folder(), PathBuf::from("/")];
+    let mut kernels: Vec<_> = roots
+        .iter()
+        .filter_map(|root| fs::read_dir(root.join("boot")).ok())
+        .flat_map(|entries| entries.filter_map(Result::ok))
+        .filter(|entry| {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            // Those of clouds have in them what a guest needs.
+            name.starts_with(prefix) && name.contains("cloud")
+        })
+        .map(|entry| entry.path())
+        .collect();
+    kernels.sort();
+    kernels.pop()
 }
 
 /// Where packages are unpacked: `peers` in the target folder.

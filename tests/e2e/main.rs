@@ -12,6 +12,7 @@
 //! | `imports` | configurations of other programs |
 //! | `peers` | those lists, and the real programs |
 //! | `blocklists` | files that are followed |
+//! | `fleet` | nodes that share bans |
 //! | `listing` | `status`, `limits` and tables, for people and for programs |
 //! | `events` | the stream |
 //! | `explain` | what a packet would meet, and why |
@@ -42,6 +43,7 @@ mod detection;
 mod events;
 mod explain;
 mod faults;
+mod fleet;
 mod guide;
 mod http;
 mod import;

@@ -7,6 +7,7 @@ use abuser_common::layout::Outcome;
 use super::{
     CliError,
     args::{AllowCommand, JsonArgs},
+    fleet,
     output::{self, counted, grouped, span},
 };
 use crate::api::{
@@ -56,6 +57,9 @@ pub(super) async fn status(socket: &Path, args: &JsonArgs) -> Result<(), CliErro
     output::line(&store(&status))?;
     for list in &status.blocklists {
         output::line(&blocklist(list))?;
+    }
+    if let Some(fleet) = &status.fleet {
+        output::line(&fleet::summary(fleet))?;
     }
     output::line(&format!(
         "sources with a connection: {} of {}",

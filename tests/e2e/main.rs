@@ -13,6 +13,7 @@
 //! | `peers` | those lists, and the real programs |
 //! | `blocklists` | files that are followed |
 //! | `crowdsec` | decisions of CrowdSec, and bans that are told to it |
+//! | `fleet` | nodes that share bans |
 //! | `listing` | `status`, `limits` and tables, for people and for programs |
 //! | `events` | the stream |
 //! | `explain` | what a packet would meet, and why |
@@ -46,6 +47,7 @@ mod detection;
 mod events;
 mod explain;
 mod faults;
+mod fleet;
 mod guide;
 mod http;
 mod import;

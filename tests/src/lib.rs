@@ -4,7 +4,7 @@
 //! like packets, [`daemon`] runs the real `abuser` and talks to it, [`traffic`] serves and
 //! sends, [`api_traffic`] makes up requests for detectors, [`mounts`] makes file systems for one
 //! test, [`markdown`] finds what in a text is code, [`peers`] finds other people's programs,
-//! [`Service`] runs those that serve, and [`nginx`] and [`crowdsec`] are two of them.
+//! [`Service`] runs those that serve; [`nginx`], [`crowdsec`] and the servers of [`nats`] are some of them.
 //! Nothing here touches the machine's own interfaces, and nothing is left behind: neither
 //! after a panic nor after `kill -9`.
 //!
@@ -24,6 +24,7 @@ mod janitor;
 mod link;
 pub mod markdown;
 pub mod mounts;
+pub mod nats;
 mod netlink;
 pub mod netns;
 pub mod nginx;

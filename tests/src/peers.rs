@@ -130,6 +130,12 @@ pub const PEERS: &[Peer] = &[
         way: Way::Unpacked,
     },
     Peer {
+        program: "nats-server",
+        package: "nats-server",
+        purpose: "test a fleet",
+        way: Way::Unpacked,
+    },
+    Peer {
         // It brings a timer, which would rotate this machine's logs.
         program: "logrotate",
         package: "logrotate",

@@ -76,6 +76,16 @@ impl Service {
         stream::stop(&mut child, Signal::SIGTERM, STOP).expect("stopping our own child")
     }
 
+    /// Kills it (SIGKILL) and waits.
+    ///
+    /// # Panics
+    /// If it was stopped before.
+    pub fn kill(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("the server was stopped before");
+        child.kill().expect("killing our own child");
+        child.wait().expect("waiting for our own child")
+    }
+
     fn said(&self) -> String {
         fs::read(&self.log)
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())

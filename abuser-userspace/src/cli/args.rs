@@ -88,6 +88,9 @@ pub(super) enum Command {
     /// Throttle sources: a stricter limit applies to them for a while
     #[command(subcommand)]
     Throttle(ThrottleCommand),
+    /// The fleet: nodes that share bans, and who of them is not to any more
+    #[command(subcommand)]
+    Fleet(FleetCommand),
     /// Tell what a packet from an address would meet now, and why
     Explain(ExplainArgs),
     /// Follow drops, bans and findings as they happen, a line each
@@ -367,6 +370,53 @@ pub(super) struct NotifyTestArgs {
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum FleetCommand {
+    /// Show the nodes, the connection, and what is shared
+    Status(JsonArgs),
+    /// Take out all that a node has said: its bans and allow entries end everywhere
+    ///
+    /// Take its credentials away before, or it says all of it again.
+    Revoke(FleetRevokeArgs),
+    /// Make the bucket that all nodes share, if it is not there
+    Init(FleetInitArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct FleetRevokeArgs {
+    /// The node, as `fleet status` shows it
+    #[arg(value_name = "NODE")]
+    pub(super) node: String,
+    #[command(flatten)]
+    pub(super) login: FleetLoginArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct FleetInitArgs {
+    #[command(flatten)]
+    pub(super) login: FleetLoginArgs,
+}
+
+/// As whom to talk to the servers of the fleet [default: as [fleet] says]
+#[derive(Debug, clap::Args)]
+pub(super) struct FleetLoginArgs {
+    /// As whom this file of credentials says, instead of whom [fleet] says
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["nkey_file", "user"])]
+    pub(super) credentials_file: Option<PathBuf>,
+    /// As whom the seed in this file says
+    #[arg(long, value_name = "FILE", conflicts_with = "user")]
+    pub(super) nkey_file: Option<PathBuf>,
+    /// As this user
+    #[arg(long, value_name = "NAME", requires = "password_file")]
+    pub(super) user: Option<String>,
+    /// With the password in this file
+    #[arg(long, value_name = "FILE", requires = "user")]
+    pub(super) password_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

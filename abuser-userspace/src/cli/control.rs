@@ -7,6 +7,7 @@ use abuser_common::layout::Outcome;
 use super::{
     CliError,
     args::{AllowCommand, JsonArgs, ObserveCommand},
+    fleet,
     output::{self, counted, grouped, span},
 };
 use crate::api::{
@@ -67,6 +68,9 @@ pub(super) async fn status(socket: &Path, args: &JsonArgs) -> Result<(), CliErro
         if let Some(push) = &lapi.push {
             output::line(&crowdsec_push(push))?;
         }
+    }
+    if let Some(fleet) = &status.fleet {
+        output::line(&fleet::summary(fleet))?;
     }
     output::line(&format!(
         "sources with a connection: {} of {}",

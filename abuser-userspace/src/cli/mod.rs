@@ -13,6 +13,7 @@ mod detectors;
 mod events;
 mod exchange;
 mod explain;
+mod fleet;
 mod import;
 mod logs;
 mod notify;
@@ -110,6 +111,7 @@ fn dispatch(args: Args) -> Result<(), CliError> {
             Command::Ban(command) => bans::ban(&socket.path(), command).await,
             Command::Allow(command) => control::allow(&socket.path(), command).await,
             Command::Throttle(command) => throttles::throttle(&socket.path(), command).await,
+            Command::Fleet(command) => fleet::fleet(&socket.path(), command).await,
             Command::Explain(args) => explain::explain(&socket.path(), &args).await,
             Command::Events(args) => events::events(&socket.path(), &args).await,
             Command::Import(command) => import::import(&command),

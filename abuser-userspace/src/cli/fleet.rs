@@ -1,0 +1,162 @@
+//! `abuser fleet`.
+
+use std::path::Path;
+
+use anyhow::anyhow;
+
+use super::{
+    CliError,
+    args::{FleetCommand, FleetLoginArgs},
+    output::{self, counted, grouped},
+};
+use crate::{
+    api::{
+        client::Client,
+        types::{FleetLoginRequest, FleetNode, FleetRevokeRequest, FleetRevoked, FleetStatus},
+    },
+    secret,
+};
+
+/// The longest secret, in bytes.
+const MAX_SECRET: usize = 16 << 10;
+
+pub(super) async fn fleet(socket: &Path, command: FleetCommand) -> Result<(), CliError> {
+    let mut client = Client::connect(socket).await?;
+    match command {
+        FleetCommand::Status(args) => {
+            let status: FleetStatus = client.get("/v1/fleet").await?;
+            if args.json {
+                return Ok(output::json(&status)?);
+            }
+            show(&status)
+        }
+        FleetCommand::Revoke(args) => {
+            let request = FleetRevokeRequest {
+                node: args.node,
+                login: login(args.login)?,
+            };
+            let revoked: FleetRevoked = client.post("/v1/fleet/revoke", &request).await?;
+            if args.json {
+                return Ok(output::json(&revoked)?);
+            }
+            let FleetRevoked { node, bans, allow } = revoked;
+            Ok(output::line(&format!(
+                "revoked {node}: {}, {}; it says them again if its credentials still let it",
+                counted(bans as u64, "ban", "bans"),
+                counted(allow as u64, "allow entry", "allow entries"),
+            ))?)
+        }
+        FleetCommand::Init(args) => {
+            let login = login(args.login)?;
+            let () = client.post("/v1/fleet/init", &login).await?;
+            Ok(output::line("the bucket is there")?)
+        }
+    }
+}
+
+/// The fleet on one line, for `abuser status`.
+pub(super) fn summary(status: &FleetStatus) -> String {
+    let FleetStatus {
+        node,
+        bucket,
+        server,
+        error,
+        ..
+    } = status;
+    let mut line = match server {
+        Some(server) => format!("fleet: {node}, bucket {bucket} by {server}"),
+        None => format!("fleet: {node} is NOT CONNECTED to any server"),
+    };
+    line += &format!(
+        "; {}, who ban {} and allow {}",
+        counted(others(status).count() as u64, "other node", "other nodes"),
+        counted(status.bans as u64, "source", "sources"),
+        status.allow,
+    );
+    if status.pending > 0 {
+        let changes = counted(status.pending as u64, "change", "changes");
+        line += &format!("; {changes} not told yet");
+    }
+    if let Some(error) = error {
+        line += &format!("; {error}");
+    }
+    line
+}
+
+fn others(status: &FleetStatus) -> impl Iterator<Item = &FleetNode> {
+    status.nodes.iter().filter(|node| !node.this)
+}
+
+fn show(status: &FleetStatus) -> Result<(), CliError> {
+    output::line(&summary(status))?;
+    output::line(&format!(
+        "shared: {}, {}; {} published",
+        counted(status.shared_bans as u64, "ban", "bans"),
+        counted(status.shared_allow as u64, "allow entry", "allow entries"),
+        grouped(status.published),
+    ))?;
+    let refused = status.refused.iter().filter(|(_, count)| **count > 0);
+    let refused: Vec<_> = refused
+        .map(|(why, count)| format!("{} {}", grouped(*count), why.replace('_', " ")))
+        .collect();
+    let mut heard = format!("heard: {} messages", grouped(status.received));
+    if let Some(latency) = status.latency {
+        heard += &format!(
+            ", within {} ms, 99 of 100 within {} ms",
+            latency.median_ms, latency.p99_ms
+        );
+    }
+    if !refused.is_empty() {
+        heard += &format!("; refused: {}", refused.join(", "));
+    }
+    output::line(&heard)?;
+    output::line("")?;
+    let rows = status.nodes.iter().map(|node| {
+        let note = match node {
+            FleetNode { this: true, .. } => "this node".to_owned(),
+            FleetNode { ignored: true, .. } => "ignored".to_owned(),
+            FleetNode {
+                ahead_ms: Some(ahead),
+                ..
+            } if ahead.unsigned_abs() > 5000 => format!("its clock is off by {} s", ahead / 1000),
+            _ => String::new(),
+        };
+        vec![
+            node.name.clone(),
+            node.version.clone().unwrap_or_default(),
+            node.seen.clone().unwrap_or_default(),
+            grouped(node.bans as u64),
+            grouped(node.allow as u64),
+            note,
+        ]
+    });
+    Ok(output::table(
+        &["NODE", "VERSION", "SEEN", "BANS", "ALLOWED", "NOTE"],
+        rows.collect(),
+        &[3, 4],
+    )?)
+}
+
+/// Reads the secrets that are named, with the rights of whoever runs this.
+fn login(args: FleetLoginArgs) -> Result<FleetLoginRequest, CliError> {
+    let FleetLoginArgs {
+        credentials_file,
+        nkey_file,
+        user,
+        password_file,
+    } = args;
+    let read = |path: Option<&Path>| -> Result<Option<String>, anyhow::Error> {
+        let Some(path) = path else { return Ok(None) };
+        let name = path.display();
+        let bytes = secret::read(path, MAX_SECRET);
+        let bytes = bytes.map_err(|error| anyhow!("{name}: {error}"))?;
+        let text = String::from_utf8(bytes).map_err(|_| anyhow!("{name} is not text"))?;
+        Ok(Some(text))
+    };
+    Ok(FleetLoginRequest {
+        credentials: read(credentials_file.as_deref())?,
+        nkey: read(nkey_file.as_deref())?,
+        user,
+        password: read(password_file.as_deref())?,
+    })
+}

@@ -24,6 +24,7 @@
 //! | `access` | who may do what, over the socket and over TCP |
 //! | `bounds` | how long, and how many at once |
 //! | `detection` | logs, detectors and what follows |
+//! | `notify` | what happens, told to other programs |
 //! | `offences` | what applications tell of |
 //! | `scan` | counting the lines of logs |
 //! | `trial` | `abuser test`: a detector or a filter on a log |
@@ -48,6 +49,7 @@ mod import;
 mod imports;
 mod listing;
 mod no_daemon;
+mod notify;
 mod offences;
 mod peers;
 mod reconcile;

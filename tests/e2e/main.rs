@@ -26,6 +26,7 @@
 //! | `access` | who may do what, over the socket and over TCP |
 //! | `bounds` | how long, and how many at once |
 //! | `detection` | logs, detectors and what follows |
+//! | `notify` | what happens, told to other programs |
 //! | `offences` | what applications tell of |
 //! | `page` | the page, in a real browser |
 //! | `scan` | counting the lines of logs |
@@ -54,6 +55,7 @@ mod import;
 mod imports;
 mod listing;
 mod no_daemon;
+mod notify;
 mod offences;
 mod page;
 mod peers;

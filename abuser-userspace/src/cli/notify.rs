@@ -33,7 +33,7 @@ pub(super) async fn notify(socket: &Path, command: NotifyCommand) -> Result<(), 
         status,
         answer,
         error,
-        milliseconds,
+        milliseconds: _,
     } = tested;
     if !delivered {
         let why = error.unwrap_or_default();
@@ -51,7 +51,7 @@ pub(super) async fn notify(socket: &Path, command: NotifyCommand) -> Result<(), 
         format!(": {}", output::plain(&answer))
     });
     Ok(output::line(&format!(
-        "{name}: told {kind} {target} of a sample event in {milliseconds} ms; {status}{answer}"
+        "{name}: told {kind} {target} of a sample event; {status}{answer}"
     ))?)
 }
 

@@ -71,7 +71,7 @@ mod tests {
         [[limit]]\nname = \"web\"\nrate = \"1/s\"\npolicy = \"strict\"\n\
         [[limit]]\nname = \"dns\"\nrate = \"1/s\"\n\
         [[source]]\nname = \"app\"\nfiles = [\"/a.log\"]\nparser = \"json\"\n\
-        [[detector]]\nname = \"login\"\ncount = 5\nwithin = \"1m\"\npolicy = \"strict\"\n";
+        [[detector]]\nname = \"login\"\ncount = 5\nwithin = \"1m\"\naction = \"ban\"\npolicy = \"strict\"\n";
 
     fn filter(keys: &str) -> (NotifyFilter, Policies) {
         let text = format!("{CONFIG}[[notify]]\nname = \"a\"\nurl = \"http://a/\"\n{keys}\n");

@@ -235,7 +235,7 @@ mod tests {
                 "[{% if events[0].kind == \"unban\" %}\"{{ events[0].reason }}\"{% endif %}]",
                 "(of a `unban`)",
             ),
-            ("{{ events[0].reason|upper }}", "without a reason"),
+            ("[{{ events[0].reason|length }}]", "without a reason"),
             ("{% include \"/etc/passwd\" %}", "the template"),
         ] {
             let error = Template::tried(text, &ALL).unwrap_err();

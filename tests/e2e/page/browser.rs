@@ -1,4 +1,4 @@
-//! A real browser without a window, driven over WebDriver, in the network namespace of a test.
+//! A real browser without a window, driven over `WebDriver`, in the network namespace of a test.
 //!
 //! It has a folder of its own, and nothing of it is left: its processes are known by a word in
 //! their environment, which they hand on to whatever they start.
@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long its processes may take to leave.
 const LEAVE: Duration = Duration::from_secs(10);
 
-/// The keys, as WebDriver has them.
+/// The keys, as `WebDriver` has them.
 pub(super) const ENTER: &str = "\u{e007}";
 pub(super) const ESCAPE: &str = "\u{e00c}";
 
@@ -111,11 +111,9 @@ impl Browser {
             let answer = async { tokio::time::timeout(PATIENCE, ask(client)).await };
             self.runtime.block_on(answer)
         });
-        match answer {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => panic!("{what}: {error}"),
-            Err(_) => panic!("{what}: not within {PATIENCE:?}"),
-        }
+        answer
+            .unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+            .unwrap_or_else(|error| panic!("{what}: {error}"))
     }
 
     #[track_caller]
@@ -328,7 +326,7 @@ fn capabilities(profile: &std::path::Path) -> Capabilities {
     capabilities
 }
 
-/// A request that WebDriver has not, and this driver has.
+/// A request that `WebDriver` has not, and this driver has.
 #[derive(Debug)]
 struct Extension(&'static str, Value);
 

@@ -1,4 +1,4 @@
-//! A real browser without a window, driven over WebDriver, in the network namespace of a test.
+//! A real browser without a window, driven over `WebDriver`, in the network namespace of a test.
 //!
 //! It has a folder of its own, and nothing of it is left: its processes are known by a word in
 //! their environment, which they hand on to whatever they start.
@@ -30,6 +30,10 @@ use tokio::runtime::{Builder, Runtime};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long its processes may take to leave.
 const LEAVE: Duration = Duration::from_secs(10);
+
+/// The keys, as `WebDriver` has them.
+pub(super) const ENTER: &str = "\u{e007}";
+pub(super) const ESCAPE: &str = "\u{e00c}";
 
 /// Where the driver listens; each namespace has its own ports.
 const DRIVER: &str = "127.0.0.1:9515";
@@ -107,11 +111,9 @@ impl Browser {
             let answer = async { tokio::time::timeout(PATIENCE, ask(client)).await };
             self.runtime.block_on(answer)
         });
-        match answer {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => panic!("{what}: {error}"),
-            Err(_) => panic!("{what}: not within {PATIENCE:?}"),
-        }
+        answer
+            .unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+            .unwrap_or_else(|error| panic!("{what}: {error}"))
     }
 
     #[track_caller]
@@ -158,11 +160,19 @@ impl Browser {
     /// Types into a field, over what is there. "\n" is the key Enter.
     #[track_caller]
     pub(super) fn fill(&self, selector: &str, text: &str) {
-        let keys = text.replace('\n', "\u{e007}");
+        let keys = text.replace('\n', ENTER);
         self.ask(selector, async |client| {
             let field = client.find(Locator::Css(selector)).await?;
             field.clear().await?;
             field.send_keys(&keys).await
+        });
+    }
+
+    /// Presses a key where the focus is.
+    #[track_caller]
+    pub(super) fn press(&self, key: &str) {
+        self.ask("a key", async |client| {
+            client.active_element().await?.send_keys(key).await
         });
     }
 
@@ -188,7 +198,7 @@ impl Browser {
     #[track_caller]
     pub(super) fn wait_for_text(&self, selector: &str, text: &str) {
         self.wait_for(&format!(
-            "document.querySelector({}).innerText.includes({})",
+            "(document.querySelector({})?.innerText ?? '').includes({})",
             json!(selector),
             json!(text)
         ));
@@ -241,17 +251,28 @@ impl Browser {
     }
 
     /// The processes of the browser.
-    pub(super) fn processes(&self) -> Vec<Pid> {
-        let folder = fs::read_dir("/proc").expect("/proc is there");
-        let pids = folder.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        let has_mark = |pid: &i32| {
-            let environment = fs::read(PathBuf::from(format!("/proc/{pid}/environ")));
-            let environment = environment.unwrap_or_default();
-            let mut words = environment.split(|byte| *byte == 0);
-            words.any(|word| word == self.mark.as_bytes())
-        };
-        pids.filter(has_mark).map(Pid::from_raw).collect()
+    fn processes(&self) -> Vec<Pid> {
+        processes(&self.mark)
     }
+
+    /// What they have in their environment.
+    pub(super) fn mark(&self) -> &str {
+        &self.mark
+    }
+}
+
+/// The processes that have this in their environment; those that have ended and wait for somebody
+/// to notice have none.
+pub(super) fn processes(mark: &str) -> Vec<Pid> {
+    let folder = fs::read_dir("/proc").expect("/proc is there");
+    let pids = folder.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let has_mark = |pid: &i32| {
+        let environment = fs::read(PathBuf::from(format!("/proc/{pid}/environ")));
+        let environment = environment.unwrap_or_default();
+        let mut words = environment.split(|byte| *byte == 0);
+        words.any(|word| word == mark.as_bytes())
+    };
+    pids.filter(has_mark).map(Pid::from_raw).collect()
 }
 
 impl Drop for Browser {
@@ -305,7 +326,7 @@ fn capabilities(profile: &std::path::Path) -> Capabilities {
     capabilities
 }
 
-/// A request that WebDriver has not, and this driver has.
+/// A request that `WebDriver` has not, and this driver has.
 #[derive(Debug)]
 struct Extension(&'static str, Value);
 

@@ -20,7 +20,7 @@ use crate::{
 const LONGEST: usize = 200;
 
 /// Looks through all bans, a page at a time.
-pub(super) async fn find(api: Api, query: LatestQuery) -> Answer<LatestBans> {
+pub(super) async fn find(api: Api, query: &LatestQuery) -> Answer<LatestBans> {
     let mut latest = Latest::new(query)?;
     let mut after = None;
     loop {
@@ -54,7 +54,7 @@ struct Latest {
 }
 
 impl Latest {
-    fn new(query: LatestQuery) -> Result<Self, Failure> {
+    fn new(query: &LatestQuery) -> Result<Self, Failure> {
         let limit = answer::bounded("limit", query.limit, DEFAULT_LATEST, MAX_LATEST)?;
         let search = Search::new(query.search.as_deref().unwrap_or_default())
             .map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error))?;
@@ -207,14 +207,14 @@ mod tests {
             search: Some(search.to_owned()),
             before: None,
         };
-        assert!(Latest::new(query(Some(1), "")).is_ok());
-        assert!(Latest::new(query(Some(1000), &"x".repeat(200))).is_ok());
+        assert!(Latest::new(&query(Some(1), "")).is_ok());
+        assert!(Latest::new(&query(Some(1000), &"x".repeat(200))).is_ok());
         for (refused, phrase) in [
             (query(Some(0), ""), "ask for 1 to 1000"),
             (query(Some(1001), ""), "ask for 1 to 1000"),
             (query(None, &"x".repeat(201)), "200 bytes"),
         ] {
-            let error = format!("{:?}", Latest::new(refused).err().unwrap());
+            let error = format!("{:?}", Latest::new(&refused).err().unwrap());
             assert!(error.contains(phrase), "{error}");
         }
     }

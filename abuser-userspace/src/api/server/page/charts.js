@@ -136,8 +136,8 @@ function bare(source) {
   return source.replace(source.includes(":") ? /\/128$/ : /\/32$/, "");
 }
 
-/** A bar of how much is used; the text beside it says so, too. */
-function levelBar(element) {
+/** A bar of how much is used; the text beside it, made by `words`, says so, too. */
+function levelBar(element, words) {
   const fill = make("div", { className: "level-fill" });
   const bar = make("div", { className: "level-bar" }, fill);
   bar.setAttribute("aria-hidden", "true");
@@ -152,8 +152,7 @@ function levelBar(element) {
     const used = level.capacity === 0 ? 1 : (level.capacity - level.left) / level.capacity;
     setTone(fill, used >= 1 ? "ban" : used > 0.7 ? "limit" : "good");
     fill.style.width = `${Math.round(used * 100)}%`;
-    const all = level.left === 0 ? "all" : grouped(level.capacity - level.left);
-    setText(text, `${all} of ${grouped(level.capacity)}, ${level.limit}`);
+    setText(text, words(level));
   };
 }
 

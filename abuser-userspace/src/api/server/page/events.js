@@ -74,7 +74,7 @@ function eventWords(event) {
     }
     case "ban":
     case "throttle": {
-      const by = event.kind === "ban" ? event.cause : `limit ${event.limit}`;
+      const by = event.kind === "ban" ? nameOfCause(event.cause) : `limit ${event.limit}`;
       const until = event.expires === null ? "for good" : `until ${clock(event.expires)}`;
       return [by, until, event.reason].filter((part) => part !== null).join(", ");
     }
@@ -83,7 +83,7 @@ function eventWords(event) {
     case "missed":
       return `${counted(event.drops ?? 0, "event is", "events are")} missing here: this page was too slow`;
     default:
-      return [event.cause, event.limit, event.reason].filter((part) => part !== null).join(", ");
+      return [nameOfCause(event.cause), event.limit, event.reason].filter((part) => part !== null).join(", ");
   }
 }
 

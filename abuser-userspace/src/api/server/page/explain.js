@@ -127,10 +127,9 @@ function throttleStory(throttle) {
 
 function levelStory(level) {
   const observes = level.action === "observe" ? ", only observed" : "";
-  const item = story(`${level.limit}: ${level.rate} ${level.count}${observes}`, [
-    `${grouped(level.left)} of ${grouped(level.capacity)} left for ${bare(level.source)}`,
-  ]);
-  levelBar(item)(level);
+  const item = story(`${level.limit}: ${level.rate} ${level.count}${observes}`, []);
+  const words = ({ left, capacity, source }) => `${grouped(left)} of ${grouped(capacity)} left for ${bare(source)}`;
+  levelBar(item, words)(level);
   return item;
 }
 
@@ -145,7 +144,7 @@ function offenceStory(record) {
 
 function pastStory(past) {
   return story(`Ban ${past.id} of ${bare(past.source)}: ${past.how} ${clock(past.ended)}`, [
-    said("", past.cause === "manual" ? "by hand" : past.cause),
+    nameOfCause(past.cause),
     said("", past.reason),
     said("by ", past.by),
     said("since ", past.created === null ? null : clock(past.created)),

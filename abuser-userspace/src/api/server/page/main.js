@@ -46,7 +46,7 @@ function noticeRestart(answer) {
     return;
   }
   rates.reset();
-  toast(`The daemon was restarted ${ago(answer.started)}.`);
+  toast("The daemon was restarted.");
 }
 
 /** Looks at what is due, and again later. */

@@ -1,7 +1,7 @@
 // What the daemon tells, part by part. Each part has a function that is given an answer and shows it.
 
-/** Numbers of a sparkline: two minutes, one a second. */
-const COURSE = 120;
+/** Numbers of a sparkline: a minute, one a second. */
+const COURSE = 60;
 
 /** How much a counter grew a second, from one look to the next; what went down began anew. */
 class Rates {
@@ -92,7 +92,7 @@ function showFacts(status) {
     ["bans", `${grouped(status.bans)} of ${grouped(status.capacity.bans)}`],
     ["allowed", grouped(status.allow)],
     ["throttled", grouped(status.throttles)],
-    ["sources with a bucket", grouped(status.buckets.active)],
+    ["buckets in use", grouped(status.buckets.active)],
   ];
   const list = byId("facts");
   if (list.children.length !== facts.length) {
@@ -171,7 +171,7 @@ function stateOf(source) {
   }
   if (source.ban !== null) {
     const { cause, source: banned } = source.ban;
-    badges.push(["ban", `banned, ${left(remaining(source.ban))}`, `${banned} is banned: ${cause}`]);
+    badges.push(["ban", `banned ${untilThen(source.ban)}`, `${banned} is banned: ${cause}`]);
   }
   for (const limit of source.throttled) {
     badges.push(["limit", `throttled: ${limit}`]);
@@ -180,10 +180,16 @@ function stateOf(source) {
     const isOver = source.level !== null && source.level.left === 0;
     badges.push(isOver ? ["limit", "over its limit"] : ["good", "within its limits"]);
   }
-  if (source.verified === false) {
-    badges.push(["plain", "not verified", "it has no TCP connection to this host: it may be forged"]);
+  // Why somebody who is over a limit is not banned.
+  if (source.verified === false && source.ban === null && !source.allow && source.recent > 0) {
+    badges.push(["plain", "unverified", "it has no TCP connection to this host: it may be forged"]);
   }
   return badges;
+}
+
+function usedOf(level) {
+  const used = level.left === 0 ? "all" : grouped(level.capacity - level.left);
+  return `${used} of ${grouped(level.capacity)}, ${level.limit}`;
 }
 
 const fillTop = table("top", (source) => source.source, [
@@ -192,7 +198,7 @@ const fillTop = table("top", (source) => source.source, [
   numberColumn((source) => grouped(source.recent)),
   {
     make: (cell) => {
-      const show = levelBar(cell);
+      const show = levelBar(cell, usedOf);
       return (source) => show(source.level);
     },
   },
@@ -223,6 +229,11 @@ function remaining(ban) {
   return ends.has(ban) ? Math.max(0, (ends.get(ban) - performance.now()) / 1000) : ban.remaining_seconds;
 }
 
+function untilThen(ban) {
+  const seconds = remaining(ban);
+  return seconds === null ? "for good" : span(seconds);
+}
+
 // Bans
 
 /** Bans of a page. */
@@ -249,11 +260,11 @@ const bans = {
 
 const fillBans = table("bans", (ban) => ban.id, [
   sourceColumn((ban) => ban.source),
-  numberColumn((ban) => (remaining(ban) === null ? "for good" : span(remaining(ban)))),
+  numberColumn(untilThen),
   badgeColumn((ban) => [[toneOfCause(ban.cause), causeOf(ban)]]),
   textColumn((ban) => ban.reason ?? "", "reason", { title: (ban) => ban.reason }),
   numberColumn((ban) => grouped(ban.hits)),
-  numberColumn((ban) => (ban.created === null ? "–" : ago(ban.created)), { title: (ban) => ban.created }),
+  numberColumn((ban) => (ban.created === null ? "–" : age(ban.created)), { title: (ban) => ban.created }),
   {
     make: (cell, ban) => {
       const button = make("button", { type: "button", className: "small", textContent: "Unban…" });
@@ -303,7 +314,8 @@ function appliesTo(limit) {
 function grants(limit) {
   const burst = limit.burst > 0 ? `, burst ${grouped(limit.burst)}` : "";
   const each = [limit.ipv4_prefix, limit.ipv6_prefix].join("_") === "32_64" ? "" : ` a /${limit.ipv4_prefix}`;
-  return `${limit.rate} ${limit.count}${each}${burst}`;
+  const what = limit.count === "packets" ? "" : ` ${limit.count}`;
+  return `${limit.rate}${what}${each}${burst}`;
 }
 
 function over(limit) {
@@ -371,7 +383,7 @@ const fillSources = table("sources", (log) => log.name, [
   textColumn((log) => log.parser ?? "filters"),
   numberColumn((log) => (log.rate === null ? "–" : short(log.rate))),
   numberColumn((log) => grouped(log.lines)),
-  numberColumn((log) => (log.last === null ? "–" : ago(log.last)), { title: (log) => log.last }),
+  numberColumn((log) => (log.last === null ? "–" : age(log.last)), { title: (log) => log.last }),
   badgeColumn(stateOfLog),
 ]);
 

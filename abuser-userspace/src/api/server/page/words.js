@@ -3,9 +3,9 @@
 /** What each outcome of a packet is called, and in which colour it is told. */
 const OUTCOMES = [
   { name: "passed", words: "passed", tone: "good" },
-  { name: "dropped_limit", words: "dropped: over a limit", tone: "limit" },
-  { name: "dropped_ban", words: "dropped: banned", tone: "ban" },
-  { name: "dropped_hidden", words: "dropped: unreadable", tone: "hidden" },
+  { name: "dropped_limit", words: "dropped by a limit", tone: "limit" },
+  { name: "dropped_ban", words: "dropped by a ban", tone: "ban" },
+  { name: "dropped_hidden", words: "dropped as hidden", tone: "hidden" },
   { name: "observed", words: "only observed", tone: "watch" },
   { name: "allowed", words: "on the allow list", tone: "allow" },
   { name: "not_ip", words: "not IP", tone: "plain" },
@@ -69,16 +69,17 @@ function span(seconds) {
 }
 
 /** How long ago a time was, by this machine's clock. */
-function ago(time) {
-  const seconds = (Date.now() - Date.parse(time)) / 1000;
-  return seconds < 1 ? "now" : `${span(seconds)} ago`;
+function age(time) {
+  return span((Date.now() - Date.parse(time)) / 1000);
 }
 
 /** A time of day, or a date and time if that was another day. */
 function clock(time) {
   const date = new Date(time);
-  const sameDay = date.toDateString() === new Date().toDateString();
-  return sameDay ? date.toLocaleTimeString() : date.toLocaleString();
+  const isToday = date.toDateString() === new Date().toDateString();
+  // As in logs.
+  const style = { hourCycle: "h23" };
+  return isToday ? date.toLocaleTimeString([], style) : date.toLocaleString([], style);
 }
 
 /**
@@ -102,11 +103,15 @@ function seconds(text) {
 /** What made a ban: `limit api`, `by hand, root`. */
 function causeOf(ban) {
   const subject = ban.limit ?? ban.detector ?? ban.blocklist ?? ban.crowdsec ?? ban.node;
-  const cause = ban.cause === "manual" ? "by hand" : ban.cause;
+  const cause = nameOfCause(ban.cause);
   if (subject !== null && subject !== undefined) {
     return `${cause} ${subject}`;
   }
   return ban.by ? `${cause}, ${ban.by}` : cause;
+}
+
+function nameOfCause(cause) {
+  return cause === "manual" ? "by hand" : cause;
 }
 
 function toneOfCause(cause) {

@@ -68,7 +68,7 @@ pub(super) async fn latest(
     query: Result<Query<LatestQuery>, QueryRejection>,
 ) -> Answer<LatestBans> {
     let Query(query) = answer::query(query)?;
-    latest::find(api, query).await
+    latest::find(api, &query).await
 }
 
 /// All bans in force, in a format that other programs read.

@@ -23,6 +23,7 @@
 //! | `api` | hostile requests, straight to the socket |
 //! | `access` | who may do what, over the socket and over TCP |
 //! | `bounds` | how long, and how many at once |
+//! | `metrics` | what Prometheus scrapes |
 //! | `detection` | logs, detectors and what follows |
 //! | `offences` | what applications tell of |
 //! | `scan` | counting the lines of logs |
@@ -47,6 +48,7 @@ mod http;
 mod import;
 mod imports;
 mod listing;
+mod metrics;
 mod no_daemon;
 mod offences;
 mod peers;

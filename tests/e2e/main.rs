@@ -25,6 +25,7 @@
 //! | `api` | hostile requests, straight to the socket |
 //! | `access` | who may do what, over the socket and over TCP |
 //! | `bounds` | how long, and how many at once |
+//! | `metrics` | what Prometheus scrapes |
 //! | `detection` | logs, detectors and what follows |
 //! | `notify` | what happens, told to other programs |
 //! | `offences` | what applications tell of |
@@ -54,6 +55,7 @@ mod http;
 mod import;
 mod imports;
 mod listing;
+mod metrics;
 mod no_daemon;
 mod notify;
 mod offences;

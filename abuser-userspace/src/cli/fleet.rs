@@ -14,11 +14,11 @@ use crate::{
         client::Client,
         types::{FleetLoginRequest, FleetNode, FleetRevokeRequest, FleetRevoked, FleetStatus},
     },
-    secret,
+    files::read_private,
 };
 
 /// The longest secret, in bytes.
-const MAX_SECRET: usize = 16 << 10;
+const MAX_SECRET: u64 = 16 << 10;
 
 pub(super) async fn fleet(socket: &Path, command: FleetCommand) -> Result<(), CliError> {
     let mut client = Client::connect(socket).await?;
@@ -148,8 +148,7 @@ fn login(args: FleetLoginArgs) -> Result<FleetLoginRequest, CliError> {
     let read = |path: Option<&Path>| -> Result<Option<String>, anyhow::Error> {
         let Some(path) = path else { return Ok(None) };
         let name = path.display();
-        let bytes = secret::read(path, MAX_SECRET);
-        let bytes = bytes.map_err(|error| anyhow!("{name}: {error}"))?;
+        let bytes = read_private(path, MAX_SECRET).map_err(anyhow::Error::from)?;
         let text = String::from_utf8(bytes).map_err(|_| anyhow!("{name} is not text"))?;
         Ok(Some(text))
     };

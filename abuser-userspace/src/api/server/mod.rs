@@ -146,10 +146,9 @@ pub async fn serve(listeners: Listeners, api: Api, stopped: oneshot::Receiver<In
     let scrapes = async {
         if let Some(listener) = metrics {
             let share = Share::for_readers();
-            Connections::new(
-                metrics_alone,
-                move |_: &_, address: &std::net::SocketAddr| Peer::scraper(address.ip(), &share),
-            )
+            Connections::new(metrics_alone, move |_: &_, _: &std::net::SocketAddr| {
+                Peer::scraper(&share)
+            })
             .serve(listener, stopped.clone())
             .await;
         }

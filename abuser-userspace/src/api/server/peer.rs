@@ -91,7 +91,7 @@ pub(super) struct Peer {
 enum Who {
     /// A user of this host.
     User(Uid),
-    /// Somebody whose name the kernel did not tell.
+    /// Somebody whose name the kernel did not tell, or nobody asks for.
     Unknown,
     /// Whoever knows the token, from there.
     Remote(IpAddr),
@@ -138,13 +138,14 @@ impl Peer {
     }
 
     /// Who has connected to where metrics are told, without a word who that is.
-    pub(super) fn scraper(address: IpAddr, share: &Share) -> Self {
+    pub(super) fn scraper(share: &Share) -> Self {
         let rights = Rights::Read {
             writers: "who talks to the daemon's socket".into(),
         };
         Self {
+            who: Who::Unknown,
             rights,
-            ..Self::remote(address, share)
+            share: share.clone(),
         }
     }
 

@@ -482,3 +482,34 @@ fn policies_and_the_store_are_checked_too() {
         assert_error(&text, place, &[phrase]);
     }
 }
+
+#[test]
+fn metrics_are_told_on_loopback_and_not_where_the_api_listens() {
+    let both = |metrics: &str| {
+        format!(
+            "[api]\nlisten = \"127.0.0.1:9090\"\ntoken_file = \"/t\"\n[metrics]\nlisten = {metrics}"
+        )
+    };
+    for (listen, phrases) in [
+        ("9842", &["an address and a port"][..]),
+        ("\"9842\"", &["is not an address with a port"]),
+        ("\"0.0.0.0:9842\"", &["no loopback address", "[api] listen"]),
+        ("\"[::]:9842\"", &["no loopback address"]),
+        ("\"192.0.2.1:9842\"", &["no loopback address"]),
+        ("\"127.0.0.1:9090\"", &["is that of [api], too"]),
+    ] {
+        assert_error(&both(listen), "5:10", phrases);
+    }
+    for listen in [
+        "127.0.0.1:9842",
+        "127.9.9.9:1",
+        "[::1]:9090",
+        "[::ffff:127.0.0.1]:9842",
+    ] {
+        let text = both(&format!("\"{listen}\""));
+        let metrics = good(&text).metrics;
+        assert_eq!(metrics.listen, listen.parse().ok());
+    }
+    assert_eq!(good("").metrics.listen, None);
+    assert_error("[metrics]\nlistens = 1", "2:1", &["did you mean `listen`?"]);
+}

@@ -6,6 +6,7 @@
 )]
 
 use std::{
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
@@ -75,6 +76,8 @@ pub(super) enum Command {
     Limits(JsonArgs),
     /// Show the logs that are read, the detectors, and what they found
     Detectors(JsonArgs),
+    /// Watch live who is busiest, bans, limits and detectors, and act on what you see
+    Top(TopArgs),
     /// Ban sources, lift bans, show who is banned
     #[command(subcommand)]
     Ban(BanCommand),
@@ -137,6 +140,16 @@ pub(super) struct RunArgs {
     /// What to log to standard error; from debug on, the XDP program logs, too
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = ["off", "error", "warn", "info", "debug", "trace"])]
     pub(super) log_level: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct TopArgs {
+    /// How often to ask the daemon: from 100ms to 1h
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
+    pub(super) interval: Duration,
+    /// Print how it stands once, as JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -588,6 +601,16 @@ fn within_time(text: &str) -> Result<Duration, String> {
     seconds(text, "write how far back to look, such as \"1h\"")
 }
 
+/// How often something is done.
+fn interval(text: &str) -> Result<Duration, String> {
+    const RANGE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
+    match humantime::parse_duration(text) {
+        Ok(time) if RANGE.contains(&time) => Ok(time),
+        Ok(_) => Err("write a time from 100ms to 1h".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// A time of at least a second; `hint` is for what is none.
 fn seconds(text: &str, hint: &str) -> Result<Duration, String> {
     match parse_duration(text).map_err(|error| error.to_string())? {
@@ -596,7 +619,7 @@ fn seconds(text: &str, hint: &str) -> Result<Duration, String> {
     }
 }
 
-fn ban_time(text: &str) -> Result<BanTime, String> {
+pub(super) fn ban_time(text: &str) -> Result<BanTime, String> {
     time_of("ban", text)
 }
 

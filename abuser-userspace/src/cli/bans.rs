@@ -2,6 +2,8 @@
 
 use std::{io::IsTerminal as _, path::Path};
 
+use ipnet::IpNet;
+
 use super::{
     CliError,
     args::{BanAddArgs, BanCommand},
@@ -22,7 +24,7 @@ pub(super) async fn ban(socket: &Path, command: BanCommand) -> Result<(), CliErr
     let mut client = Client::connect(socket).await?;
     match command {
         BanCommand::Add(args) => {
-            check_own_session(&args)?;
+            check_own_session(&args.sources, args.force)?;
             let json = args.json;
             let bans: Vec<BanInfo> = client.post("/v1/bans", &request(args)).await?;
             note_allowed(&mut client, &bans).await?;
@@ -93,12 +95,12 @@ pub(super) async fn ban(socket: &Path, command: BanCommand) -> Result<(), CliErr
 }
 
 /// Refuses to ban where the caller's own SSH session comes from, unless that is what is meant.
-fn check_own_session(args: &BanAddArgs) -> Result<(), CliError> {
-    let Some(session) = host::session().filter(|_| !args.force) else {
+pub(super) fn check_own_session(sources: &[IpNet], force: bool) -> Result<(), CliError> {
+    let Some(session) = host::session().filter(|_| !force) else {
         return Ok(());
     };
     let client = session.client;
-    match args.sources.iter().find(|source| source.contains(&client)) {
+    match sources.iter().find(|source| source.contains(&client)) {
         Some(source) => Err(CliError::Other(anyhow::anyhow!(
             "{source} holds {client}, which your SSH session comes from; use --force if you mean it"
         ))),

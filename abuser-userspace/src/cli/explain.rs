@@ -28,7 +28,8 @@ pub(super) async fn explain(socket: &Path, args: &ExplainArgs) -> Result<(), Cli
     Ok(())
 }
 
-fn lines(explanation: &Explanation) -> Vec<String> {
+/// What is told, a line each, with the words of others as they are.
+pub(super) fn lines(explanation: &Explanation) -> Vec<String> {
     let Explanation {
         address,
         verdict,

@@ -20,6 +20,7 @@ mod replay;
 mod run;
 mod scan;
 mod throttles;
+mod top;
 mod trial;
 
 use std::{io, process::ExitCode};
@@ -99,6 +100,7 @@ fn dispatch(args: Args) -> Result<(), CliError> {
             Command::Status(args) => control::status(&socket.path(), &args).await,
             Command::Limits(args) => control::limits(&socket.path(), &args).await,
             Command::Detectors(args) => detectors::detectors(&socket.path(), &args).await,
+            Command::Top(args) => top::top(&socket.path(), &args).await,
             Command::Ban(command) => bans::ban(&socket.path(), command).await,
             Command::Allow(command) => control::allow(&socket.path(), command).await,
             Command::Throttle(command) => throttles::throttle(&socket.path(), command).await,

@@ -735,6 +735,13 @@ fn assert_fits(browser: &Browser, width: u32, what: &str) {
     let beyond = "[document.documentElement, document.body].some((element) => \
                   element.scrollWidth > document.documentElement.clientWidth)";
     assert_eq!(browser.value(beyond), false, "{what} at {width}");
+    // Nor is anything cut off that cannot be scrolled to.
+    let cut = "[...document.querySelectorAll('main *, header *')].filter((element) => \
+               element.checkVisibility() && !element.closest('.unseen') && \
+               !element.parentElement.closest('.scroll') && \
+               element.getBoundingClientRect().right > document.documentElement.clientWidth)\
+               .map((element) => element.outerHTML.slice(0, 100))";
+    assert_eq!(browser.value(cut), json!([]), "{what} at {width}");
     let wide_dialog = "[...document.querySelectorAll('dialog[open]')].some((dialog) => \
                        dialog.scrollWidth > dialog.clientWidth || \
                        dialog.getBoundingClientRect().right > innerWidth)";

@@ -1,6 +1,11 @@
 //! `abuser top` and what it stands on: who is busiest, how much of its bucket a source has used, and
 //! switching between observing and enforcing.
 
+mod picture;
+mod screen;
+mod svg;
+mod view;
+
 use serde_json::{Value, json};
 use testkit::{Daemon, Namespace, require_root};
 

@@ -24,7 +24,7 @@ use testkit::{
 use super::{Browser, PAGE, TOKEN, listening, row};
 
 /// In the environment: the picture is made anew.
-const UPDATE: &str = "ABUSER_UPDATE_PICTURES";
+const UPDATE: &str = "ABUSER_UPDATE_PICTURE";
 
 const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);

@@ -177,7 +177,8 @@ function stateOf(source) {
     badges.push(["limit", `throttled: ${limit}`]);
   }
   if (badges.length === 0) {
-    const isOver = source.level !== null && source.level.left === 0;
+    // A bucket that is empty has a place again a moment later: that packets are over it tells more.
+    const isOver = source.rate > 0 || source.level?.left === 0;
     badges.push(isOver ? ["limit", "over its limit"] : ["good", "within its limits"]);
   }
   // Why somebody who is over a limit is not banned.

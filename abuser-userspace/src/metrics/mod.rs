@@ -18,7 +18,7 @@
 //! | `process` | the process itself, under the names that Prometheus has for that |
 //!
 //! To add a metric, write it in the module that it belongs to. To add a part, give what it tells a field
-//! in [`Readings`], write a module with a function like theirs, and name that in [`PARTS`]. Then
+//! in [`Readings`], write a module with a function like theirs, and name that in `PARTS`. Then
 //! describe it in `docs/METRICS.md`: a test compares the table there with a daemon's page, and says
 //! what the line is to be.
 

@@ -16,7 +16,7 @@ use super::{
     prometheus::{Prometheus, rules},
     values::TARGET,
 };
-use crate::support::{parse, wait_until};
+use crate::support::parse;
 
 fn repository(path: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(path)
@@ -162,8 +162,8 @@ fn every_expression_of_the_dashboard_and_the_alerts_names_what_is_exported_and_c
     let known = queried(&site.page());
     let prometheus = Prometheus::start(&site.namespace, TARGET);
     // Two scrapes make a rate.
-    wait_until("two scrapes", || {
-        prometheus.value("count_over_time(abuser_store_up[1m])") >= Some(2.0)
+    prometheus.wait_until("count_over_time(abuser_store_up[1m])", |scrapes| {
+        scrapes >= Some(2.0)
     });
     let (dashboard, alerts) = (dashboard(), alerts());
     assert!(

@@ -6,16 +6,20 @@ use std::{
     net::TcpStream,
     path::Path,
     process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
 use testkit::{CommandOutput, Namespace, Service, peers};
 
-use crate::support::{finish, finish_child, parse, wait_until};
+use crate::support::{finish, finish_child, parse};
 
 /// Where it listens.
 const ADDRESS: &str = "127.0.0.1:9090";
+/// How long scrapes may take to show something: on a busy machine some of them come too late.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A Prometheus that scrapes once a second; gone when it is dropped.
 pub(super) struct Prometheus {
@@ -52,9 +56,7 @@ impl Prometheus {
             _folder: folder,
             namespace: namespace.clone(),
         };
-        wait_until("Prometheus has scraped", || {
-            prometheus.value("up{job=\"abuser\"}") == Some(1.0)
-        });
+        prometheus.wait_for("up{job=\"abuser\"}", 1.0);
         prometheus
     }
 
@@ -81,9 +83,21 @@ impl Prometheus {
     /// Waits until an expression has this value: as of the next scrape, or the one after.
     #[track_caller]
     pub(super) fn wait_for(&self, expression: &str, expected: f64) {
-        wait_until(&format!("{expression} is {expected}"), || {
-            self.value(expression) == Some(expected)
-        });
+        self.wait_until(expression, |value| value == Some(expected));
+    }
+
+    /// Waits until the value of an expression is as wanted.
+    #[track_caller]
+    pub(super) fn wait_until(&self, expression: &str, wanted: impl Fn(Option<f64>) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let value = self.value(expression);
+            if wanted(value) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{expression} is {value:?}");
+            thread::sleep(Duration::from_millis(100));
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::{fs, net::SocketAddr, time::Duration};
 use serde_json::{Value, json};
 use testkit::{
     Crowdsec, Daemon, Wire, require_root,
-    traffic::{TcpServer, connect_from},
+    traffic::{TcpEcho, connect_from},
 };
 
 use super::{Followed, bans, section, status, wait_for};
@@ -22,7 +22,7 @@ fn decisions_of_before_and_of_later_drop_packets_until_they_are_deleted() {
     let config = format!("interfaces = [\"veth-server\"]\n{}", section(&key, ""));
     let daemon = Daemon::start(&wire.server, &config);
     let server = SocketAddr::new(Wire::SERVER_V4, 9000);
-    let _server = TcpServer::start(&wire.server, server);
+    let _server = TcpEcho::start(&wire.server, server);
     let connects = || {
         wire.client
             .run(|| connect_from(Wire::CLIENT_V4, server, Duration::from_millis(300)).is_ok())

@@ -291,7 +291,11 @@ mod tests {
         walk(&json(), "", &mut |way, object| {
             let folder = way.rsplit('/').nth(1).unwrap_or_default();
             let has = |key: &str| object[key].as_str().is_some_and(|text| text.len() > 2);
-            let is_described = has("description") || has("summary") || has("$ref");
+            // What may be `null` is described beside what it may be else.
+            let is_described = has("description")
+                || has("summary")
+                || has("$ref")
+                || object["oneOf"][0]["description"].is_string();
             let wants = object.get("operationId").is_some()
                 || matches!(
                     folder,

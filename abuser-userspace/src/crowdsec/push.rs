@@ -48,6 +48,8 @@ pub(super) enum Own {
     All(HashSet<u64>),
     /// These are, too.
     More(Vec<DecisionKey>),
+    /// Nobody knows at the moment.
+    Unknown,
 }
 
 /// Why it does not go on.
@@ -97,6 +99,9 @@ pub(super) async fn keep_pushing(
             End_::Again => continue,
             End_::Failed(error) => error.to_string(),
         };
+        if pushing.tell_own.send(Own::Unknown).await.is_err() {
+            return Gone;
+        }
         surroundings.monitor.push(|status| {
             status.connected = false;
             status.failures += 1;

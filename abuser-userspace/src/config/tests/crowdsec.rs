@@ -92,7 +92,7 @@ fn what_is_wrong_is_told_where_it_stands() {
         (
             with("api_key = \"x\""),
             "4:1",
-            "did you mean `api_key_file`?",
+            "known are: url, api_key_file",
         ),
         (
             "[crowdsec]\nurl = \"127.0.0.1:8080\"".to_owned(),

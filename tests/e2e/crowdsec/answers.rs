@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use testkit::{Daemon, Namespace, require_root};
 
 use super::{bans, section, status, wait_for};
-use crate::support::{PATIENCE, wait_until};
+use crate::support::{PATIENCE, abuser, wait_until};
 
 /// A request, as far as it matters: its first line, its header and its body.
 #[derive(Debug, Clone)]
@@ -409,4 +409,24 @@ fn many_decisions_are_in_force_at_once_and_hold_up_nobody() {
     });
     let after = followed.daemon.json(&["ban", "show", "198.18.1.1"]);
     assert_eq!(before[0]["created"], after[0]["created"]);
+}
+
+#[test]
+fn a_check_warns_of_files_that_cannot_be_read_and_refuses_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = folder.path().join("key");
+    std::fs::write(&key, "0123456789").expect("writing a key");
+    let private = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o644);
+    std::fs::set_permissions(&key, private).expect("making it public");
+    let config = folder.path().join("abuser.toml");
+    let push = "push = true\nmachine_id = \"here\"\npassword_file = \"/nonexistent/password\"";
+    std::fs::write(&config, section(&key, push)).expect("writing a configuration");
+    let said = abuser(&["check", "-c", config.to_str().expect("UTF-8")]).success();
+    for phrase in [
+        "warning: [crowdsec]: ",
+        "its mode is 644",
+        "cannot read /nonexistent/password",
+    ] {
+        assert!(said.stderr.contains(phrase), "no {phrase:?}: {said}");
+    }
 }

@@ -91,8 +91,9 @@ fn decisions_of_before_and_of_later_drop_packets_until_they_are_deleted() {
 fn a_decision_ends_when_its_time_is_over() {
     require_root!();
     let followed = Followed::new("");
-    followed.add("203.0.113.1", "6s");
     followed.add("203.0.113.2", "1h");
+    let short = ["add", "-i", "203.0.113.1", "-d", "8s"];
+    followed.crowdsec.decisions(&short);
     wait_for(
         &followed.daemon,
         &[
@@ -101,12 +102,11 @@ fn a_decision_ends_when_its_time_is_over() {
         ],
     );
     wait_for(&followed.daemon, &[("203.0.113.2/32", "crowdsec")]);
-    let explained = followed.daemon.json(&["explain", "203.0.113.1"]);
-    assert_eq!(
-        explained["history"].as_array().map(Vec::len),
-        Some(1),
-        "{explained}"
-    );
+    let history = || followed.daemon.json(&["explain", "203.0.113.1"])["history"].clone();
+    wait_until("it to be cleared away", || {
+        history() != serde_json::json!([])
+    });
+    assert_eq!(history().as_array().map(Vec::len), Some(1), "{}", history());
 }
 
 #[test]

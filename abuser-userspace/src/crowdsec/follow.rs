@@ -33,6 +33,8 @@ use crate::{
 /// How often to ask for all decisions without a need that is known of: a decision that was made while
 /// another question was answered may be told of in no change.
 const RESYNC: Duration = Duration::from_secs(1800);
+/// How long decisions wait at first until it is known which are our own.
+const OWN_PATIENCE: Duration = Duration::from_secs(5);
 /// What may wait between following and pushing.
 const BACKLOG: usize = 64;
 
@@ -132,6 +134,7 @@ async fn keep_following(
         surroundings,
         decisions: Decisions::default(),
         own,
+        is_own_known: !pushes,
         over: tell_over,
         backoff: Backoff::default(),
     };
@@ -156,6 +159,8 @@ struct Following<'a> {
     decisions: Decisions,
     /// Which decisions we have pushed is told here.
     own: mpsc::Receiver<Own>,
+    /// Whether that was told.
+    is_own_known: bool,
     /// Which of those are no more is told there.
     over: mpsc::Sender<DecisionKey>,
     backoff: Backoff,
@@ -182,6 +187,14 @@ impl Following<'_> {
     /// Asks until it fails.
     async fn follow(&mut self) -> Result<Gone, LapiError> {
         let lapi = Lapi::new(self.config)?;
+        // What was lifted here while nobody followed is not to be in force for a moment because its
+        // decision, which is about to be taken back, comes first.
+        if !self.is_own_known
+            && let Ok(Some(own)) = tokio::time::timeout(OWN_PATIENCE, self.own.recv()).await
+            && self.take_own(own).await.is_err()
+        {
+            return Ok(Gone);
+        }
         let mut usage = Usage::default();
         let mut asked_for_all: Option<Instant> = None;
         loop {
@@ -237,6 +250,12 @@ impl Following<'_> {
     }
 
     async fn take_changes(&mut self, answer: &mut Answer) -> Result<Result<(), Gone>, LapiError> {
+        // What was told while the answer was on its way.
+        while let Ok(own) = self.own.try_recv() {
+            if self.take_own(own).await.is_err() {
+                return Ok(Err(Gone));
+            }
+        }
         let over = std::mem::take(&mut answer.over);
         for (source, id) in &over {
             // Who pushes may be waiting for an answer, and compares all later anyway.
@@ -262,13 +281,19 @@ impl Following<'_> {
                 () = tokio::time::sleep_until(until) => return Ok(()),
                 Some(own) = self.own.recv() => own,
             };
-            let changes = match own {
-                Own::All(own) => self.decisions.set_own(own),
-                Own::More(own) => self.decisions.add_own(&own),
-            };
-            self.surroundings.monitor.decisions(self.decisions.len());
-            self.tell(changes).await?;
+            self.take_own(own).await?;
         }
+    }
+
+    async fn take_own(&mut self, own: Own) -> Result<(), Gone> {
+        let changes = match own {
+            Own::All(own) => self.decisions.set_own(own),
+            Own::More(own) => self.decisions.add_own(&own),
+            Own::Unknown => return Ok(()),
+        };
+        self.is_own_known = true;
+        self.surroundings.monitor.decisions(self.decisions.len());
+        self.tell(changes).await
     }
 
     async fn tell(&self, changes: Changes) -> Result<(), Gone> {

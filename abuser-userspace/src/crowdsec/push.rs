@@ -48,6 +48,8 @@ pub(super) enum Own {
     All(HashSet<u64>),
     /// These are, too.
     More(Vec<DecisionKey>),
+    /// Nobody knows at the moment.
+    Unknown,
 }
 
 /// Why it does not go on.
@@ -97,6 +99,9 @@ pub(super) async fn keep_pushing(
             End_::Again => continue,
             End_::Failed(error) => error.to_string(),
         };
+        if pushing.tell_own.send(Own::Unknown).await.is_err() {
+            return Gone;
+        }
         surroundings.monitor.push(|status| {
             status.connected = false;
             status.failures += 1;
@@ -473,4 +478,104 @@ fn key_of(text: &str) -> Option<PrefixKey> {
 /// When what is written so ends; a time that cannot be read is none.
 fn end(expires: Option<&str>) -> End {
     humantime::parse_rfc3339_weak(expires?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::types::{AllowInfo, Evidence};
+
+    const NOW: &str = "2026-11-24T12:00:00Z";
+
+    fn explained(expires: Option<&str>) -> Explanation {
+        let ban = json!({
+            "id": 7, "source": "203.0.113.0/24", "created": "2026-11-24T11:00:00.000Z",
+            "expires": expires, "remaining_seconds": null, "cause": "detector", "limit": null,
+            "blocklist": null, "detector": "ssh", "crowdsec": null, "node": null, "policy": "default",
+            "offences": 12, "reason": "ssh: 12 failures", "by": null, "hits": 3, "last_hit": null,
+        });
+        let evidence = (0..20).map(|number| Evidence {
+            time: format!("2026-11-24T11:59:{number:02}.000Z"),
+            text: format!("line {number}"),
+        });
+        Explanation {
+            address: "203.0.113.0".to_owned(),
+            verdict: "banned".to_owned(),
+            observe: false,
+            allow: Vec::new(),
+            bans: vec![ExplainedBan {
+                ban: serde_json::from_value(ban).unwrap(),
+                evidence: evidence.collect(),
+            }],
+            throttles: Vec::new(),
+            limits: Vec::new(),
+            offences: Vec::new(),
+            history: Vec::new(),
+        }
+    }
+
+    fn told(explained: &Explanation) -> Option<serde_json::Value> {
+        let source = key_of("203.0.113.0/24").unwrap();
+        let now = end(Some(NOW)).unwrap();
+        let (alert, _) = alert(explained, source, now)?;
+        Some(serde_json::to_value(alert).unwrap())
+    }
+
+    #[test]
+    fn an_alert_says_who_why_how_long_and_what_led_to_it() {
+        let told = told(&explained(Some("2026-11-24T13:00:00.500Z"))).unwrap();
+        assert_eq!(told["scenario"], "abuser/ssh");
+        assert_eq!(told["message"], "ssh: 12 failures");
+        assert_eq!(told["events_count"], 12);
+        assert_eq!(
+            (&told["simulated"], &told["remediation"]),
+            (&json!(false), &json!(true))
+        );
+        assert_eq!(told["stop_at"], "2026-11-24T12:00:00.000Z");
+        assert_eq!(
+            told["source"],
+            json!({"scope": "Range", "value": "203.0.113.0/24", "range": "203.0.113.0/24"})
+        );
+        assert_eq!(
+            told["decisions"],
+            json!([{
+                "duration": "3600500ms", "origin": "abuser", "scenario": "abuser/ssh", "scope": "Range",
+                "type": "ban", "value": "203.0.113.0/24",
+            }])
+        );
+        let events = told["events"].as_array().unwrap();
+        assert_eq!(events.len(), MAX_EVENTS, "the latest");
+        assert_eq!(told["start_at"], "2026-11-24T11:59:10.000Z");
+        assert_eq!(
+            events[9]["meta"][1],
+            json!({"key": "evidence", "value": "line 19"})
+        );
+    }
+
+    #[test]
+    fn what_has_ended_or_is_allowed_is_not_told() {
+        assert!(told(&explained(Some("2026-11-24T11:59:59Z"))).is_none());
+        let mut allowed = explained(None);
+        assert!(told(&allowed).is_some());
+        let allow = json!({"source": "203.0.0.0/16", "origin": "config", "note": null, "created": null, "by": null});
+        allowed.allow = vec![serde_json::from_value::<AllowInfo>(allow).unwrap()];
+        assert!(told(&allowed).is_none());
+        let mut other = explained(None);
+        other.bans[0].ban.source = "203.0.113.0/25".parse().unwrap();
+        assert!(told(&other).is_none(), "another prefix");
+    }
+
+    #[test]
+    fn hosts_are_addresses_and_networks_are_ranges() {
+        for (source, scope, value) in [
+            ("203.0.113.7/32", "Ip", "203.0.113.7"),
+            ("2001:db8::1/128", "Ip", "2001:db8::1"),
+            ("2001:db8::/64", "Range", "2001:db8::/64"),
+        ] {
+            let told = of(&source.parse().unwrap());
+            assert_eq!((told.scope, told.value.as_str()), (scope, value));
+        }
+    }
 }

@@ -1,7 +1,6 @@
 //! Answers that no local API should give, and those of newer ones than Debian has.
 
 use std::{
-    fmt::Write as _,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
     sync::{
@@ -17,7 +16,7 @@ use tempfile::TempDir;
 use testkit::{Daemon, Namespace, require_root};
 
 use super::{bans, section, status, wait_for};
-use crate::support::{PATIENCE, wait_until};
+use crate::support::{PATIENCE, abuser, wait_until};
 
 /// A request, as far as it matters: its first line, its header and its body.
 #[derive(Debug, Clone)]
@@ -371,32 +370,26 @@ fn usage_is_told_to_whoever_has_use_for_it_and_others_are_asked_once() {
 
 #[test]
 fn many_decisions_are_in_force_at_once_and_hold_up_nobody() {
+    const MANY: u64 = 5_000;
     require_root!();
-    const MANY: u64 = 20_000;
-    let mut text = String::from("{\"new\":[");
-    for number in 0..MANY {
+    let decisions = (0..MANY).map(|number| {
         let address = format!("198.18.{}.{}", number / 256, number % 256);
-        let comma = if number == 0 { "" } else { "," };
-        write!(text, "{comma}{}", decision(number + 1, &address)).expect("a text");
-    }
-    text += "],\"deleted\":[]}";
-    let answer = ok(&text);
+        decision(number + 1, &address)
+    });
+    let text = snapshot(&decisions.collect::<Vec<_>>());
+    let end = Instant::now() + Duration::from_secs(3600);
     let followed = Followed::new(move |request| {
-        let changes = || ok("{\"new\":null,\"deleted\":null}");
-        Some(if request.line.contains("startup=true") {
-            answer.clone()
-        } else {
-            changes()
-        })
+        if !request.line.contains("startup=true") {
+            return Some(ok("{\"new\":null,\"deleted\":null}"));
+        }
+        // A local API tells how much is left.
+        let left = end.saturating_duration_since(Instant::now()).as_secs_f64();
+        Some(ok(&text.replace("1h0m0.5s", &format!("{left}s"))))
     });
     wait_until("all of them", || {
         let begin = Instant::now();
         let bans = followed.daemon.json(&["status"])["bans"].as_u64();
-        assert!(
-            begin.elapsed() < Duration::from_secs(5),
-            "{:?}",
-            begin.elapsed()
-        );
+        assert!(begin.elapsed() < PATIENCE / 2, "{:?}", begin.elapsed());
         bans == Some(MANY)
     });
     // They are the same when all are asked for again: nobody is banned anew.
@@ -407,6 +400,33 @@ fn many_decisions_are_in_force_at_once_and_hold_up_nobody() {
         followed.lapi.requests("startup=true").len() > asked
             && status(&followed.daemon)["connected"] == true
     });
+    followed
+        .daemon
+        .abuser(&["ban", "add", "203.0.113.1"])
+        .success();
+    wait_until("the lists to be gone through", || {
+        followed.daemon.json(&["status"])["bans"].as_u64() == Some(MANY + 1)
+    });
     let after = followed.daemon.json(&["ban", "show", "198.18.1.1"]);
     assert_eq!(before[0]["created"], after[0]["created"]);
+}
+
+#[test]
+fn a_check_warns_of_files_that_cannot_be_read_and_refuses_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = folder.path().join("key");
+    std::fs::write(&key, "0123456789").expect("writing a key");
+    let private = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o644);
+    std::fs::set_permissions(&key, private).expect("making it public");
+    let config = folder.path().join("abuser.toml");
+    let push = "push = true\nmachine_id = \"here\"\npassword_file = \"/nonexistent/password\"";
+    std::fs::write(&config, section(&key, push)).expect("writing a configuration");
+    let said = abuser(&["check", "-c", config.to_str().expect("UTF-8")]).success();
+    for phrase in [
+        "warning: [crowdsec]: ",
+        "its mode is 644",
+        "cannot read /nonexistent/password",
+    ] {
+        assert!(said.stderr.contains(phrase), "no {phrase:?}: {said}");
+    }
 }

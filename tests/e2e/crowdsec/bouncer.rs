@@ -5,7 +5,7 @@ use std::{fs, net::SocketAddr, time::Duration};
 use serde_json::{Value, json};
 use testkit::{
     Crowdsec, Daemon, Wire, require_root,
-    traffic::{TcpServer, connect_from},
+    traffic::{TcpEcho, connect_from},
 };
 
 use super::{Followed, bans, section, status, wait_for};
@@ -22,7 +22,7 @@ fn decisions_of_before_and_of_later_drop_packets_until_they_are_deleted() {
     let config = format!("interfaces = [\"veth-server\"]\n{}", section(&key, ""));
     let daemon = Daemon::start(&wire.server, &config);
     let server = SocketAddr::new(Wire::SERVER_V4, 9000);
-    let _server = TcpServer::start(&wire.server, server);
+    let _server = TcpEcho::start(&wire.server, server);
     let connects = || {
         wire.client
             .run(|| connect_from(Wire::CLIENT_V4, server, Duration::from_millis(300)).is_ok())
@@ -91,8 +91,9 @@ fn decisions_of_before_and_of_later_drop_packets_until_they_are_deleted() {
 fn a_decision_ends_when_its_time_is_over() {
     require_root!();
     let followed = Followed::new("");
-    followed.add("203.0.113.1", "6s");
     followed.add("203.0.113.2", "1h");
+    let short = ["add", "-i", "203.0.113.1", "-d", "8s"];
+    followed.crowdsec.decisions(&short);
     wait_for(
         &followed.daemon,
         &[
@@ -101,12 +102,11 @@ fn a_decision_ends_when_its_time_is_over() {
         ],
     );
     wait_for(&followed.daemon, &[("203.0.113.2/32", "crowdsec")]);
-    let explained = followed.daemon.json(&["explain", "203.0.113.1"]);
-    assert_eq!(
-        explained["history"].as_array().map(Vec::len),
-        Some(1),
-        "{explained}"
-    );
+    let history = || followed.daemon.json(&["explain", "203.0.113.1"])["history"].clone();
+    wait_until("it to be cleared away", || {
+        history() != serde_json::json!([])
+    });
+    assert_eq!(history().as_array().map(Vec::len), Some(1), "{}", history());
 }
 
 #[test]

@@ -101,7 +101,7 @@ fn a_ban_is_enforced_by_others_until_it_is_lifted_here() {
     assert!((3500..=3600).contains(&left), "{left}");
     let ban = there.json(&["ban", "show", "2001:db8:7::1"])[0].clone();
     assert_eq!(ban["expires"], Value::Null, "for good stays for good");
-    let alerts = crowdsec.list("alerts", &["-i", "203.0.113.1"]);
+    let alerts = crowdsec.list("alerts", &["-i", "203.0.113.1", "-a"]);
     assert_eq!(alerts[0]["message"], "scans", "{alerts}");
     assert_eq!(alerts[0]["machine_id"], "here");
     assert_eq!(alerts.as_array().map(Vec::len), Some(1));
@@ -186,7 +186,9 @@ fn what_happened_while_the_local_api_or_the_daemon_was_away_is_caught_up_with() 
     ban(&followed.daemon, "203.0.113.4");
     wait_for_pushed(&followed.crowdsec, &["203.0.113.3", "203.0.113.4"]);
     // Nothing twice.
-    let alerts = followed.crowdsec.list("alerts", &["-i", "203.0.113.3"]);
+    let alerts = followed
+        .crowdsec
+        .list("alerts", &["-i", "203.0.113.3", "-a"]);
     assert_eq!(alerts.as_array().map(Vec::len), Some(1), "{alerts}");
     assert_eq!(bans(&followed.daemon).len(), 2);
 }
@@ -229,6 +231,9 @@ fn a_decision_that_is_deleted_there_is_not_pushed_again() {
         .abuser(&["ban", "add", "203.0.113.1", "--for", "1h"])
         .success();
     wait_for_pushed(&followed.crowdsec, &["203.0.113.1"]);
+    wait_until("it to be known for ours", || {
+        followed.status()["push"]["active"] == 1
+    });
     followed
         .crowdsec
         .decisions(&["delete", "-i", "203.0.113.1"]);

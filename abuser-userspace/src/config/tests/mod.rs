@@ -1,6 +1,7 @@
 //! Whole configurations: what they mean, and what is said about those that mean nothing.
 
 mod blocklists;
+mod crowdsec;
 mod detector_errors;
 mod detectors;
 mod errors;

@@ -86,6 +86,7 @@ fn status_has_every_documented_key() {
             "index",
             "mode",
             "program_id",
+            "dispatcher",
             "error",
         ],
     );

@@ -9,6 +9,8 @@ pub(crate) enum Scenario {
     Clean,
     /// A clean source; 100,000 bans and 10,000 allow prefixes
     CleanLoaded,
+    /// libxdp's dispatcher with one component: what it costs to be one, beside abuser alone
+    Dispatcher,
     /// A banned host
     Banned,
     /// A clean source; 65,536 others are throttled by a limit that would apply to it
@@ -119,6 +121,7 @@ impl Scenario {
         match self {
             Self::Clean => "clean",
             Self::CleanLoaded => "clean-loaded",
+            Self::Dispatcher => "dispatcher",
             Self::Banned => "banned",
             Self::Unthrottled => "unthrottled",
             Self::Throttled => "throttled",
@@ -192,6 +195,7 @@ impl Scenario {
         let (at_most, ratio) = match self {
             Self::Clean => (Some(12.0), None),
             Self::CleanLoaded | Self::Unthrottled => (Some(25.0), None),
+            Self::Dispatcher => (Some(20.0), None),
             Self::Throttled => (Some(120.0), None),
             Self::Banned | Self::MemoryRest => (Some(40.0), None),
             Self::Conforming | Self::Over => (Some(60.0), None),

@@ -56,7 +56,7 @@ impl From<ProgramError> for Failure {
 /// A component of the dispatcher that is built.
 pub(super) enum Part<'a> {
     /// One that is loaded.
-    Loaded(Component),
+    Loaded(Box<Component>),
     /// abuser's own.
     Own(Role, &'a mut dyn Supply),
 }

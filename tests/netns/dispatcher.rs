@@ -316,7 +316,7 @@ fn a_dispatcher_of_an_unknown_version_is_refused_by_what_was_found() {
         version: 3,
         ..Config::EMPTY
     };
-    let _dispatcher = dispatcher(&wire, &newer);
+    let on_it = dispatcher(&wire, &newer);
     let id = wire.server_end.xdp().unwrap().unwrap().program_id;
     let found = format!("dispatcher of libxdp (id {id})");
     let error = refused(&wire, JOIN);
@@ -330,12 +330,12 @@ fn a_dispatcher_of_an_unknown_version_is_refused_by_what_was_found() {
         ],
     );
 
-    drop(_dispatcher);
+    drop(on_it);
     let other = Config {
         magic: 1,
         ..Config::EMPTY
     };
-    let _dispatcher = dispatcher(&wire, &other);
+    let _on_it = dispatcher(&wire, &other);
     assert_told(&refused(&wire, JOIN), &["begins with 1, not with 236"]);
 }
 
@@ -343,7 +343,7 @@ fn a_dispatcher_of_an_unknown_version_is_refused_by_what_was_found() {
 fn a_dispatcher_is_not_joined_against_the_configuration() {
     testkit::require_root!();
     let wire = wire();
-    let _dispatcher = dispatcher(&wire, &Config::EMPTY);
+    let on_it = dispatcher(&wire, &Config::EMPTY);
     assert_told(
         &refused(&wire, "[xdp]\ndispatcher = \"never\"\n"),
         &["veth-server", "dispatcher = \"never\"", "write \"join\""],
@@ -356,7 +356,7 @@ fn a_dispatcher_is_not_joined_against_the_configuration() {
         components: 10,
         ..Config::EMPTY
     };
-    drop(_dispatcher);
-    let _dispatcher = dispatcher(&wire, &full);
+    drop(on_it);
+    let _on_it = dispatcher(&wire, &full);
     assert_told(&refused(&wire, JOIN), &["10 of them already"]);
 }

@@ -291,7 +291,13 @@ mod tests {
         walk(&json(), "", &mut |way, object| {
             let folder = way.rsplit('/').nth(1).unwrap_or_default();
             let has = |key: &str| object[key].as_str().is_some_and(|text| text.len() > 2);
-            let is_described = has("description") || has("summary") || has("$ref");
+            // Of what may be null, it is the other one of the two that is described.
+            let of_one = |one: &Value| one["description"].as_str().is_some_and(|it| it.len() > 2);
+            let alternatives = object.get("oneOf").and_then(Value::as_array);
+            let is_described = has("description")
+                || has("summary")
+                || has("$ref")
+                || alternatives.is_some_and(|all| all.iter().any(of_one));
             let wants = object.get("operationId").is_some()
                 || matches!(
                     folder,

@@ -195,7 +195,6 @@ impl Scenario {
         let (at_most, ratio) = match self {
             Self::Clean => (Some(12.0), None),
             Self::CleanLoaded | Self::Unthrottled => (Some(25.0), None),
-            Self::Dispatcher => (Some(20.0), None),
             Self::Throttled => (Some(120.0), None),
             Self::Banned | Self::MemoryRest => (Some(40.0), None),
             Self::Conforming | Self::Over => (Some(60.0), None),
@@ -212,7 +211,7 @@ impl Scenario {
             Self::MemoryBan => (Some(300.0), None),
             Self::DetectNginxRatio => (None, Some(50.0)),
             Self::DetectSshdRatio => (None, Some(20.0)),
-            Self::DetectLatency | Self::DetectLatencyBusy => (Some(20.0), None),
+            Self::Dispatcher | Self::DetectLatency | Self::DetectLatencyBusy => (Some(20.0), None),
             Self::DetectMemory => (Some(200.0), None),
             Self::DetectWalk => (Some(100.0), None),
             Self::DetectReaders => (Some(0.0), None),

@@ -87,6 +87,7 @@ fn status_has_every_documented_key() {
             "index",
             "mode",
             "program_id",
+            "dispatcher",
             "error",
         ],
     );

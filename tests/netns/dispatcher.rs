@@ -7,6 +7,7 @@
 
 use std::{fs, net::IpAddr, process::Command};
 
+use abuser::dataplane::dispatcher::OBJECT;
 use abuser_common::dispatcher::{CONFIG, Config, PROGRAM};
 use aya::{
     Ebpf, EbpfLoader,
@@ -26,10 +27,6 @@ const CLEAN: &str = "192.0.2.77";
 
 const JOIN: &str = "";
 const ALWAYS: &str = "[xdp]\ndispatcher = \"always\"\n";
-
-/// The object of abuser's own dispatcher.
-static DISPATCHER: &[u8] =
-    aya::include_bytes_aligned!("../../abuser-ebpf/dispatcher/dispatcher.bpf.o");
 
 #[test]
 fn others_come_and_go_while_abuser_does() {
@@ -139,7 +136,7 @@ fn abuser_comes_and_goes_beside_xdp_filter_and_nothing_lapses() {
     let passing = Sender::start(&wire, clean, 200.0);
 
     let mut daemon = Daemon::start(&wire.server, &config(JOIN));
-    becomes(&wire, &daemon, &["abuser", "xdpfilt_dny_ip"]);
+    becomes(&wire, &daemon, &["abuser", "xdpfilt_alw_ip"]);
     daemon
         .abuser(&["ban", "add", &BANNED.to_string()])
         .success();
@@ -148,9 +145,9 @@ fn abuser_comes_and_goes_beside_xdp_filter_and_nothing_lapses() {
         // Another version, as far as the kernel can tell.
         daemon.kill();
         banned.wait_for(50);
-        assert_eq!(loaded(&wire), ["abuser", "xdpfilt_dny_ip"]);
+        assert_eq!(loaded(&wire), ["abuser", "xdpfilt_alw_ip"]);
         daemon.restart();
-        becomes(&wire, &daemon, &["abuser", "xdpfilt_dny_ip"]);
+        becomes(&wire, &daemon, &["abuser", "xdpfilt_alw_ip"]);
         assert_eq!(dispatchers(&wire).len(), 1);
         banned.wait_for(50);
     }
@@ -158,7 +155,7 @@ fn abuser_comes_and_goes_beside_xdp_filter_and_nothing_lapses() {
     assert_eq!(settled(&server, BANNED), 0);
 
     assert_eq!(daemon.terminate().code(), Some(0));
-    assert_eq!(loaded(&wire), ["xdpfilt_dny_ip"]);
+    assert_eq!(loaded(&wire), ["xdpfilt_alw_ip"]);
     assert!(!daemon.pin_dir().exists());
     filtered.wait_for(50);
     drop((filtered, passing));
@@ -184,7 +181,7 @@ fn others_come_and_go_beside_abuser_and_no_ban_lapses() {
     let passing = Sender::start(&wire, clean, 200.0);
     for _ in 0..5 {
         load_filter(&wire);
-        becomes(&wire, &daemon, &["abuser", "xdpfilt_dny_ip"]);
+        becomes(&wire, &daemon, &["abuser", "xdpfilt_alw_ip"]);
         unload_filter(&wire);
         becomes(&wire, &daemon, &["abuser"]);
     }
@@ -210,7 +207,7 @@ fn who_is_thrown_out_comes_back_and_the_dead_are_taken_out_alone() {
     let wire = wire();
     let mut daemon = Daemon::start(&wire.server, &config(ALWAYS));
     load_filter(&wire);
-    becomes(&wire, &daemon, &["abuser", "xdpfilt_dny_ip"]);
+    becomes(&wire, &daemon, &["abuser", "xdpfilt_alw_ip"]);
     tool(
         &wire.server,
         "xdp-loader",
@@ -219,17 +216,17 @@ fn who_is_thrown_out_comes_back_and_the_dead_are_taken_out_alone() {
     becomes(&wire, &daemon, &["abuser"]);
 
     load_filter(&wire);
-    becomes(&wire, &daemon, &["abuser", "xdpfilt_dny_ip"]);
+    becomes(&wire, &daemon, &["abuser", "xdpfilt_alw_ip"]);
     // By a daemon that runs, and without one.
     daemon.abuser(&["detach"]).success();
-    eventually("abuser is out", || loaded(&wire) == ["xdpfilt_dny_ip"]);
+    eventually("abuser is out", || loaded(&wire) == ["xdpfilt_alw_ip"]);
     daemon.terminate();
     daemon.restart();
-    becomes(&wire, &daemon, &["abuser", "xdpfilt_dny_ip"]);
+    becomes(&wire, &daemon, &["abuser", "xdpfilt_alw_ip"]);
     daemon.kill();
     let pins = daemon.pin_dir().display().to_string();
     daemon.abuser(&["detach", "--pin-dir", &pins]).success();
-    assert_eq!(loaded(&wire), ["xdpfilt_dny_ip"]);
+    assert_eq!(loaded(&wire), ["xdpfilt_alw_ip"]);
     assert!(!daemon.pin_dir().exists());
     unload_filter(&wire);
 }
@@ -242,7 +239,7 @@ fn a_start_that_fails_puts_back_the_component_that_it_replaced() {
     load_filter(&wire);
     let mode = "[xdp]\nmode = \"driver\"\n";
     let mut daemon = Daemon::start(&wire.server, &config(mode));
-    becomes(&wire, &daemon, &["abuser", "xdpfilt_dny_ip"]);
+    becomes(&wire, &daemon, &["abuser", "xdpfilt_alw_ip"]);
     let program = |daemon: &Daemon| number(&daemon.json(&["status"]), "/interfaces/0/program_id");
     let before = program(&daemon);
     daemon.kill();
@@ -268,11 +265,11 @@ fn a_start_that_fails_puts_back_the_component_that_it_replaced() {
         .nth(3)
         .and_then(|id| id.parse().ok());
     assert_eq!(id, Some(before), "{said}");
-    assert_eq!(loaded(&wire), ["abuser", "xdpfilt_dny_ip"]);
+    assert_eq!(loaded(&wire), ["abuser", "xdpfilt_alw_ip"]);
 
     fs::write(daemon.config_path(), text).unwrap();
     daemon.restart();
-    becomes(&wire, &daemon, &["abuser", "xdpfilt_dny_ip"]);
+    becomes(&wire, &daemon, &["abuser", "xdpfilt_alw_ip"]);
     assert_ne!(program(&daemon), before);
     daemon.terminate();
     unload_filter(&wire);
@@ -282,7 +279,7 @@ fn a_start_that_fails_puts_back_the_component_that_it_replaced() {
 fn dispatcher(wire: &Wire, config: &Config) -> Ebpf {
     let mut loaded = EbpfLoader::new()
         .override_global(CONFIG, config, true)
-        .load(DISPATCHER)
+        .load(OBJECT)
         .unwrap();
     let program: &mut Xdp = loaded.program_mut(PROGRAM).unwrap().try_into().unwrap();
     program.load().unwrap();
@@ -319,7 +316,7 @@ fn a_dispatcher_of_an_unknown_version_is_refused_by_what_was_found() {
         version: 3,
         ..Config::EMPTY
     };
-    let _dispatcher = dispatcher(&wire, &newer);
+    let on_it = dispatcher(&wire, &newer);
     let id = wire.server_end.xdp().unwrap().unwrap().program_id;
     let found = format!("dispatcher of libxdp (id {id})");
     let error = refused(&wire, JOIN);
@@ -333,12 +330,12 @@ fn a_dispatcher_of_an_unknown_version_is_refused_by_what_was_found() {
         ],
     );
 
-    drop(_dispatcher);
+    drop(on_it);
     let other = Config {
         magic: 1,
         ..Config::EMPTY
     };
-    let _dispatcher = dispatcher(&wire, &other);
+    let _on_it = dispatcher(&wire, &other);
     assert_told(&refused(&wire, JOIN), &["begins with 1, not with 236"]);
 }
 
@@ -346,7 +343,7 @@ fn a_dispatcher_of_an_unknown_version_is_refused_by_what_was_found() {
 fn a_dispatcher_is_not_joined_against_the_configuration() {
     testkit::require_root!();
     let wire = wire();
-    let _dispatcher = dispatcher(&wire, &Config::EMPTY);
+    let on_it = dispatcher(&wire, &Config::EMPTY);
     assert_told(
         &refused(&wire, "[xdp]\ndispatcher = \"never\"\n"),
         &["veth-server", "dispatcher = \"never\"", "write \"join\""],
@@ -359,7 +356,7 @@ fn a_dispatcher_is_not_joined_against_the_configuration() {
         components: 10,
         ..Config::EMPTY
     };
-    drop(_dispatcher);
-    let _dispatcher = dispatcher(&wire, &full);
+    drop(on_it);
+    let _on_it = dispatcher(&wire, &full);
     assert_told(&refused(&wire, JOIN), &["10 of them already"]);
 }

@@ -73,7 +73,8 @@ fn one_that_vanishes_is_reported_and_one_that_returns_is_filtered_again() {
         state(&daemon, "veth-server"),
         json!({
             "name": "veth-server", "configured": "veth-server", "state": "missing",
-            "index": null, "mode": null, "program_id": null, "error": null,
+            "index": null, "mode": null, "program_id": null,
+            "dispatcher": null, "error": null,
         })
     );
     let said = daemon.abuser(&["status"]).success().stdout;

@@ -62,16 +62,16 @@ enum Hold {
 #[derive(Debug)]
 struct Link {
     origin: Origin,
-    link: FdLink,
+    held: FdLink,
     pin: PathBuf,
 }
 
 impl Link {
     fn detach(self) {
-        let Self { link, pin, .. } = self;
+        let Self { held, pin, .. } = self;
         remove_pin(&pin);
         // The last holder of an unpinned link detaches it.
-        drop(link);
+        drop(held);
     }
 
     fn take_back(mut self) {
@@ -434,7 +434,11 @@ pub(super) fn attachment(
         index: interface.index,
         generic,
         program: info.program_id(),
-        hold: Hold::Link(Link { origin, link, pin }),
+        hold: Hold::Link(Link {
+            origin,
+            held: link,
+            pin,
+        }),
     })
 }
 

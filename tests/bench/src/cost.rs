@@ -5,8 +5,12 @@
 //! just before, in the same harness. What is compared takes turns, so that whatever else
 //! the machine does meets all of them; the median of the differences is what counts.
 
-use abuser_common::layout::{MAX_THROTTLED, Outcome};
-use anyhow::{Result, ensure};
+use abuser_common::{
+    dispatcher::PROGRAM,
+    layout::{MAX_THROTTLED, Outcome},
+};
+use anyhow::{Context as _, Result, ensure};
+use aya::programs::Xdp;
 use testkit::Packet;
 
 use crate::{
@@ -60,6 +64,37 @@ pub(crate) fn clean_loaded() -> Result<Measured> {
     abuser.ban(&prefixes::blocklist(LOADED_BANS, 1))?;
     abuser.allow(&prefixes::blocklist(LOADED_ALLOWED, 2))?;
     one_source(abuser, Outcome::Passed)
+}
+
+/// `dispatcher`: what is between the interface and a component, and `clean` in the same run.
+///
+/// The slot is empty: a component takes the place of its function by a jump at the beginning, so what is
+/// called costs the same. Not every kernel takes components.
+pub(crate) fn dispatcher() -> Result<Measured> {
+    let mut abuser = Abuser::load(subject::NO_MATCH)?;
+    let frame = frame();
+    let programs = Programs::load(&[Name::BareDrop, Name::BarePass])?;
+    let dispatcher = programs::dispatcher()?;
+    let dispatcher: &Xdp = dispatcher
+        .program(PROGRAM)
+        .context("the dispatcher's object has no program")?
+        .try_into()?;
+    let (mut between, mut alone) = (Vec::new(), Vec::new());
+    for _ in 0..REPEATS {
+        let pass = programs::time(programs.get(Name::BarePass)?, &frame, RUNS)?;
+        between.push(programs::time(dispatcher, &frame, RUNS)? - pass);
+        let floor = programs::time(programs.get(Name::BareDrop)?, &frame, RUNS)?;
+        alone.push(programs::time(abuser.program()?, &frame, RUNS)? - floor);
+    }
+    let (value, alone) = (median(&between), median(&alone));
+    Ok(Measured {
+        value,
+        also: vec![
+            ("clean_ns_net", alone),
+            ("times_clean", (alone + value) / alone),
+        ],
+        ..Measured::default()
+    })
 }
 
 /// `banned`: one host, and nothing else in the tables.

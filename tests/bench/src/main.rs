@@ -143,6 +143,7 @@ fn measure(
         Scenario::FloodWithin => flood::within(),
         Scenario::Latency => latency::measure(),
         Scenario::Clean => cost::clean(),
+        Scenario::Dispatcher => cost::dispatcher(),
         Scenario::CleanLoaded => cost::clean_loaded(),
         Scenario::Unthrottled => cost::unthrottled(),
         Scenario::Throttled => cost::throttled(),

@@ -2,6 +2,8 @@
 
 use std::{net::Ipv4Addr, time::Duration};
 
+use abuser::dataplane::dispatcher::OBJECT as OBJECT_OF_DISPATCHER;
+use abuser_common::dispatcher::{self, Config, EMPTY_SLOT, MAX_COMPONENTS};
 use anyhow::{Context as _, Result, ensure};
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
@@ -55,6 +57,26 @@ impl Name {
             Self::FloodWithOffender => "flood_with_offender",
         }
     }
+}
+
+/// A dispatcher with one empty slot.
+pub(crate) fn dispatcher() -> Result<Ebpf> {
+    let mut config = Config {
+        components: 1,
+        ..Config::EMPTY
+    };
+    config.chain_call_actions = [1 << EMPTY_SLOT; MAX_COMPONENTS];
+    let mut loaded = EbpfLoader::new()
+        .verifier_log_level(VerifierLogLevel::DISABLE)
+        .override_global(dispatcher::CONFIG, &config, true)
+        .load(OBJECT_OF_DISPATCHER)
+        .context("load the dispatcher's map into the kernel")?;
+    let program = loaded.program_mut(dispatcher::PROGRAM);
+    let program: &mut Xdp = program
+        .context("the dispatcher's object has no program")?
+        .try_into()?;
+    program.load().context("load the dispatcher")?;
+    Ok(loaded)
 }
 
 /// The programs and their maps.

@@ -9,6 +9,8 @@ pub(crate) enum Scenario {
     Clean,
     /// A clean source; 100,000 bans and 10,000 allow prefixes
     CleanLoaded,
+    /// libxdp's dispatcher with one component: what it costs to be one, beside abuser alone
+    Dispatcher,
     /// A banned host
     Banned,
     /// A clean source; 65,536 others are throttled by a limit that would apply to it
@@ -119,6 +121,7 @@ impl Scenario {
         match self {
             Self::Clean => "clean",
             Self::CleanLoaded => "clean-loaded",
+            Self::Dispatcher => "dispatcher",
             Self::Banned => "banned",
             Self::Unthrottled => "unthrottled",
             Self::Throttled => "throttled",
@@ -208,7 +211,7 @@ impl Scenario {
             Self::MemoryBan => (Some(300.0), None),
             Self::DetectNginxRatio => (None, Some(50.0)),
             Self::DetectSshdRatio => (None, Some(20.0)),
-            Self::DetectLatency | Self::DetectLatencyBusy => (Some(20.0), None),
+            Self::Dispatcher | Self::DetectLatency | Self::DetectLatencyBusy => (Some(20.0), None),
             Self::DetectMemory => (Some(200.0), None),
             Self::DetectWalk => (Some(100.0), None),
             Self::DetectReaders => (Some(0.0), None),

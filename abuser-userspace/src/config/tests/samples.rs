@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use super::{good, limit, read};
 use crate::{
     config::{
-        Action, AllowEntry, Automatic, Config, Mode, Protocol, ReadOnly, Scope, Xdp, section,
+        Action, AllowEntry, Automatic, Config, Dispatcher, Mode, Protocol, ReadOnly, Scope, Xdp,
+        section,
     },
     policy::{BanPolicy, BanTime, Rollup},
     store::{IN_MEMORY, StoreConfig},
@@ -241,6 +242,17 @@ fn the_store_has_a_place_and_bounds() {
     assert_eq!(config.allow_automatic, Automatic(false));
     assert_eq!(good("").allow_automatic, Automatic(true));
     assert!(good("[xdp]\npersist = true").xdp.persist);
+    let xdp = good("[xdp]").xdp;
+    assert_eq!((xdp.dispatcher, xdp.priority), (Dispatcher::Join, 10));
+    for (word, dispatcher) in [
+        ("join", Dispatcher::Join),
+        ("always", Dispatcher::Always),
+        ("never", Dispatcher::Never),
+    ] {
+        let text = format!("[xdp]\ndispatcher = \"{word}\"\npriority = 0");
+        let xdp = good(&text).xdp;
+        assert_eq!((xdp.dispatcher, xdp.priority), (dispatcher, 0));
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@ use super::{
 use crate::dataplane::{error::chain, rtnl};
 
 /// What a dispatcher is loaded from, for packets in one buffer.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../abuser-ebpf/dispatcher/dispatcher.bpf.o"
 ));
@@ -56,7 +56,7 @@ impl From<ProgramError> for Failure {
 /// A component of the dispatcher that is built.
 pub(super) enum Part<'a> {
     /// One that is loaded.
-    Loaded(Component),
+    Loaded(Box<Component>),
     /// abuser's own.
     Own(Role, &'a mut dyn Supply),
 }

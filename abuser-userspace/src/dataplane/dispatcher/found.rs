@@ -1,6 +1,6 @@
 //! What is known of a dispatcher that is on an interface: its version, and who is in it.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use abuser_common::dispatcher::{self, Config, EMPTY_SLOT, MAX_COMPONENTS, VERSION};
 use aya::{
@@ -8,7 +8,6 @@ use aya::{
     programs::{Extension, ProgramError, ProgramInfo, Xdp, loaded_programs},
 };
 use aya_obj::programs::XdpAttachType;
-use std::os::fd::AsFd as _;
 
 use super::folder::Pins;
 use crate::dataplane::error::chain;
@@ -24,7 +23,7 @@ pub(in crate::dataplane) enum Found {
     /// A dispatcher that abuser does not know how to change, and why.
     Unknown(String),
     /// One of the version that it knows.
-    Dispatcher(Dispatcher),
+    Dispatcher(Box<Dispatcher>),
 }
 
 /// A dispatcher, and who is in it.
@@ -70,11 +69,11 @@ impl Found {
             Ok(config) => {
                 let name = dispatcher::PROGRAM.into();
                 match Xdp::from_program_info(info, name, XdpAttachType::Interface) {
-                    Ok(program) => Self::Dispatcher(Dispatcher {
+                    Ok(program) => Self::Dispatcher(Box::new(Dispatcher {
                         program,
                         id,
                         config,
-                    }),
+                    })),
                     Err(error) => Self::Unknown(chain(&error)),
                 }
             }

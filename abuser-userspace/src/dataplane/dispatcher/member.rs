@@ -107,7 +107,7 @@ pub(in crate::dataplane) fn join(
     for _ in 0..ATTEMPTS {
         let on = on_interface(index).map_err(failed)?;
         let (old, generic) = match &on {
-            Some((dispatcher, generic)) => (Some(dispatcher), *generic),
+            Some((dispatcher, generic)) => (Some(&**dispatcher), *generic),
             None => (None, generic),
         };
         let known = pins.components(index);
@@ -125,7 +125,7 @@ pub(in crate::dataplane) fn join(
             interface: index,
             marked: None,
         };
-        let mut parts: Vec<_> = others.into_iter().map(Part::Loaded).collect();
+        let mut parts: Vec<_> = others.into_iter().map(loaded).collect();
         parts.push(Part::Own(role, &mut supply));
         let place = Place {
             interface: index,
@@ -201,12 +201,12 @@ fn replace(
         let mut parts: Vec<_> = components
             .into_iter()
             .filter(|component| !component.role.id.is_some_and(|id| programs.contains(&id)))
-            .map(Part::Loaded)
+            .map(loaded)
             .collect();
         if parts.len() == before {
             return Ok(());
         }
-        parts.extend(by().into_iter().map(Part::Loaded));
+        parts.extend(by().into_iter().map(loaded));
         let place = Place {
             interface: index,
             generic: on.generic,
@@ -302,8 +302,12 @@ impl Left {
     }
 }
 
+fn loaded<'a>(component: Component) -> Part<'a> {
+    Part::Loaded(Box::new(component))
+}
+
 /// The dispatcher on an interface, and whether it runs in generic mode.
-fn on_interface(index: u32) -> Result<Option<(Dispatcher, bool)>, String> {
+fn on_interface(index: u32) -> Result<Option<(Box<Dispatcher>, bool)>, String> {
     let attached = rtnl::attached(index).map_err(|error| error.to_string())?;
     let Some(AttachedXdp { program, generic }) = attached else {
         return Ok(None);

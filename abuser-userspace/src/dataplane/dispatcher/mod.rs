@@ -24,7 +24,7 @@ mod folder;
 mod found;
 mod member;
 
-pub use self::member::Chain;
+pub use self::{build::OBJECT, member::Chain};
 pub(super) use self::{
     found::Found,
     member::{Membership, Standing, join, leave},

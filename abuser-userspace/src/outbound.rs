@@ -24,6 +24,8 @@ const MAX_CERTIFICATES: u64 = 4 << 20;
 pub struct ClientOptions {
     /// How long a request may take, from the connection to the end of the answer.
     pub timeout: Duration,
+    /// Whether it speaks TLS. One that does not works also where there are no authorities to believe.
+    pub tls: bool,
     /// A file with certificates in PEM: authorities to believe besides those of the host.
     pub ca_file: Option<PathBuf>,
 }
@@ -71,6 +73,9 @@ pub fn client(options: &ClientOptions) -> Result<Client, OutboundError> {
         .no_proxy();
     if let Some(path) = &options.ca_file {
         builder = builder.tls_certs_merge(certificates(path)?);
+    } else if !options.tls {
+        // The host's authorities are not even looked for.
+        builder = builder.tls_certs_only([]);
     }
     builder
         .build()
@@ -140,6 +145,7 @@ mod tests {
     fn options() -> ClientOptions {
         ClientOptions {
             timeout: Duration::from_secs(10),
+            tls: false,
             ca_file: None,
         }
     }

@@ -110,13 +110,14 @@ fn configuration(named: Option<PathBuf>) -> Result<(Config, Option<PathBuf>), Cl
 /// Logs to standard error until the guard is dropped; `RUST_LOG` overrides the level. A
 /// reader that stops reading loses lines and blocks nobody.
 fn start_log(level: &str) -> WorkerGuard {
+    /// What these say, `dataplane::links` and whoever makes a request say in more words.
+    const QUIET: &str = "netlink_proto=error,rustls_platform_verifier=off";
     let (stderr, guard) = tracing_appender::non_blocking(std::io::stderr());
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
         // Libraries talk about themselves below warnings.
         EnvFilter::new(match level {
-            "debug" | "trace" => format!("warn,netlink_proto=error,abuser={level}"),
-            // What it warns of, `dataplane::links` says in more words.
-            level => format!("{level},netlink_proto=error"),
+            "debug" | "trace" => format!("warn,{QUIET},abuser={level}"),
+            level => format!("{level},{QUIET}"),
         })
     });
     tracing_subscriber::fmt()

@@ -237,6 +237,7 @@ pub fn complaints(config: &NotifyConfig) -> Vec<String> {
             });
             let options = ClientOptions {
                 timeout: config.timeout,
+                tls: webhook.url.is_https(),
                 ca_file: webhook.ca_file.clone(),
             };
             let client = outbound::client(&options).err();

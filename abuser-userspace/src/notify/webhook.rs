@@ -164,6 +164,7 @@ impl<'c> Webhook<'c> {
         } else {
             let options = ClientOptions {
                 timeout: self.timeout,
+                tls: self.config.url.is_https(),
                 ca_file: self.config.ca_file.clone(),
             };
             let client = outbound::client(&options).map_err(|error| error.to_string())?;
@@ -193,7 +194,8 @@ async fn judge(response: Response) -> (Attempt, Next) {
     let asked = asked(response.headers());
     let body = outbound::read_start(response, ANSWER).await;
     let body = String::from_utf8_lossy(&body);
-    let shown: String = body.trim().chars().take(SHOWN).collect();
+    let words: Vec<_> = body.split_whitespace().collect();
+    let shown: String = words.join(" ").chars().take(SHOWN).collect();
     let said = if shown.is_empty() {
         String::new()
     } else {

@@ -155,7 +155,7 @@ fn what_is_wrong_is_told_where_it_stands() {
         (webhook("queue = 0"), "4:9", "from 1 to 1000000"),
         (webhook("batch = { max = 1001 }"), "4:17", "from 1 to 1000"),
         (
-            webhook("batch = { most = 10 }"),
+            webhook("batch = { mx = 10 }"),
             "4:11",
             "did you mean `max`?",
         ),

@@ -278,7 +278,10 @@ mod tests {
         receiver.failed(&taken, "refused");
         assert_eq!(counts(), (0, 1, 9, 1));
         let status = receiver.status();
-        assert_eq!((status.retried, status.error.as_deref()), (1, Some("refused")));
+        assert_eq!(
+            (status.retried, status.error.as_deref()),
+            (1, Some("refused"))
+        );
         // What could not be told with the first is told with the second.
         let taken = receiver.next(Batching::NONE).await.unwrap();
         assert_eq!(taken.lost, 10);
@@ -297,7 +300,12 @@ mod tests {
         receiver.offer(event());
         let waiting = tokio::spawn({
             let receiver = Arc::clone(&receiver);
-            async move { receiver.next(batching).await.map(|taken| taken.events.len()) }
+            async move {
+                receiver
+                    .next(batching)
+                    .await
+                    .map(|taken| taken.events.len())
+            }
         });
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());

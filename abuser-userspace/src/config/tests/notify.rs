@@ -154,6 +154,14 @@ fn what_is_wrong_is_told_where_it_stands() {
         (webhook("timeout = \"1h\""), "4:11", "write at most \"5m\""),
         (webhook("queue = 0"), "4:9", "from 1 to 1000000"),
         (webhook("batch = { max = 1001 }"), "4:17", "from 1 to 1000"),
+    ] {
+        assert_error(&text, place, &[phrase]);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_the_way_somebody_is_told_is_told_where_it_stands() {
+    for (text, place, phrase) in [
         (
             webhook("batch = { mx = 10 }"),
             "4:11",

@@ -31,6 +31,8 @@ pub struct Options {
     /// How long a request may take from its beginning to the end of the answer; `None`: without bound, for
     /// answers that are read as they come.
     pub timeout: Option<Duration>,
+    /// Whether it speaks no TLS: then it works also where there are no authorities to believe.
+    pub plain: bool,
     /// How long an answer may say nothing.
     pub silence: Option<Duration>,
     /// A file with certificates (PEM) of whom to trust besides those whom the system trusts.
@@ -77,6 +79,7 @@ pub fn client(options: &Options) -> Result<Client, OutboundError> {
     install_crypto();
     let Options {
         timeout,
+        plain,
         silence,
         ca_file,
         identity,
@@ -98,6 +101,9 @@ pub fn client(options: &Options) -> Result<Client, OutboundError> {
     }
     if let Some(path) = ca_file {
         builder = builder.tls_certs_merge(certificates(path)?);
+    } else if *plain {
+        // The host's authorities are not even looked for.
+        builder = builder.tls_certs_only([]);
     }
     if let Some((certificate, key)) = identity {
         builder = builder.identity(self::identity(certificate, key)?);

@@ -175,7 +175,7 @@ fn a_token_that_is_none_or_no_secret_is_refused_and_changes_nothing() {
     }
     let missing = "listen = \"127.0.0.1:9090\"\ntoken_file = \"/nowhere/token\"";
     site.run(&with_api(&site, missing), &[])
-        .complains(1, &["cannot read the token in /nowhere/token"]);
+        .complains(1, &["cannot read the secret in /nowhere/token"]);
     site.assert_untouched();
 }
 

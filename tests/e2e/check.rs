@@ -65,7 +65,7 @@ fn a_good_configuration_is_summed_up_in_a_line() {
         said.stdout,
         format!(
             "{}: fine; interfaces: eth0, eth1; limits: api; allow entries: 3; sources: none; \
-             detectors: none\n",
+             detectors: none; notify: none\n",
             config.path.display()
         )
     );
@@ -83,6 +83,7 @@ fn a_good_configuration_is_summed_up_as_json() {
             "allow": ["10.0.0.0/8", "192.0.2.7/32", "monitoring.example.com"],
             "sources": [],
             "detectors": [],
+            "notify": [],
         })
     );
 }
@@ -168,4 +169,41 @@ fn a_file_that_cannot_be_a_configuration_is_refused_by_what_it_is() {
     fs::write(path("huge.toml"), vec![b'#'; 2 << 20]).expect("writing");
     check(&path("huge.toml")).complains(2, &["huge.toml: larger than 1048576 bytes"]);
     check("/dev/zero").complains(2, &["larger than"]);
+}
+
+#[test]
+fn what_a_notification_lacks_is_a_warning_and_what_is_wrong_with_it_an_error() {
+    let config = Config::new(
+        "[[notify]]\nname = \"chat\"\nurl = \"https://a/\"\nsecret_file = \"/nowhere/secret\"\n\
+         ca_file = \"/nowhere/ca.pem\"\n\
+         [[notify]]\nname = \"hook\"\ncommand = [\"/nowhere/hook\"]\n\
+         [[notify]]\nname = \"fine\"\ncommand = [\"/bin/sh\"]\n",
+    );
+    let said = config.check(&[]).success();
+    assert!(
+        said.stdout.ends_with("notify: chat, hook, fine\n"),
+        "{said}"
+    );
+    let warnings: Vec<_> = said.stderr.lines().collect();
+    let [secret, authority, hook] = warnings.as_slice() else {
+        panic!("{said}");
+    };
+    for (warning, phrase) in [
+        (
+            secret,
+            "warning: notify chat: cannot read the secret in /nowhere/secret",
+        ),
+        (
+            authority,
+            "warning: notify chat: cannot read the certificates in /nowhere/ca.pem",
+        ),
+        (
+            hook,
+            "warning: notify hook: /nowhere/hook cannot be run: No such file",
+        ),
+    ] {
+        assert!(warning.contains(phrase), "{said}");
+    }
+    Config::new("[[notify]]\nname = \"a\"\nurl = \"http://a/\"\ntemplate = '\"{{ id }}\"'\n")
+        .refused("4:12:", &["`template` in [[notify]]", "put none around it"]);
 }

@@ -101,6 +101,11 @@ pub struct WebhookConfig {
 pub struct WebhookUrl(pub Url);
 
 impl WebhookUrl {
+    /// Whether it is spoken to over TLS.
+    pub fn is_https(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
     /// The server's name, and its port if it is not the usual one.
     pub fn server(&self) -> String {
         let host = self.0.host_str().unwrap_or_default();

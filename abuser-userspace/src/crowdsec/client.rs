@@ -99,6 +99,7 @@ impl Lapi {
         };
         let client = outbound::client(&Options {
             timeout: None,
+            plain: base.scheme() == "http",
             silence: Some(SILENCE),
             ca_file: config.ca_file.clone(),
             identity: config.identity.clone(),

@@ -61,14 +61,16 @@ pub struct LogError {
     source: io::Error,
 }
 
+/// What these say, `dataplane::links` and whoever makes a request say in more words.
+const QUIET: &str = "netlink_proto=error,rustls_platform_verifier=off";
+
 /// Tells of events of this level and above until the guard is dropped; `RUST_LOG` overrides it.
 pub fn start(format: Format, level: &str) -> Result<WorkerGuard, LogError> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
         // Libraries talk about themselves below warnings.
         EnvFilter::new(match level {
-            "debug" | "trace" => format!("warn,netlink_proto=error,abuser={level}"),
-            // What it warns of, `dataplane::links` says in more words.
-            level => format!("{level},netlink_proto=error"),
+            "debug" | "trace" => format!("warn,{QUIET},abuser={level}"),
+            level => format!("{level},{QUIET}"),
         })
     });
     let registry = tracing_subscriber::registry().with(filter);

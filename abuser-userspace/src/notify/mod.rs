@@ -237,6 +237,7 @@ pub fn complaints(config: &NotifyConfig) -> Vec<String> {
             });
             let options = Options {
                 timeout: Some(config.timeout),
+                plain: !webhook.url.is_https(),
                 ca_file: webhook.ca_file.clone(),
                 ..Options::default()
             };

@@ -237,3 +237,82 @@ pub(super) fn describe(config: &NotifyConfig) -> (String, String) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{
+        api::types::EventKind,
+        config,
+        notify::{message::sample, queue::Batching},
+    };
+
+    fn receiver() -> Receiver {
+        let text = "[[notify]]\nname = \"a\"\nurl = \"http://a/\"\nqueue = 2\n";
+        let config = config::parse(text, Path::new("a.toml")).unwrap();
+        Receiver::new(config.notify[0].clone())
+    }
+
+    fn event() -> Arc<EventRecord> {
+        Arc::new(sample(EventKind::Ban))
+    }
+
+    #[tokio::test]
+    async fn each_event_is_counted_once_wherever_it_goes() {
+        let receiver = receiver();
+        receiver.missed(7);
+        for _ in 0..4 {
+            receiver.offer(event());
+        }
+        let counts = || {
+            let status = receiver.status();
+            (status.sent, status.failed, status.dropped, status.pending)
+        };
+        assert_eq!(counts(), (0, 0, 9, 2));
+        let taken = receiver.next(Batching::NONE).await.unwrap();
+        assert_eq!(taken.lost, 9);
+        assert_eq!(counts(), (0, 0, 9, 2));
+        receiver.fails("down");
+        receiver.failed(&taken, "refused");
+        assert_eq!(counts(), (0, 1, 9, 1));
+        let status = receiver.status();
+        assert_eq!(
+            (status.retried, status.error.as_deref()),
+            (1, Some("refused"))
+        );
+        // What could not be told with the first is told with the second.
+        let taken = receiver.next(Batching::NONE).await.unwrap();
+        assert_eq!(taken.lost, 10);
+        receiver.delivered(&taken);
+        assert_eq!(counts(), (1, 1, 9, 0));
+        assert_eq!(receiver.status().error, None);
+    }
+
+    #[tokio::test]
+    async fn the_end_takes_what_waits_for_more_and_then_nothing() {
+        let receiver = Arc::new(receiver());
+        let batching = Batching {
+            max: 10,
+            wait: std::time::Duration::from_secs(3600),
+        };
+        receiver.offer(event());
+        let waiting = tokio::spawn({
+            let receiver = Arc::clone(&receiver);
+            async move {
+                receiver
+                    .next(batching)
+                    .await
+                    .map(|taken| taken.events.len())
+            }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        receiver.end();
+        assert_eq!(waiting.await.unwrap(), Some(1));
+        assert!(receiver.next(batching).await.is_none());
+        // Nobody rests any more, either.
+        receiver.rest(batching.wait).await;
+    }
+}

@@ -73,7 +73,7 @@ impl Template {
             template
                 .render(&Message::new("sample", events, 1))
                 .map_err(|error| match events {
-                    [event] if event.reason.is_none() && event.limit.is_none() => {
+                    [event] if event.reason.is_none() => {
                         format!("{error} (of a `{}` without a reason)", event.kind.name())
                     }
                     [event, ..] => format!("{error} (of a `{}`)", event.kind.name()),

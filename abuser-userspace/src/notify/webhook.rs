@@ -164,6 +164,7 @@ impl<'c> Webhook<'c> {
         } else {
             let options = Options {
                 timeout: Some(self.timeout),
+                plain: !self.config.url.is_https(),
                 ca_file: self.config.ca_file.clone(),
                 ..Options::default()
             };
@@ -194,7 +195,8 @@ async fn judge(response: Response) -> (Attempt, Next) {
     let asked = asked(response.headers());
     let body = outbound::read_start(response, ANSWER).await;
     let body = String::from_utf8_lossy(&body);
-    let shown: String = body.trim().chars().take(SHOWN).collect();
+    let words: Vec<_> = body.split_whitespace().collect();
+    let shown: String = words.join(" ").chars().take(SHOWN).collect();
     let said = if shown.is_empty() {
         String::new()
     } else {

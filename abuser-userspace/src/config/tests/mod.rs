@@ -7,6 +7,7 @@ mod detectors;
 mod errors;
 mod files;
 mod logs;
+mod notify;
 mod presets;
 mod samples;
 

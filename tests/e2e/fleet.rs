@@ -26,7 +26,7 @@ use testkit::{
 };
 
 /// How long the nodes may take to agree: servers may have to choose a leader first.
-const AGREE: Duration = Duration::from_secs(60);
+const AGREE: Duration = Duration::from_secs(15);
 
 /// A daemon that is a node, at its place.
 struct Node {
@@ -81,9 +81,10 @@ impl Fleet {
     fn config(&self, name: &str, site: &Site, keys: &str) -> String {
         format!(
             "interfaces = [\"near\"]\n[fleet]\nnats = {}\nnode = \"{name}\"\nuser = \"{name}\"\n\
-             password_file = \"{}\"\n{keys}\n",
+             password_file = \"{}\"\nreplicas = {}\n{keys}\n",
             self.cluster.urls(site),
-            self.cluster.password_file(name).display()
+            self.cluster.password_file(name).display(),
+            self.cluster.size()
         )
     }
 

@@ -156,6 +156,11 @@ impl Cluster {
         format!("[{}]", urls.collect::<Vec<_>>().join(", "))
     }
 
+    /// How many servers there are.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
     /// A file with a user's password.
     pub fn password_file(&self, user: &str) -> PathBuf {
         self.folder.path().join(user)

@@ -115,8 +115,8 @@ fn start_log(level: &str) -> WorkerGuard {
         // Libraries talk about themselves below warnings.
         EnvFilter::new(match level {
             "debug" | "trace" => format!("warn,netlink_proto=error,abuser={level}"),
-            // What it warns of, `dataplane::links` says in more words.
-            level => format!("{level},netlink_proto=error"),
+            // What they tell, `dataplane::links` and the fleet say in more words.
+            level => format!("{level},netlink_proto=error,async_nats=off"),
         })
     });
     tracing_subscriber::fmt()

@@ -229,7 +229,7 @@ fn a_wrong_password_a_secret_that_is_none_and_a_name_that_is_taken_are_told() {
     };
     mode(0o644);
     fleet.reload(1, |config| {
-        config.replace("[fleet]\n", "[fleet]\nreplicas = 1\n")
+        config.replace("[fleet]\n", "[fleet]\nmax_bantime = \"6d\"\n")
     });
     fleet.wait(AGREE, "the file", || {
         let error = error(&fleet);

@@ -147,6 +147,26 @@ impl Cluster {
         &self.namespace
     }
 
+    /// The configuration of a node at a site, which protects the end of its cable; `keys` are more of
+    /// `[fleet]`.
+    pub fn node_config(&self, name: &str, site: &Site, keys: &str) -> String {
+        format!(
+            "interfaces = [\"near\"]\n[fleet]\nnats = {}\nnode = \"{name}\"\nuser = \"{name}\"\n\
+             password_file = \"{}\"\nreplicas = {}\n{keys}\n",
+            self.urls(site),
+            self.password_file(name).display(),
+            self.size
+        )
+    }
+
+    /// The arguments with which an admin speaks to the servers.
+    pub fn as_admin(&self) -> [String; 4] {
+        let password = self.password_file("admin").display().to_string();
+        let flags = ["--user", "admin", "--password-file"].map(str::to_owned);
+        let [user, admin, file] = flags;
+        [user, admin, file, password]
+    }
+
     /// The servers' URLs for a site, as a list in TOML.
     pub fn urls(&self, site: &Site) -> String {
         let urls = (0..self.size).map(|number| {
@@ -154,11 +174,6 @@ impl Cluster {
             format!("\"nats://{address}\"")
         });
         format!("[{}]", urls.collect::<Vec<_>>().join(", "))
-    }
-
-    /// How many servers there are.
-    pub fn size(&self) -> usize {
-        self.size
     }
 
     /// A file with a user's password.

@@ -1,7 +1,7 @@
 //! A server is killed and brought back under a stream of bans: nothing is lost, nothing is doubled.
 //!
-//! How long a ban takes to all kernels is measured from when the node that made it has acknowledged it to
-//! when each other node tells of it, which it does when its kernel has it. `cargo xtask bench fleet` holds
+//! How long a ban takes to all kernels is measured from when a node is asked for it to when the last of
+//! the others tells of it, which it does when its kernel has it. `cargo xtask bench fleet` holds
 //! it to its budget; here a busy machine may take longer.
 
 use std::{
@@ -30,7 +30,7 @@ fn source(number: u32) -> String {
     format!("198.18.{}.{}", number >> 8, number & 255)
 }
 
-/// Bans a source on a node; when that was acknowledged.
+/// Bans a source on a node; when it was asked to.
 fn ban(fleet: &Fleet, index: usize, source: &str) -> SystemTime {
     let body = format!(r#"{{"sources":["{source}/32"],"duration":{{"seconds":3600}}}}"#);
     let request = format!(
@@ -38,9 +38,11 @@ fn ban(fleet: &Fleet, index: usize, source: &str) -> SystemTime {
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
-    let answer = http::exchange(http::connect(fleet.node(index)), request.as_bytes());
+    let connection = http::connect(fleet.node(index));
+    let asked = SystemTime::now();
+    let answer = http::exchange(connection, request.as_bytes());
     assert_eq!(answer.status, 200, "{}", answer.body);
-    SystemTime::now()
+    asked
 }
 
 /// When each source was banned, by the node's own word; each is told once.
@@ -85,7 +87,7 @@ fn while_the_leading_server_is_killed_and_comes_back_nothing_is_lost_and_nothing
             });
         }
     }
-    let mut acknowledged = BTreeMap::new();
+    let mut asked = BTreeMap::new();
     let begun = Instant::now();
     let mut killed = None;
     for number in 0..BANS {
@@ -102,7 +104,7 @@ fn while_the_leading_server_is_killed_and_comes_back_nothing_is_lost_and_nothing
         thread::sleep(due.saturating_sub(begun.elapsed()));
         let source = source(number);
         let time = ban(&fleet, number as usize % 3, &source);
-        acknowledged.insert(format!("{source}/32"), time);
+        asked.insert(format!("{source}/32"), time);
     }
     for index in 0..3 {
         let mut expected = BTreeMap::new();
@@ -126,7 +128,7 @@ fn while_the_leading_server_is_killed_and_comes_back_nothing_is_lost_and_nothing
     }
     let mut latencies = Vec::new();
     let told: Vec<_> = streams.iter().map(told).collect();
-    for (source, time) in &acknowledged {
+    for (source, time) in &asked {
         let last = told
             .iter()
             .map(|told| told[source])

@@ -187,8 +187,6 @@ fn whom_a_node_allows_nobody_else_can_have_banned_there() {
             ("203.0.114.1/32", "fleet web-1"),
         ],
     );
-    let explained = fleet.node(1).json(&["explain", "198.51.100.7"]);
-    assert_eq!(explained["verdict"], "passes");
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod detector_errors;
 mod detectors;
 mod errors;
 mod files;
+mod fleet;
 mod logs;
 mod presets;
 mod samples;

@@ -291,8 +291,14 @@ mod tests {
         let mut bare = Vec::new();
         walk(&json(), "", &mut |way, object| {
             let folder = way.rsplit('/').nth(1).unwrap_or_default();
-            let has = |key: &str| object[key].as_str().is_some_and(|text| text.len() > 2);
-            let is_described = has("description") || has("summary") || has("$ref");
+            let has =
+                |object: &Value, key: &str| object[key].as_str().is_some_and(|text| text.len() > 2);
+            // What can be `null` is described where it is not.
+            let ways = object["oneOf"].as_array();
+            let is_described = ["description", "summary", "$ref"]
+                .iter()
+                .any(|key| has(object, key))
+                || ways.is_some_and(|ways| ways.iter().any(|way| has(way, "description")));
             let wants = object.get("operationId").is_some()
                 || matches!(
                     folder,

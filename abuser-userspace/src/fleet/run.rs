@@ -123,6 +123,13 @@ pub(super) struct Member {
 /// The engine is gone: the daemon stops.
 pub(super) struct Stopped;
 
+/// Why there is no more to do with a connection.
+enum End {
+    Stopped,
+    /// The servers do not know this node by what it said; a file may say something else by now.
+    NotKnown,
+}
+
 impl Member {
     pub(super) fn new(config: FleetConfig, around: Surroundings) -> Self {
         Self {
@@ -154,15 +161,15 @@ impl Member {
             match connected.await {
                 Ok(client) => {
                     let context = connection::context(client.clone());
-                    return self.take_part(client, context, happenings).await;
+                    if let End::Stopped = self.take_part(client, context, happenings).await {
+                        return Stopped;
+                    }
                 }
                 // Nothing but another configuration or another file will do.
-                Err(error) => {
-                    self.fail(error.to_string());
-                    self.tell_status();
-                    tokio::time::sleep(LONGEST_REOPEN).await;
-                }
+                Err(error) => self.fail(error.to_string()),
             }
+            self.tell_status();
+            tokio::time::sleep(LONGEST_REOPEN).await;
         }
     }
 
@@ -172,10 +179,10 @@ impl Member {
         client: Client,
         context: jetstream::Context,
         mut happenings: mpsc::Receiver<Event>,
-    ) -> Stopped {
+    ) -> End {
         let mut events = self.subscribe();
         if self.say_all().await.is_err() {
-            return Stopped;
+            return End::Stopped;
         }
         let subjects = format!("$KV.{}.>", self.config.bucket);
         let mut live: Option<Subscriber> = None;
@@ -223,10 +230,15 @@ impl Member {
                     // What did not fit is in the bucket.
                     Some(Event::SlowConsumer(_)) => reopen = Some(Instant::now()),
                     Some(event @ (Event::ServerError(_) | Event::ClientError(_))) => {
-                        self.fail(event.to_string());
+                        let error = event.to_string();
+                        let is_known = !error.contains("authorization violation");
+                        self.fail(error);
+                        if !is_known && self.link.server.is_none() {
+                            return End::NotKnown;
+                        }
                     }
                     Some(Event::LameDuckMode | Event::Draining) => {}
-                    None => return Stopped,
+                    None => return End::Stopped,
                 },
                 opened = async { match &mut opening {
                     Some(opening) => opening.await,
@@ -293,7 +305,7 @@ impl Member {
                 },
                 permit = self.around.commands.clone().reserve_owned(),
                     if self.has_news() => {
-                    let Ok(permit) = permit else { return Stopped };
+                    let Ok(permit) = permit else { return End::Stopped };
                     permit.send(self.news());
                 }
                 Some((topic, result)) = writes.next(), if !writes.is_empty() => {
@@ -306,20 +318,20 @@ impl Member {
                     Err(broadcast::error::RecvError::Lagged(_)) => {
                         events = self.subscribe();
                         if self.say_all().await.is_err() {
-                            return Stopped;
+                            return End::Stopped;
                         }
                     }
-                    Err(broadcast::error::RecvError::Closed) => return Stopped,
+                    Err(broadcast::error::RecvError::Closed) => return End::Stopped,
                 },
                 () = self.around.allowed.notified() => if self.say_allowed().await.is_err() {
-                    return Stopped;
+                    return End::Stopped;
                 },
                 () = until(retry) => {}
                 _ = tick.tick() => {
                     let time = Instant::now();
                     self.state.pass_time(now());
                     if self.told == Told::All && self.tell_allowed().await.is_err() {
-                        return Stopped;
+                        return End::Stopped;
                     }
                     if self.link.server.is_some() && time >= greeted + PRESENCE {
                         greeted = time;

@@ -223,9 +223,7 @@ fn a_wrong_password_a_secret_that_is_none_and_a_name_that_is_taken_are_told() {
         std::fs::set_permissions(&password, permissions).expect("changing the mode");
     };
     mode(0o644);
-    fleet.reload(1, |config| {
-        config.replace("[fleet]\n", "[fleet]\nmax_bantime = \"6d\"\n")
-    });
+    // The file is read again before each attempt.
     fleet.wait(AGREE, "the file", || {
         let error = error(&fleet);
         error.contains("password_file") && error.contains("mode is 644")

@@ -156,8 +156,8 @@ impl Fleet {
     /// What the nodes have said.
     fn said(&self) -> String {
         let said = self.nodes.iter();
-        said.map(|node| format!("--- {}\n{}", node.name, node.daemon.stderr()))
-            .collect()
+        let said = said.map(|node| format!("--- {}\n{}", node.name, node.daemon.stderr()));
+        said.collect::<Vec<_>>().join("\n")
     }
 
     /// Changes a node's configuration and has it read.

@@ -87,20 +87,22 @@ impl Cluster {
         let path = |name: String| self.folder.path().join(name);
         let routes = (0..self.size).map(|other| format!("nats://127.0.0.1:{}", 6222 + other));
         let routes: Vec<_> = routes.collect();
-        let mut config = format!(
+        let cluster = if self.size > 1 {
+            format!(
+                "cluster {{ name: test, listen: \"127.0.0.1:{}\", routes: [{}] }}\n",
+                6222 + number,
+                routes.join(", ")
+            )
+        } else {
+            String::new()
+        };
+        let config = format!(
             "server_name: n{number}\nlisten: \"0.0.0.0:{}\"\nhttp: \"127.0.0.1:{}\"\n\
-             jetstream {{ store_dir: \"{}\" }}\ninclude \"abuser.conf\"\n",
+             jetstream {{ store_dir: \"{}\" }}\ninclude \"abuser.conf\"\n{cluster}",
             client_port(number),
             monitor_port(number),
             path(format!("store-{number}")).display(),
         );
-        if self.size > 1 {
-            config += &format!(
-                "cluster {{ name: test, listen: \"127.0.0.1:{}\", routes: [{}] }}\n",
-                6222 + number,
-                routes.join(", ")
-            );
-        }
         let file = path(format!("n{number}.conf"));
         fs::write(&file, config)?;
         let mut command = peers::command(&self.namespace, "nats-server")?;

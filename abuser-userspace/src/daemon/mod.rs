@@ -149,12 +149,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     if let Some(print) = print {
         print_events(events.subscribe(), print);
     }
-    let fleet = FleetHandle::start(
-        configured,
-        commands.clone(),
-        events.downgrade(),
-        engine.when_allowed(),
-    );
+    let allowed = engine.when_allowed();
+    let fleet = FleetHandle::start(configured, commands.clone(), events.downgrade(), allowed);
     let (stop_server, stopped) = oneshot::channel();
     let api = Api {
         commands,
@@ -166,12 +162,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     // The engine holds the only sender from here on: with it the streams of events end.
     drop(events);
     let server = tokio::spawn(server::serve(listeners, api, stopped));
-    let stop = async {
-        tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        }
-    };
+    let stop = signalled(&mut terminate, &mut interrupt);
     // Whoever is banned stays so until there is a daemon again that can run.
     let stop = engine.run(&mut inbox, reader, links, stop).await;
     // It waits for the engine, which is here.
@@ -187,6 +178,14 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     confirmed
 }
 
+/// Waits for one of these signals; its name.
+async fn signalled(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}
+
 /// Loads the program; `None` if a signal came meanwhile.
 async fn load(
     config: &Config,
@@ -199,10 +198,9 @@ async fn load(
         Ok(dataplane) => return Ok(Some(dataplane)),
         Err(error) => error,
     };
-    let signalled =
-        async { tokio::select!(_ = terminate.recv() => {}, _ = interrupt.recv() => {}) };
+    let signalled = signalled(terminate, interrupt);
     match tokio::time::timeout(SIGNAL_DELIVERY, signalled).await {
-        Ok(()) => Ok(None),
+        Ok(_) => Ok(None),
         Err(_) => Err(error.into()),
     }
 }

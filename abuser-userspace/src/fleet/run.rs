@@ -271,23 +271,20 @@ impl Member {
                 entry = async { match &mut watch {
                     Some(watch) => watch.next().await,
                     None => pending().await,
-                }} => match entry {
-                    Some(Ok(entry)) => {
-                        let is_last = self.hear_entry(&entry);
-                        if reading.is_some() {
-                            reading = Some(Instant::now());
-                            if is_last {
-                                reading = None;
-                                self.complete();
-                                snapshots = Instant::now();
-                            }
+                }} => if let Some(Ok(entry)) = entry {
+                    let is_last = self.hear_entry(&entry);
+                    if reading.is_some() {
+                        reading = Some(Instant::now());
+                        if is_last {
+                            reading = None;
+                            self.complete();
+                            snapshots = Instant::now();
                         }
                     }
+                } else {
                     // Whatever it was, a new beginning puts it right.
-                    Some(Err(_)) | None => {
-                        (watch, reading) = (None, None);
-                        reopen = Some(Instant::now());
-                    }
+                    (watch, reading) = (None, None);
+                    reopen = Some(Instant::now());
                 },
                 message = async { match &mut live {
                     Some(live) => live.next().await,
@@ -449,7 +446,7 @@ impl Member {
         let context = context.clone();
         async move {
             let failed = |error: jetstream::context::PublishError| {
-                FleetError::failed("write into the bucket", error)
+                FleetError::failed("write into the bucket", &error)
             };
             let sent = context
                 .publish(subject, value.into())
@@ -548,7 +545,8 @@ impl Member {
         };
         let deletes = wire::deletes(message.headers.as_ref());
         let value = deletes.is_none().then_some(&*message.payload);
-        self.take(key, value, deletes.flatten(), heard);
+        let seq = deletes.and_then(|deletion| deletion.seq);
+        self.take(key, value, seq, heard);
     }
 
     fn take(&mut self, key: &str, value: Option<&[u8]>, seq: Option<u64>, heard: Heard) {
@@ -655,17 +653,14 @@ impl Member {
         let context = context.clone();
         async move {
             let written = async {
-                let sent = match said {
-                    Some(said) => {
-                        let value = Written::new(said, seq, now).to_bytes();
-                        context.publish(subject, value.into()).await
-                    }
-                    None => {
-                        let headers = wire::deletion(Some(seq));
-                        context
-                            .publish_with_headers(subject, headers, "".into())
-                            .await
-                    }
+                let sent = if let Some(said) = said {
+                    let value = Written::new(said, seq, now).to_bytes();
+                    context.publish(subject, value.into()).await
+                } else {
+                    let headers = wire::deletion(Some(seq));
+                    context
+                        .publish_with_headers(subject, headers, "".into())
+                        .await
                 };
                 sent?.await
             };

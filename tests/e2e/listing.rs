@@ -42,6 +42,7 @@ fn status_has_every_documented_key() {
             "store",
             "reconciler",
             "blocklists",
+            "fleet",
             "capacity",
             "limits",
             "bans",

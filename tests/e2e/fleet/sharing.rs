@@ -98,9 +98,11 @@ fn of_a_prefix_that_several_nodes_ban_the_longest_ban_counts_until_all_have_ende
     // Each keeps its own, whatever the other says.
     fleet.wait_bans(0, &[(prefix, "manual")]);
     fleet.wait_bans(1, &[(prefix, "manual")]);
-    fleet.node(1).abuser(&["ban", "remove", prefix]).success();
-    fleet.wait_bans(2, &[(prefix, "fleet web-1")]);
+    let lifted = fleet.node(1).abuser(&["ban", "remove", prefix]).success();
     // Who has lifted his own is told that another one has it.
+    let stays = "203.0.113.0/24 stays banned by web-1, another node of the fleet";
+    assert!(lifted.stderr.contains(stays), "{lifted}");
+    fleet.wait_bans(2, &[(prefix, "fleet web-1")]);
     fleet.wait_bans(1, &[(prefix, "fleet web-1")]);
     fleet.node(0).abuser(&["ban", "remove", prefix]).success();
     for index in 0..3 {

@@ -2,7 +2,7 @@
 //! is banned for as long as they do.
 //!
 //! The engine is told what the lists say now and brings the bans in line with that in small
-//! steps, so that a list of a million holds up nothing; what an [outside list](outside) changes is
+//! steps, so that a list of a million holds up nothing; what an [outside list](Outside) changes is
 //! acted on at once. A list bans only who is not banned
 //! otherwise, and takes over a second before such a ban ends: so whatever comes and goes, who
 //! is named is banned without a gap, and who is banned for another reason stays so when a list

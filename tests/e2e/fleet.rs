@@ -26,7 +26,7 @@ use testkit::{
 };
 
 /// How long the nodes may take to agree: servers may have to choose a leader first.
-const AGREE: Duration = Duration::from_secs(60);
+const AGREE: Duration = Duration::from_secs(15);
 
 /// A daemon that is a node, at its place.
 struct Node {
@@ -72,33 +72,16 @@ impl Fleet {
             .cluster
             .lay_cable()
             .unwrap_or_else(|error| panic!("{error}"));
-        let config = self.config(name, &site, keys);
+        let config = self.cluster.node_config(name, &site, keys);
         let daemon = Daemon::start(&site.namespace, &config);
         self.nodes.push(Node { name, site, daemon });
     }
 
-    /// Its configuration.
-    fn config(&self, name: &str, site: &Site, keys: &str) -> String {
-        format!(
-            "interfaces = [\"near\"]\n[fleet]\nnats = {}\nnode = \"{name}\"\nuser = \"{name}\"\n\
-             password_file = \"{}\"\n{keys}\n",
-            self.cluster.urls(site),
-            self.cluster.password_file(name).display()
-        )
-    }
-
     /// Makes the bucket, as an admin does.
     fn init(&self, index: usize) {
-        let password = self.cluster.password_file("admin");
-        let password = password.to_str().expect("UTF-8");
-        let init = [
-            "fleet",
-            "init",
-            "--user",
-            "admin",
-            "--password-file",
-            password,
-        ];
+        let admin = self.cluster.as_admin();
+        let admin = admin.each_ref().map(String::as_str);
+        let init = [&["fleet", "init"], &admin[..]].concat();
         // A cluster that has just begun may not be able to yet.
         self.wait(AGREE, "a bucket", || {
             self.node(index).abuser(&init).status.success()
@@ -173,8 +156,8 @@ impl Fleet {
     /// What the nodes have said.
     fn said(&self) -> String {
         let said = self.nodes.iter();
-        said.map(|node| format!("--- {}\n{}", node.name, node.daemon.stderr()))
-            .collect()
+        let said = said.map(|node| format!("--- {}\n{}", node.name, node.daemon.stderr()));
+        said.collect::<Vec<_>>().join("\n")
     }
 
     /// Changes a node's configuration and has it read.
@@ -189,9 +172,8 @@ impl Fleet {
     /// Has an admin revoke a node, by way of another one.
     #[track_caller]
     fn revoke(&self, by: usize, node: &str) -> Value {
-        let password = self.cluster.password_file("admin");
-        let password = password.to_str().expect("UTF-8");
-        let admin = ["--user", "admin", "--password-file", password];
+        let admin = self.cluster.as_admin();
+        let admin = admin.each_ref().map(String::as_str);
         self.node(by)
             .json(&[&["fleet", "revoke", node], &admin[..]].concat())
     }

@@ -43,6 +43,7 @@ fn status_has_every_documented_key() {
             "reconciler",
             "blocklists",
             "crowdsec",
+            "fleet",
             "capacity",
             "limits",
             "bans",

@@ -87,20 +87,22 @@ impl Cluster {
         let path = |name: String| self.folder.path().join(name);
         let routes = (0..self.size).map(|other| format!("nats://127.0.0.1:{}", 6222 + other));
         let routes: Vec<_> = routes.collect();
-        let mut config = format!(
+        let cluster = if self.size > 1 {
+            format!(
+                "cluster {{ name: test, listen: \"127.0.0.1:{}\", routes: [{}] }}\n",
+                6222 + number,
+                routes.join(", ")
+            )
+        } else {
+            String::new()
+        };
+        let config = format!(
             "server_name: n{number}\nlisten: \"0.0.0.0:{}\"\nhttp: \"127.0.0.1:{}\"\n\
-             jetstream {{ store_dir: \"{}\" }}\ninclude \"abuser.conf\"\n",
+             jetstream {{ store_dir: \"{}\" }}\ninclude \"abuser.conf\"\n{cluster}",
             client_port(number),
             monitor_port(number),
             path(format!("store-{number}")).display(),
         );
-        if self.size > 1 {
-            config += &format!(
-                "cluster {{ name: test, listen: \"127.0.0.1:{}\", routes: [{}] }}\n",
-                6222 + number,
-                routes.join(", ")
-            );
-        }
         let file = path(format!("n{number}.conf"));
         fs::write(&file, config)?;
         let mut command = peers::command(&self.namespace, "nats-server")?;
@@ -145,6 +147,26 @@ impl Cluster {
     /// Where the servers are.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
+    }
+
+    /// The configuration of a node at a site, which protects the end of its cable; `keys` are more of
+    /// `[fleet]`.
+    pub fn node_config(&self, name: &str, site: &Site, keys: &str) -> String {
+        format!(
+            "interfaces = [\"near\"]\n[fleet]\nnats = {}\nnode = \"{name}\"\nuser = \"{name}\"\n\
+             password_file = \"{}\"\nreplicas = {}\n{keys}\n",
+            self.urls(site),
+            self.password_file(name).display(),
+            self.size
+        )
+    }
+
+    /// The arguments with which an admin speaks to the servers.
+    pub fn as_admin(&self) -> [String; 4] {
+        let password = self.password_file("admin").display().to_string();
+        let flags = ["--user", "admin", "--password-file"].map(str::to_owned);
+        let [user, admin, file] = flags;
+        [user, admin, file, password]
     }
 
     /// The servers' URLs for a site, as a list in TOML.

@@ -228,6 +228,11 @@ fn newest(prefix: &str) -> Option<PathBuf> {
     kernels.pop()
 }
 
+/// Where one of [`PEERS`] is.
+pub fn find(program: &str) -> Option<PathBuf> {
+    PEERS.iter().find(|peer| peer.program == program)?.find()
+}
+
 /// Where packages are unpacked: `peers` in the target folder.
 pub fn folder() -> PathBuf {
     let running = env::current_exe().unwrap_or_default();

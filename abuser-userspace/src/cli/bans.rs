@@ -138,7 +138,7 @@ pub(super) const fn duration(time: Option<BanTime>) -> BanDuration {
     }
 }
 
-/// Says that a source stays banned, because a block list names it.
+/// Says that a source stays banned, because a block list names it or another node bans it.
 async fn note_listed(client: &mut Client, lifted: &BanInfo) -> Result<(), CliError> {
     let path = format!("/v1/bans/covering/{}", lifted.source.addr());
     let bans: Vec<BanInfo> = client.get(&path).await?;
@@ -146,6 +146,12 @@ async fn note_listed(client: &mut Client, lifted: &BanInfo) -> Result<(), CliErr
         if let Some(list) = &ban.blocklist {
             output::error(&format!(
                 "{} stays banned by the block list {list}",
+                ban.source
+            ));
+        }
+        if let Some(node) = &ban.node {
+            output::error(&format!(
+                "{} stays banned by {node}, another node of the fleet",
                 ban.source
             ));
         }
@@ -208,8 +214,8 @@ fn row(ban: &BanInfo) -> Vec<String> {
         ban.remaining_seconds
             .map_or_else(|| "permanent".to_owned(), span),
         grouped(ban.hits),
-        match &ban.blocklist {
-            Some(list) => format!("{} {list}", ban.cause),
+        match ban.blocklist.as_ref().or(ban.node.as_ref()) {
+            Some(whose) => format!("{} {whose}", ban.cause),
             None => ban.cause.clone(),
         },
         ban.reason.clone().unwrap_or_default(),

@@ -96,7 +96,7 @@ fn banned(ExplainedBan { ban, .. }: &ExplainedBan) -> String {
         ban.id,
         ban.source,
         ban.cause,
-        known(&[(" ", &ban.blocklist)]),
+        known(&[(" ", &ban.blocklist), (" ", &ban.node)]),
         known(&details),
         if ban.expires.is_none() {
             ", for good"

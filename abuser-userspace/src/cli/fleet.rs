@@ -63,24 +63,22 @@ pub(super) fn summary(status: &FleetStatus) -> String {
         error,
         ..
     } = status;
-    let mut line = match server {
+    let mut parts = vec![match server {
         Some(server) => format!("fleet: {node}, bucket {bucket} by {server}"),
         None => format!("fleet: {node} is NOT CONNECTED to any server"),
-    };
-    line += &format!(
-        "; {}, who ban {} and allow {}",
+    }];
+    parts.push(format!(
+        "{}, who ban {} and allow {}",
         counted(others(status).count() as u64, "other node", "other nodes"),
         counted(status.bans as u64, "source", "sources"),
         status.allow,
-    );
+    ));
     if status.pending > 0 {
         let changes = counted(status.pending as u64, "change", "changes");
-        line += &format!("; {changes} not told yet");
+        parts.push(format!("{changes} not told yet"));
     }
-    if let Some(error) = error {
-        line += &format!("; {error}");
-    }
-    line
+    parts.extend(error.clone());
+    parts.join("; ")
 }
 
 fn others(status: &FleetStatus) -> impl Iterator<Item = &FleetNode> {
@@ -99,17 +97,17 @@ fn show(status: &FleetStatus) -> Result<(), CliError> {
     let refused: Vec<_> = refused
         .map(|(why, count)| format!("{} {}", grouped(*count), why.replace('_', " ")))
         .collect();
-    let mut heard = format!("heard: {} messages", grouped(status.received));
+    let mut heard = vec![format!("heard: {} messages", grouped(status.received))];
     if let Some(latency) = status.latency {
-        heard += &format!(
-            ", within {} ms, 99 of 100 within {} ms",
+        heard.push(format!(
+            "half of them within {} ms, 99 of 100 within {} ms",
             latency.median_ms, latency.p99_ms
-        );
+        ));
     }
     if !refused.is_empty() {
-        heard += &format!("; refused: {}", refused.join(", "));
+        heard.push(format!("refused: {}", refused.join(", ")));
     }
-    output::line(&heard)?;
+    output::line(&heard.join("; "))?;
     output::line("")?;
     let rows = status.nodes.iter().map(|node| {
         let note = match node {

@@ -78,7 +78,7 @@ pub(super) enum FleetError {
 }
 
 impl FleetError {
-    pub(super) fn failed(what: &'static str, problem: impl ToString) -> Self {
+    pub(super) fn failed(what: &'static str, problem: &dyn std::fmt::Display) -> Self {
         Self::Failed {
             what,
             problem: problem.to_string(),
@@ -206,9 +206,9 @@ async fn connect_with(config: &FleetConfig, options: ConnectOptions) -> Result<C
     let addresses = config.nats.iter().map(|url| url.parse::<ServerAddr>());
     let addresses = addresses
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| FleetError::failed("read the URLs in [fleet] nats", error))?;
+        .map_err(|error| FleetError::failed("read the URLs in [fleet] nats", &error))?;
     let connected = options.connect(addresses).await;
-    connected.map_err(|error| FleetError::failed("connect to a server of [fleet] nats", error))
+    connected.map_err(|error| FleetError::failed("connect to a server of [fleet] nats", &error))
 }
 
 /// How long to wait before the attempt with this number: at first not at all, for another server may be
@@ -239,7 +239,7 @@ pub(super) async fn bucket(
     match context.get_stream(&name).await {
         Ok(bucket) => Ok(bucket),
         Err(error) if is_missing(&error.kind()) => make_bucket(context, config).await,
-        Err(error) => Err(FleetError::failed("find the bucket", error)),
+        Err(error) => Err(FleetError::failed("find the bucket", &error)),
     }
 }
 

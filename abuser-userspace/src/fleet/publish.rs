@@ -154,19 +154,16 @@ impl Own {
     /// What is to be written next, if something is; what is new before what is tried again.
     pub(super) fn next(&mut self, now: u64) -> Option<Write> {
         let topic = loop {
-            let next = match self.queue.pop_front() {
-                Some(topic) => {
-                    self.queued.remove(&topic);
-                    topic
+            let next = if let Some(topic) = self.queue.pop_front() {
+                self.queued.remove(&topic);
+                topic
+            } else {
+                let (due, topic) = self.retries.first().copied()?;
+                if due > now {
+                    return None;
                 }
-                None => {
-                    let (due, topic) = self.retries.first().copied()?;
-                    if due > now {
-                        return None;
-                    }
-                    self.retries.pop_first();
-                    topic
-                }
+                self.retries.pop_first();
+                topic
             };
             if self.is_due(&next, now) {
                 break next;
@@ -175,13 +172,12 @@ impl Own {
         let said = self.wanted.get(&topic).cloned();
         // The same again has the same number: who has heard it has not to do anything.
         let same = self.attempts.get(&topic).map(|attempt| &attempt.write);
-        let write = match same.filter(|write| write.said == said) {
-            Some(write) => write.clone(),
-            None => {
-                self.seq = (self.seq + 1).max(now.saturating_mul(1000));
-                let seq = self.seq;
-                Write { topic, seq, said }
-            }
+        let write = if let Some(write) = same.filter(|write| write.said == said) {
+            write.clone()
+        } else {
+            self.seq = (self.seq + 1).max(now.saturating_mul(1000));
+            let seq = self.seq;
+            Write { topic, seq, said }
         };
         self.writing.insert(topic, write.clone());
         Some(write)
@@ -506,9 +502,9 @@ mod tests {
                     own.written(write.topic, true, now);
                 }
             }
-            let has = |topic: &Topic| bucket.get(topic).filter(|w| !w.said.is_over(now)).is_some();
+            let has = |topic: &Topic| bucket.get(topic).is_some_and(|w| !w.said.is_over(now));
             for topic in (0..5).map(topic) {
-                let wanted = own.wanted.get(&topic).filter(|said| !said.is_over(now)).is_some();
+                let wanted = own.wanted.get(&topic).is_some_and(|said| !said.is_over(now));
                 prop_assert_eq!(has(&topic), wanted);
             }
             prop_assert_eq!(own.pending(), 0);

@@ -123,6 +123,13 @@ pub(super) struct Member {
 /// The engine is gone: the daemon stops.
 pub(super) struct Stopped;
 
+/// Why there is no more to do with a connection.
+enum End {
+    Stopped,
+    /// The servers do not know this node by what it said; a file may say something else by now.
+    NotKnown,
+}
+
 impl Member {
     pub(super) fn new(config: FleetConfig, around: Surroundings) -> Self {
         Self {
@@ -154,15 +161,15 @@ impl Member {
             match connected.await {
                 Ok(client) => {
                     let context = connection::context(client.clone());
-                    return self.take_part(client, context, happenings).await;
+                    if let End::Stopped = self.take_part(client, context, happenings).await {
+                        return Stopped;
+                    }
                 }
                 // Nothing but another configuration or another file will do.
-                Err(error) => {
-                    self.fail(error.to_string());
-                    self.tell_status();
-                    tokio::time::sleep(LONGEST_REOPEN).await;
-                }
+                Err(error) => self.fail(error.to_string()),
             }
+            self.tell_status();
+            tokio::time::sleep(LONGEST_REOPEN).await;
         }
     }
 
@@ -172,10 +179,10 @@ impl Member {
         client: Client,
         context: jetstream::Context,
         mut happenings: mpsc::Receiver<Event>,
-    ) -> Stopped {
+    ) -> End {
         let mut events = self.subscribe();
         if self.say_all().await.is_err() {
-            return Stopped;
+            return End::Stopped;
         }
         let subjects = format!("$KV.{}.>", self.config.bucket);
         let mut live: Option<Subscriber> = None;
@@ -223,10 +230,15 @@ impl Member {
                     // What did not fit is in the bucket.
                     Some(Event::SlowConsumer(_)) => reopen = Some(Instant::now()),
                     Some(event @ (Event::ServerError(_) | Event::ClientError(_))) => {
-                        self.fail(event.to_string());
+                        let error = event.to_string();
+                        let is_known = !error.contains("authorization violation");
+                        self.fail(error);
+                        if !is_known && self.link.server.is_none() {
+                            return End::NotKnown;
+                        }
                     }
                     Some(Event::LameDuckMode | Event::Draining) => {}
-                    None => return Stopped,
+                    None => return End::Stopped,
                 },
                 opened = async { match &mut opening {
                     Some(opening) => opening.await,
@@ -259,23 +271,20 @@ impl Member {
                 entry = async { match &mut watch {
                     Some(watch) => watch.next().await,
                     None => pending().await,
-                }} => match entry {
-                    Some(Ok(entry)) => {
-                        let is_last = self.hear_entry(&entry);
-                        if reading.is_some() {
-                            reading = Some(Instant::now());
-                            if is_last {
-                                reading = None;
-                                self.complete();
-                                snapshots = Instant::now();
-                            }
+                }} => if let Some(Ok(entry)) = entry {
+                    let is_last = self.hear_entry(&entry);
+                    if reading.is_some() {
+                        reading = Some(Instant::now());
+                        if is_last {
+                            reading = None;
+                            self.complete();
+                            snapshots = Instant::now();
                         }
                     }
+                } else {
                     // Whatever it was, a new beginning puts it right.
-                    Some(Err(_)) | None => {
-                        (watch, reading) = (None, None);
-                        reopen = Some(Instant::now());
-                    }
+                    (watch, reading) = (None, None);
+                    reopen = Some(Instant::now());
                 },
                 message = async { match &mut live {
                     Some(live) => live.next().await,
@@ -293,7 +302,7 @@ impl Member {
                 },
                 permit = self.around.commands.clone().reserve_owned(),
                     if self.has_news() => {
-                    let Ok(permit) = permit else { return Stopped };
+                    let Ok(permit) = permit else { return End::Stopped };
                     permit.send(self.news());
                 }
                 Some((topic, result)) = writes.next(), if !writes.is_empty() => {
@@ -306,20 +315,20 @@ impl Member {
                     Err(broadcast::error::RecvError::Lagged(_)) => {
                         events = self.subscribe();
                         if self.say_all().await.is_err() {
-                            return Stopped;
+                            return End::Stopped;
                         }
                     }
-                    Err(broadcast::error::RecvError::Closed) => return Stopped,
+                    Err(broadcast::error::RecvError::Closed) => return End::Stopped,
                 },
                 () = self.around.allowed.notified() => if self.say_allowed().await.is_err() {
-                    return Stopped;
+                    return End::Stopped;
                 },
                 () = until(retry) => {}
                 _ = tick.tick() => {
                     let time = Instant::now();
                     self.state.pass_time(now());
                     if self.told == Told::All && self.tell_allowed().await.is_err() {
-                        return Stopped;
+                        return End::Stopped;
                     }
                     if self.link.server.is_some() && time >= greeted + PRESENCE {
                         greeted = time;
@@ -437,7 +446,7 @@ impl Member {
         let context = context.clone();
         async move {
             let failed = |error: jetstream::context::PublishError| {
-                FleetError::failed("write into the bucket", error)
+                FleetError::failed("write into the bucket", &error)
             };
             let sent = context
                 .publish(subject, value.into())
@@ -536,7 +545,8 @@ impl Member {
         };
         let deletes = wire::deletes(message.headers.as_ref());
         let value = deletes.is_none().then_some(&*message.payload);
-        self.take(key, value, deletes.flatten(), heard);
+        let seq = deletes.and_then(|deletion| deletion.seq);
+        self.take(key, value, seq, heard);
     }
 
     fn take(&mut self, key: &str, value: Option<&[u8]>, seq: Option<u64>, heard: Heard) {
@@ -643,17 +653,14 @@ impl Member {
         let context = context.clone();
         async move {
             let written = async {
-                let sent = match said {
-                    Some(said) => {
-                        let value = Written::new(said, seq, now).to_bytes();
-                        context.publish(subject, value.into()).await
-                    }
-                    None => {
-                        let headers = wire::deletion(Some(seq));
-                        context
-                            .publish_with_headers(subject, headers, "".into())
-                            .await
-                    }
+                let sent = if let Some(said) = said {
+                    let value = Written::new(said, seq, now).to_bytes();
+                    context.publish(subject, value.into()).await
+                } else {
+                    let headers = wire::deletion(Some(seq));
+                    context
+                        .publish_with_headers(subject, headers, "".into())
+                        .await
                 };
                 sent?.await
             };

@@ -364,8 +364,13 @@ impl State {
 
     /// A node has written something that is no value: what it said before does not hold any more.
     pub(super) fn spoil(&mut self, node: &str, topic: Topic, heard: Heard, now: u64) -> Refusal {
-        match self.delete(node, topic, None, heard, now) {
-            Ok(()) => Refusal::Unknown,
+        match self.speak(node, heard, now) {
+            Ok(name) => {
+                self.forget(&name, &topic);
+                // The bucket may not have taken it.
+                self.missed |= heard == Heard::Live;
+                Refusal::Unknown
+            }
             Err(refusal) => refusal,
         }
     }

@@ -218,12 +218,21 @@ pub(super) fn deletion(seq: Option<u64>) -> HeaderMap {
     headers
 }
 
-/// Whether a message deletes its key, and with which number, if it has one.
-pub(super) fn deletes(headers: Option<&HeaderMap>) -> Option<Option<u64>> {
+/// What a message says that takes a key out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Deletion {
+    /// Its number; somebody who is no node may give none.
+    pub(super) seq: Option<u64>,
+}
+
+/// The deletion that a message is, if it is one.
+pub(super) fn deletes(headers: Option<&HeaderMap>) -> Option<Deletion> {
     let headers = headers?;
     let operation = headers.get(OPERATION)?.as_str();
     let seq = || headers.get(SEQUENCE)?.as_str().parse().ok();
-    [DELETE, PURGE].contains(&operation).then(seq)
+    [DELETE, PURGE]
+        .contains(&operation)
+        .then(|| Deletion { seq: seq() })
 }
 
 /// A time in milliseconds since 1970.
@@ -324,8 +333,9 @@ mod tests {
 
     #[test]
     fn a_deletion_is_told_from_a_value_by_its_headers() {
-        assert_eq!(deletes(Some(&deletion(Some(7)))), Some(Some(7)));
-        assert_eq!(deletes(Some(&deletion(None))), Some(None));
+        let read = |seq| deletes(Some(&deletion(seq)));
+        assert_eq!(read(Some(7)), Some(Deletion { seq: Some(7) }));
+        assert_eq!(read(None), Some(Deletion { seq: None }));
         assert_eq!(deletes(Some(&HeaderMap::new())), None);
         assert_eq!(deletes(None), None);
     }

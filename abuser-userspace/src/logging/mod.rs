@@ -61,8 +61,8 @@ pub struct LogError {
     source: io::Error,
 }
 
-/// What these say, `dataplane::links` and whoever makes a request say in more words.
-const QUIET: &str = "netlink_proto=error,rustls_platform_verifier=off";
+/// What these say, `dataplane::links`, the fleet and whoever makes a request say in more words.
+const QUIET: &str = "netlink_proto=error,rustls_platform_verifier=off,async_nats=off";
 
 /// Tells of events of this level and above until the guard is dropped; `RUST_LOG` overrides it.
 pub fn start(format: Format, level: &str) -> Result<WorkerGuard, LogError> {

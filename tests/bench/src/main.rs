@@ -8,6 +8,7 @@
 //! | [`latency`] | from an offence to its enforced ban, under that flood |
 //! | [`control`] | the control plane: a million bans, restarts, memory |
 //! | [`detect`] | detection: lines a second beside fail2ban, latency, memory, walks |
+//! | [`fleet`] | from a ban on one node to the kernels of all |
 //! | [`subject`] | all that knows `abuser`'s tables and configuration |
 //! | [`programs`] | the bench's own XDP programs |
 //! | [`prefixes`] | blocklists like those that are published |
@@ -19,6 +20,7 @@
 mod control;
 mod cost;
 mod detect;
+mod fleet;
 mod flood;
 mod latency;
 mod prefixes;
@@ -167,6 +169,8 @@ fn measure(
         Scenario::DetectMemory => detect::memory(),
         Scenario::DetectWalk => detect::walkers(),
         Scenario::DetectReaders => detect::readers(),
+        Scenario::Fleet => fleet::steady(),
+        Scenario::FleetKilled => fleet::killed(),
         Scenario::Soak => control::soak::measure(minutes),
     }
 }

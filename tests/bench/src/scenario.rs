@@ -57,6 +57,10 @@ pub(crate) enum Scenario {
     DetectWalk,
     /// How many readers of ids at random are taken for walkers
     DetectReaders,
+    /// From a ban on one node of a fleet to the kernels of all
+    Fleet,
+    /// The same, while the server that leads is killed and comes back
+    FleetKilled,
     // The last: nftables' sets of millions are cleared away for seconds after them.
     /// A flood over a veth, a million sources over one limit, against nftables
     Flood,
@@ -147,6 +151,8 @@ impl Scenario {
             Self::DetectMemory => "detect-memory",
             Self::DetectWalk => "detect-walk",
             Self::DetectReaders => "detect-readers",
+            Self::Fleet => "fleet",
+            Self::FleetKilled => "fleet-killed",
             Self::Soak => "soak",
         }
     }
@@ -175,7 +181,11 @@ impl Scenario {
     pub(crate) const fn unit(self) -> Unit {
         match self {
             Self::Flood | Self::FloodWithin => Unit::PacketsPerSecond,
-            Self::Latency | Self::DetectLatency | Self::DetectLatencyBusy => Unit::P99Ms,
+            Self::Latency
+            | Self::DetectLatency
+            | Self::DetectLatencyBusy
+            | Self::Fleet
+            | Self::FleetKilled => Unit::P99Ms,
             Self::Import | Self::Export | Self::Restart => Unit::Seconds,
             Self::ApiBans => Unit::BansPerSecond,
             Self::MemoryRest | Self::ListMemory | Self::DetectMemory => Unit::Megabytes,
@@ -215,6 +225,7 @@ impl Scenario {
             Self::DetectMemory => (Some(200.0), None),
             Self::DetectWalk => (Some(100.0), None),
             Self::DetectReaders => (Some(0.0), None),
+            Self::Fleet | Self::FleetKilled => (Some(250.0), None),
         };
         let at_least = match self {
             Self::ApiBans => Some(10_000.0),

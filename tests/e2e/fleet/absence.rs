@@ -142,7 +142,7 @@ fn a_start_waits_for_no_server_and_bans_of_the_fleet_stay_in_force_meanwhile() {
         nodes: Vec::new(),
         cluster,
     };
-    let config = fleet.config("web-1", &site, "");
+    let config = fleet.cluster.node_config("web-1", &site, "");
     let mut daemon = Daemon::start(&site.namespace, &config);
     let status = daemon.json(&["fleet", "status"]);
     assert_eq!(

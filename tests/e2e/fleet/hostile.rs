@@ -61,7 +61,7 @@ fn a_node_cannot_write_in_the_name_of_another_nor_take_out_what_others_said() {
     // A roll-up of its own key would take out everybody's, if the bucket let it.
     let headers = "NATS/1.0\r\nNats-Rollup: all\r\n\r\n";
     hostile
-        .publish_with_headers(own, headers, b"")
+        .publish_with_headers(own, headers, &value(2))
         .expect("it may write its key");
     fleet.nodes[1].site.far.down().expect("pulling the cable");
     fleet.wait(AGREE, "the loss to be noticed", || {
@@ -189,13 +189,8 @@ fn what_a_lost_node_has_said_is_taken_out_by_one_command() {
     fleet.wait_bans(0, &[("203.0.113.2/32", "fleet web-2")]);
     let again = fleet.revoke(0, "web-2");
     assert_eq!(again["bans"], 1);
-    let password = fleet.cluster.password_file("admin");
-    let admin = [
-        "--user",
-        "admin",
-        "--password-file",
-        password.to_str().expect("UTF-8"),
-    ];
+    let admin = fleet.cluster.as_admin();
+    let admin = admin.each_ref().map(String::as_str);
     let nobody = [&["fleet", "revoke", "web-9"], &admin[..]].concat();
     fleet
         .node(0)
@@ -228,9 +223,7 @@ fn a_wrong_password_a_secret_that_is_none_and_a_name_that_is_taken_are_told() {
         std::fs::set_permissions(&password, permissions).expect("changing the mode");
     };
     mode(0o644);
-    fleet.reload(1, |config| {
-        config.replace("[fleet]\n", "[fleet]\nreplicas = 1\n")
-    });
+    // The file is read again before each attempt.
     fleet.wait(AGREE, "the file", || {
         let error = error(&fleet);
         error.contains("password_file") && error.contains("mode is 644")
@@ -239,7 +232,7 @@ fn a_wrong_password_a_secret_that_is_none_and_a_name_that_is_taken_are_told() {
     mode(0o600);
     // It is tried again by itself.
     fleet.wait_complete(1);
-    let twin = fleet.config("web-1", &fleet.nodes[1].site, "");
+    let twin = fleet.cluster.node_config("web-1", &fleet.nodes[1].site, "");
     let twin = testkit::Daemon::start(&fleet.nodes[1].site.namespace, &twin.replace("near", "lo"));
     fleet.wait(AGREE, "the twin", || {
         let status = twin.json(&["fleet", "status"]);

@@ -6,6 +6,7 @@
 //! | `guide: file PATH`, and lines | those lines are written there |
 //! | `guide: sql PATH`, and lines | those statements make a database there |
 //! | `guide: sh COMMAND` | a command that readers do not see; it must succeed |
+//! | `guide: serve COMMAND` | a command that goes on to the end of the file, unseen |
 //! | `guide: until COMMAND` | waits until it succeeds |
 //! | `guide: stop`, `guide: kill` | SIGTERM or SIGKILL for the daemon, and waiting for its end |
 //! | `guide: connect SOURCE PORT COUNT…` | so many TCP connections at once, and again a second later |
@@ -61,6 +62,7 @@ pub(super) enum Step {
 pub(super) enum Hidden {
     Shell(String),
     Until(String),
+    Serve(String),
     Stop,
     Kill,
     Traffic(Traffic),
@@ -152,6 +154,7 @@ fn hidden(directive: &str, place: Place) -> Option<Step> {
             });
         }
         "sh" => Hidden::Shell(rest.to_owned()),
+        "serve" => Hidden::Serve(rest.to_owned()),
         "until" => Hidden::Until(rest.to_owned()),
         "stop" => Hidden::Stop,
         "kill" => Hidden::Kill,

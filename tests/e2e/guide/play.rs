@@ -58,6 +58,7 @@ pub(super) fn play(document: &Document) -> Played {
     let mut player = Player {
         stage: Stage::new(),
         daemon: None,
+        servers: Vec::new(),
         meanwhile: None,
         started: SystemTime::now(),
         differences: Vec::new(),
@@ -96,6 +97,8 @@ pub(super) fn rewrite(differences: &[Difference]) {
 struct Player {
     stage: Stage,
     daemon: Option<Running>,
+    /// What goes on to the end.
+    servers: Vec<Running>,
     /// What happens while the next command runs.
     meanwhile: Option<Traffic>,
     started: SystemTime,
@@ -143,6 +146,10 @@ impl Player {
                     assert!(!is_late, "{place}: `{command}` still fails");
                     thread::sleep(Duration::from_millis(20));
                 }
+            }
+            Hidden::Serve(command) => {
+                let command = self.stage.shell(&format!("exec {command}"));
+                self.servers.push(Running::as_a_daemon(command));
             }
             Hidden::Stop => self.end_daemon(place, Some(Signal::SIGTERM)),
             Hidden::Kill => self.end_daemon(place, Some(Signal::SIGKILL)),

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     net::{IpAddr, Ipv4Addr, TcpListener, TcpStream},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -15,7 +15,7 @@ use std::{
 use testkit::{
     Interface, Mounts, Namespace, abuser_binary,
     mounts::{bind, mount_empty},
-    veth,
+    peers, veth,
 };
 
 use super::traffic::Traffic;
@@ -24,6 +24,8 @@ use super::traffic::Traffic;
 pub(super) const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 /// Its gateway, behind which all clients are.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// The account of a fleet, as the reader has put it there.
+const NATS_ACCOUNTS: &str = include_str!("../../../deploy/nats/abuser.conf");
 /// Where the reader sits.
 const SSH_CONNECTION: &str = "198.51.100.20 50022 192.0.2.10 22";
 
@@ -162,6 +164,12 @@ fn furnish(binary: &Path) -> std::io::Result<()> {
 
     let bin = Path::new(HOME).join("bin");
     fs::create_dir_all(&bin)?;
+    let nats = Path::new("/etc/nats");
+    fs::create_dir_all(nats)?;
+    fs::write(nats.join("abuser.conf"), NATS_ACCOUNTS)?;
+    if let Some(server) = peers::find("nats-server") {
+        symlink(server, bin.join("nats-server"))?;
+    }
     let sudo = bin.join("sudo");
     fs::write(&sudo, "#!/bin/sh\nexec \"$@\"\n")?;
     fs::set_permissions(&sudo, fs::Permissions::from_mode(0o755))?;

@@ -6,6 +6,7 @@ mod detector_errors;
 mod detectors;
 mod errors;
 mod files;
+mod fleet;
 mod logs;
 mod notify;
 mod presets;

@@ -314,7 +314,7 @@ const NODES: [&str; 3] = ["a", "b", "c"];
 fn hear(state: &mut State, deed: &Deed, seq: u64, heard: Heard) {
     let node = NODES[deed.node];
     let _refused = if deed.put {
-        let said = written(seq, Some(NOW + HOUR + seq));
+        let said = written(seq, Some(NOW + HOUR + seq * 5000));
         state.put(node, host(deed.number), &said, heard, NOW)
     } else {
         state.delete(node, host(deed.number), Some(seq), heard, NOW)
@@ -376,7 +376,7 @@ proptest! {
         let mut expected: BTreeMap<PrefixKey, u64> = BTreeMap::new();
         for seq in bucket(deeds.len()).into_values().filter(|seq| deeds[*seq].put) {
             let source = host(deeds[seq].number).source;
-            let until = NOW + HOUR + seq as u64 + 1;
+            let until = NOW + HOUR + (seq as u64 + 1) * 5000;
             expected.entry(source).and_modify(|end| *end = until.max(*end)).or_insert(until);
         }
         let of_told: BTreeMap<_, _> = told.iter().map(|(k, c)| (*k, c.until)).collect();

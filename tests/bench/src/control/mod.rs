@@ -25,7 +25,7 @@ pub(crate) mod soak;
 use anyhow::Result;
 
 use self::million::Million;
-pub(crate) use self::{million::settled, process::Process};
+pub(crate) use self::{connection::Connection, million::settled, process::Process};
 use crate::scenario::{Measured, Scenario};
 
 /// What scenarios share, made when the first of them wants it.

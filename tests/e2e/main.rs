@@ -28,6 +28,7 @@
 //! | `scan` | counting the lines of logs |
 //! | `trial` | `abuser test`: a detector or a filter on a log |
 //! | `sources` | lines that other people's programs write, through their rotation |
+//! | `service` | the service manager, logs, the Debian package, completions and manual pages |
 //! | `guide` | what the documentation shows |
 
 mod access;
@@ -53,6 +54,7 @@ mod peers;
 mod reconcile;
 mod replay;
 mod scan;
+mod service;
 mod sources;
 mod start;
 mod store;

@@ -45,8 +45,7 @@ mount -t tmpfs tmpfs tmp
 mkdir run/outside
 pivot_root . run/outside
 umount -l /run/outside
-exec env -i container=abuser-test PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-    /lib/systemd/systemd --log-target=console
+exec env -i container=abuser-test PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd
 "#;
 
 /// The tree of a small Debian with systemd.

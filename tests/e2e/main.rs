@@ -34,6 +34,7 @@
 //! | `trial` | `abuser test`: a detector or a filter on a log |
 //! | `sources` | lines that other people's programs write, through their rotation |
 //! | `top` | who is busiest, and the view of it |
+//! | `service` | the service manager, logs, the Debian package, completions and manual pages |
 //! | `guide` | what the documentation shows |
 
 mod access;
@@ -64,6 +65,7 @@ mod peers;
 mod reconcile;
 mod replay;
 mod scan;
+mod service;
 mod sources;
 mod start;
 mod store;

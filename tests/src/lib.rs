@@ -3,7 +3,7 @@
 //! [`netns`] makes networks that vanish with the process, [`packet`] writes frames that read
 //! like packets, [`daemon`] runs the real `abuser` and talks to it, [`traffic`] serves and
 //! sends, [`api_traffic`] makes up requests for detectors, [`mounts`] makes file systems for one
-//! test, [`markdown`] finds what in a text is code, [`peers`] finds other people's programs,
+//! test, [`machine`] runs a Debian with systemd, [`markdown`] finds what in a text is code, [`peers`] finds other people's programs,
 //! [`Service`] runs those that serve; [`nginx`], [`crowdsec`] and the servers of [`nats`] are some of them.
 //! Nothing here touches the machine's own interfaces, and nothing is left behind: neither
 //! after a panic nor after `kill -9`.
@@ -22,6 +22,7 @@ mod frames;
 pub mod guest;
 mod janitor;
 mod link;
+pub mod machine;
 pub mod markdown;
 pub mod mounts;
 pub mod nats;
@@ -44,6 +45,7 @@ pub use daemon::Daemon;
 pub use frames::FrameSender;
 pub use janitor::Janitor;
 pub use link::{Interface, XdpAttachment, bridge, veth};
+pub use machine::Machine;
 pub use mounts::Mounts;
 pub use netns::Namespace;
 pub use nginx::Nginx;

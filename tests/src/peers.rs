@@ -155,6 +155,30 @@ pub const PEERS: &[Peer] = &[
         way: Way::Unpacked,
     },
     Peer {
+        program: "mmdebstrap",
+        package: "mmdebstrap",
+        purpose: "make a Debian to install the package on",
+        way: Way::Installed,
+    },
+    Peer {
+        program: "zsh",
+        package: "zsh",
+        purpose: "test completions",
+        way: Way::Installed,
+    },
+    Peer {
+        program: "fish",
+        package: "fish",
+        purpose: "test completions",
+        way: Way::Installed,
+    },
+    Peer {
+        program: "mandoc",
+        package: "mandoc",
+        purpose: "test manual pages",
+        way: Way::Installed,
+    },
+    Peer {
         program: "logger",
         package: "bsdutils",
         purpose: "test messages of syslog and of the journal",
@@ -235,16 +259,37 @@ pub fn find(program: &str) -> Option<PathBuf> {
 
 /// Where packages are unpacked: `peers` in the target folder.
 pub fn folder() -> PathBuf {
+    target().join("peers")
+}
+
+/// Cargo's target folder, of which the running program is.
+pub(crate) fn target() -> PathBuf {
     let running = env::current_exe().unwrap_or_default();
-    let target = running
+    running
         .ancestors()
         // Cargo marks its target folder so, wherever that is.
         .find(|folder| folder.join("CACHEDIR.TAG").exists())
         .map_or_else(
             || Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")).to_owned(),
             Path::to_owned,
+        )
+}
+
+/// The Debian package that `cargo xtask dist` has made.
+pub fn package() -> io::Result<PathBuf> {
+    let folder = target().join("dist");
+    let missing = || {
+        let why = format!(
+            "there is no package in {}; make it with `cargo xtask dist --package BINARY`",
+            folder.display()
         );
-    target.join("peers")
+        io::Error::new(io::ErrorKind::NotFound, why)
+    };
+    let entries = fs::read_dir(&folder).map_err(|_| missing())?;
+    entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .ok_or_else(missing)
 }
 
 /// Where one of [`PEERS`] is; an error says how to get it.

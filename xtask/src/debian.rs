@@ -60,6 +60,26 @@ pub(crate) fn unpack(packages: &[&str], folder: &Path) -> Result<()> {
     fs::remove_dir_all(&archives).with_context(|| format!("remove {}", archives.display()))
 }
 
+/// Makes the tree of a small Debian 12 with systemd.
+pub(crate) fn make_tree(tree: &Path) -> Result<()> {
+    if !is_root() {
+        bail!("making a Debian needs root; this is not");
+    }
+    // Whole or not there.
+    let partial = tree.with_extension("partial");
+    if partial.exists() {
+        fs::remove_dir_all(&partial).with_context(|| format!("empty {}", partial.display()))?;
+    }
+    println!("making a Debian 12 to install the package on (less than a minute)");
+    process::run(
+        Command::new("mmdebstrap")
+            .args(["--variant=minbase", "--include=systemd,systemd-sysv"])
+            .arg("bookworm")
+            .arg(&partial),
+    )?;
+    fs::rename(&partial, tree).with_context(|| format!("name it {}", tree.display()))
+}
+
 fn archives_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let reading = || format!("read {}", folder.display());
     let entries = fs::read_dir(folder).with_context(reading)?;

@@ -5,11 +5,15 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use testkit::peers::{PEERS, REMEDY, Way};
+use testkit::{
+    machine,
+    peers::{PEERS, REMEDY, Way},
+};
 
 use crate::{
     compiler::{self, Compiler},
     debian,
+    dist::cargo_deb,
     linker::{self, Linker},
     machine::{is_mounted, is_root, kernel_release},
     peers, process,
@@ -56,6 +60,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> ExitCode {
         for error in [
             Toolchain::ensure(workspace, None).map(|_| ()).err(),
             peers::ensure().err(),
+            cargo_deb::ensure(workspace).err(),
         ]
         .into_iter()
         .flatten()
@@ -67,6 +72,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> ExitCode {
     findings.extend(ebpf_tools(workspace));
     findings.extend([kernel(), btf(), bpffs(), root()]);
     findings.extend(programs());
+    findings.extend([cargo_deb(workspace), tree()]);
     let mut complete = true;
     for finding in &findings {
         match finding {
@@ -271,6 +277,38 @@ fn programs() -> impl Iterator<Item = Finding> {
             },
         },
     })
+}
+
+fn cargo_deb(workspace: &Workspace) -> Finding {
+    let what = format!("cargo-deb {}", cargo_deb::VERSION);
+    match cargo_deb::find(workspace) {
+        Ok(path) => Finding::Present {
+            what,
+            detail: path.display().to_string(),
+        },
+        Err(error) => Finding::Missing {
+            what: format!("{what} ({error:#})"),
+            purpose: "make the Debian package",
+            remedy: REMEDY.to_owned(),
+        },
+    }
+}
+
+/// The Debian that the package is installed on.
+fn tree() -> Finding {
+    let what = "a Debian 12 with systemd".to_owned();
+    let tree = machine::tree();
+    if tree.exists() {
+        return Finding::Present {
+            what,
+            detail: tree.display().to_string(),
+        };
+    }
+    Finding::Missing {
+        what,
+        purpose: "test the Debian package and the service",
+        remedy: REMEDY.to_owned(),
+    }
 }
 
 fn root() -> Finding {

@@ -1,5 +1,5 @@
 //! The project's verbs, so that building, checking and trying `abuser` need no lore:
-//! `cargo xtask doctor`, `build-ebpf`, `test`, `demo` and `bench`.
+//! `cargo xtask doctor`, `build-ebpf`, `test`, `demo`, `bench` and `dist`.
 //!
 //! The XDP program needs a compiler and a linker that most machines lack, so every verb
 //! looks for its tools first and names the command that gets a missing one.
@@ -10,6 +10,7 @@ mod compiler;
 mod counts;
 mod debian;
 mod demo;
+mod dist;
 mod doctor;
 mod linker;
 mod machine;
@@ -53,6 +54,8 @@ enum Verb {
     Demo(demo::Args),
     /// Measure abuser against its budgets and against what it replaces
     Bench(bench::Args),
+    /// Make what is handed out: a Debian package, a tarball with a static binary, their sums
+    Dist(dist::Args),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Verb::BuildEbpf(args) => build_ebpf::run(&workspace, &args),
         Verb::Test(args) => Ok(test::run(&workspace, &args)),
         Verb::Bench(args) => bench::run(&workspace, &args),
+        Verb::Dist(args) => dist::run(&workspace, &args).map(|()| ExitCode::SUCCESS),
         Verb::Demo(args) => demo::run(args).map(|()| ExitCode::SUCCESS),
     });
     match outcome {

@@ -1,7 +1,11 @@
-//! Getting the programs of others that the tests run, [`testkit::peers::PEERS`].
+//! Getting the programs of others that the tests run, [`testkit::peers::PEERS`], and the Debian that
+//! the package is installed on.
 
 use anyhow::{Context as _, Result};
-use testkit::peers::{self, PEERS, Way};
+use testkit::{
+    machine,
+    peers::{self, PEERS, Way},
+};
 
 use crate::debian;
 
@@ -19,6 +23,10 @@ pub(crate) fn ensure() -> Result<()> {
         let folder = peers::folder();
         debian::unpack(&unpack, &folder)
             .with_context(|| format!("unpack {} into {}", unpack.join(", "), folder.display()))?;
+    }
+    let tree = machine::tree();
+    if !tree.exists() {
+        debian::make_tree(&tree).with_context(|| format!("make {}", tree.display()))?;
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ use anyhow::Result;
 use crate::{
     build_ebpf::{self, Checked},
     counts::Counts,
+    dist,
     machine::{is_ci, is_root},
     objects::OBJECTS,
     peers, process,
@@ -45,6 +46,7 @@ enum Action {
     Cargo(&'static [(&'static str, &'static str)], Cargo),
     Tests(Cargo),
     ObjectCheck,
+    Package,
 }
 
 /// A cargo command: `cargo VERB PACKAGES REST`.
@@ -173,6 +175,12 @@ const STEPS: &[Step] = &[
         ),
     },
     Step {
+        name: "package",
+        quick: false,
+        needs_root: false,
+        action: Action::Package,
+    },
+    Step {
         name: "kernel tests",
         quick: false,
         needs_root: true,
@@ -274,6 +282,9 @@ impl Action {
                 }
                 process::run_tests(&mut command, counts)?;
             }
+            Self::Package => {
+                dist::package(workspace, &binary(workspace))?;
+            }
             Self::ObjectCheck => match build_ebpf::check(workspace, counts)? {
                 Checked::Identical | Checked::OtherToolsPassed => {}
                 Checked::OtherToolsUntested => {
@@ -292,6 +303,9 @@ impl Step {
     fn rerun(&self, workspace: &Workspace) -> String {
         match &self.action {
             Action::Tools => "cargo xtask doctor --fix".to_owned(),
+            Action::Package => {
+                format!("cargo xtask dist --package {}", binary(workspace).display())
+            }
             Action::ObjectCheck => "cargo xtask build-ebpf --check".to_owned(),
             Action::Tests(cargo) if self.needs_root => {
                 format!(

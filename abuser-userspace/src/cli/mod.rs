@@ -55,8 +55,32 @@ enum CliError {
     /// The answer is no, and the data says so already.
     #[error("not found")]
     Silent,
+    /// Why the daemon ended, which its log has told.
+    #[error(transparent)]
+    Logged(Box<CliError>),
     #[error(transparent)]
     Other(#[from] anyhow::Error),
+}
+
+impl CliError {
+    /// The exit status that it leads to.
+    fn status(&self) -> ExitCode {
+        match self {
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            Self::Usage(_) | Self::Config(_) | Self::Detection(_) => ExitCode::from(USAGE),
+            Self::Logged(error) => error.status(),
+            Self::Client(_) | Self::Output(_) | Self::Silent | Self::Other(_) => ExitCode::FAILURE,
+        }
+    }
+
+    /// Whether it is for standard error.
+    fn is_to_be_told(&self) -> bool {
+        match self {
+            Self::Output(error) => error.kind() != io::ErrorKind::BrokenPipe,
+            Self::Silent | Self::Logged(_) => false,
+            _ => true,
+        }
+    }
 }
 
 /// Parses the arguments, runs the command, and says how it went.
@@ -70,22 +94,13 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
         }
     };
-    match dispatch(args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-            ExitCode::SUCCESS
-        }
-        Err(CliError::Silent) => ExitCode::FAILURE,
-        Err(error) => {
-            output::error(&error);
-            match error {
-                CliError::Usage(_) | CliError::Config(_) | CliError::Detection(_) => {
-                    ExitCode::from(USAGE)
-                }
-                _ => ExitCode::FAILURE,
-            }
-        }
+    let Err(error) = dispatch(args) else {
+        return ExitCode::SUCCESS;
+    };
+    if error.is_to_be_told() {
+        output::error(&error);
     }
+    error.status()
 }
 
 /// How long system calls under way may take when all is done.

@@ -65,7 +65,7 @@ fn rendered(page: &Man) -> io::Result<String> {
     page.render(&mut text)?;
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<_> = text.lines().map(str::trim_end).collect();
-    let is_gap = |line: Option<&&str>| line == Some(&".sp");
+    let is_gap = |line: Option<&&str>| line.is_some_and(|line| [".sp", ""].contains(line));
     let mut kept = String::with_capacity(text.len());
     for (number, line) in lines.iter().enumerate() {
         let before = number.checked_sub(1).and_then(|before| lines.get(before));

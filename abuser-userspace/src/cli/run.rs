@@ -17,6 +17,20 @@ use crate::{
 pub(super) const DEFAULT_CONFIG: &str = "/etc/abuser/abuser.toml";
 
 pub(super) async fn run(args: RunArgs, socket: Socket) -> Result<(), CliError> {
+    let format = args.log_format.unwrap_or_else(logging::Format::usual);
+    let _log = logging::start(format, &args.log_level).map_err(anyhow::Error::from)?;
+    let ran = protect(args, socket).await;
+    if format == logging::Format::Text {
+        return ran;
+    }
+    // Whoever reads what programs read finds the reason there, too.
+    ran.map_err(|error| {
+        tracing::error!("{error}");
+        CliError::Logged(Box::new(error))
+    })
+}
+
+async fn protect(args: RunArgs, socket: Socket) -> Result<(), CliError> {
     let RunArgs {
         config,
         interfaces,
@@ -26,7 +40,7 @@ pub(super) async fn run(args: RunArgs, socket: Socket) -> Result<(), CliError> {
         json,
         confirm,
         log_level,
-        log_format,
+        log_format: _,
     } = args;
     let overrides = Overrides {
         config,
@@ -35,8 +49,6 @@ pub(super) async fn run(args: RunArgs, socket: Socket) -> Result<(), CliError> {
         socket: socket.given(),
     };
     let (config, config_path) = overrides.load()?;
-    let format = log_format.unwrap_or_else(logging::Format::usual);
-    let _log = logging::start(format, &log_level).map_err(anyhow::Error::from)?;
     let options = Options {
         config,
         config_path,

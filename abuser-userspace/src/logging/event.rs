@@ -35,7 +35,10 @@ impl Parts {
         for (name, value) in &self.fields {
             let gap = if text.is_empty() { "" } else { " " };
             // To a string it does not fail.
-            let _written = write!(text, "{gap}{name}={value}");
+            let _written = match value {
+                Value::String(word) if is_word(word) => write!(text, "{gap}{name}={word}"),
+                value => write!(text, "{gap}{name}={value}"),
+            };
         }
         text
     }
@@ -48,6 +51,12 @@ impl Parts {
             (name, value) => self.fields.push((name, value)),
         }
     }
+}
+
+/// Whether a text can stand without quotation marks.
+fn is_word(text: &str) -> bool {
+    let is_of_word = |c: char| !c.is_whitespace() && !c.is_control() && c != '"' && c != '=';
+    !text.is_empty() && text.chars().all(is_of_word)
 }
 
 impl Visit for Parts {

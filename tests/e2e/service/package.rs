@@ -91,7 +91,12 @@ impl Site {
     #[track_caller]
     fn wait_for_another(&self, pid: &str) {
         self.wait("another daemon", || {
-            self.property("ActiveState") == "active" && self.property("MainPID") != pid
+            // At once: between two questions it may end.
+            let shown = self
+                .machine
+                .run("systemctl show -p MainPID,SubState abuser");
+            let is = |line: &str| shown.stdout.lines().any(|shown| shown == line);
+            is("SubState=running") && !is(&format!("MainPID={pid}"))
         });
     }
 

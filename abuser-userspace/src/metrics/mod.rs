@@ -5,7 +5,7 @@
 //! has a use for is measured for it: how long things take ([`Latencies`]).
 //!
 //! No label ever holds an address: there are as many series as the configuration has limits,
-//! interfaces, sources, detectors and block lists, however many sources of packets there are.
+//! interfaces, sources, detectors, block lists and notifiers, however many sources of packets there are.
 //!
 //! | module | what it holds |
 //! | --- | --- |
@@ -14,6 +14,7 @@
 //! | `traffic` | packets, limits, interfaces, events |
 //! | `bans` | bans, and how full tables are |
 //! | `detection` | logs and detectors |
+//! | `others` | `CrowdSec`, the fleet, who is notified |
 //! | `upkeep` | the store, the reconciler, block lists |
 //! | `process` | the process itself, under the names that Prometheus has for that |
 //!
@@ -25,6 +26,7 @@
 mod bans;
 mod detection;
 pub mod latency;
+mod others;
 mod page;
 mod process;
 mod traffic;
@@ -47,8 +49,13 @@ use crate::api::types::{Detection, LimitStatus, Status};
 const PREFIX: &str = "abuser";
 
 /// The parts of the page.
-const PARTS: [fn(&mut Page<'_>, &Readings) -> fmt::Result; 4] =
-    [traffic::write, bans::write, detection::write, upkeep::write];
+const PARTS: [fn(&mut Page<'_>, &Readings) -> fmt::Result; 5] = [
+    traffic::write,
+    bans::write,
+    detection::write,
+    others::write,
+    upkeep::write,
+];
 
 /// What the engine tells.
 #[derive(Debug)]

@@ -15,9 +15,11 @@ mod scrape;
 mod values;
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, OpenOptions, Permissions},
     io::Write as _,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
 };
 
 use tempfile::TempDir;
@@ -73,7 +75,25 @@ name = "denied"
 count = 3
 within = "10m"
 action = "ban"
+[crowdsec]
+url = "http://127.0.0.1:8"
+api_key_file = "FOLDER/key"
+push = true
+machine_id = "test"
+password_file = "FOLDER/key"
+[fleet]
+nats = ["nats://127.0.0.1:8"]
+node = "test"
+[[notify]]
+name = "nobody"
+url = "http://127.0.0.1:8/"
 "#;
+
+/// Writes a secret, which nobody asks for here.
+fn secret(path: &Path) {
+    fs::write(path, "0123456789abcdef\n").expect("a secret");
+    fs::set_permissions(path, Permissions::from_mode(0o600)).expect("to hide it");
+}
 
 /// A daemon that has much to tell, in a namespace of its own.
 struct Site {
@@ -86,6 +106,7 @@ impl Site {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("spam.txt"), format!("{LISTED}\n")).expect("a block list");
+        secret(&folder.path().join("key"));
         let namespace = Namespace::new().unwrap_or_else(|error| panic!("{error}"));
         let tables = TABLES.replace("FOLDER", &folder.path().display().to_string());
         Self {

@@ -19,7 +19,7 @@ use super::{
     bounds::{BODY_TIME, MAX_BODY},
 };
 use crate::{
-    api::types::ApiError,
+    api::types::{ApiError, Status},
     daemon::engine::{Command, EngineError, Reply},
 };
 
@@ -72,6 +72,16 @@ impl Api {
         }
         let answer = answer.await.map_err(|_| Failure::stopping())?;
         Ok(Json(answer?))
+    }
+
+    /// What the engine tells of the daemon, with what those tell who go on beside it.
+    pub(super) fn complete(&self, status: Status) -> Status {
+        Status {
+            crowdsec: self.crowdsec.status(),
+            fleet: self.fleet.status(),
+            notify: self.notify.status(),
+            ..status
+        }
     }
 }
 

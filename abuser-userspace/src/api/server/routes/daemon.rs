@@ -1,7 +1,5 @@
 //! The daemon itself: how it is, what it would do, and what it is told to.
 
-use std::sync::Arc;
-
 use axum::{
     Extension, Json,
     extract::{Query, State, rejection::QueryRejection},
@@ -31,15 +29,8 @@ use crate::{
     responses((status = 200, description = "How it is.", body = Status), refusals::Any),
 )]
 pub(super) async fn status(State(api): State<Api>) -> Answer<Status> {
-    let (fleet, notify) = (Arc::clone(&api.fleet), Arc::clone(&api.notify));
-    let crowdsec = api.crowdsec.clone();
-    let Json(status) = api.ask(Command::Status).await?;
-    Ok(Json(Status {
-        crowdsec: crowdsec.status(),
-        fleet: fleet.status(),
-        notify: notify.status(),
-        ..status
-    }))
+    let Json(status) = api.clone().ask(Command::Status).await?;
+    Ok(Json(api.complete(status)))
 }
 
 /// Each limit, and what was counted under it.

@@ -38,7 +38,8 @@ pub(super) async fn show(
     let accept = headers.get_all(header::ACCEPT).iter();
     let accept: Vec<_> = accept.filter_map(|accept| accept.to_str().ok()).collect();
     let format = Format::accepted(&accept.join(","));
-    let Json(engine) = api.clone().ask(Command::Metrics).await?;
+    let Json(mut engine) = api.clone().ask(Command::Metrics).await?;
+    engine.status = api.complete(engine.status);
     let readings = Readings {
         engine,
         detection: api.detection.status(),

@@ -22,6 +22,18 @@ fn watch_with(daemon: &Daemon, environment: &[(&str, &str)]) -> Screen {
     screen
 }
 
+/// Bans all of these.
+fn import(daemon: &Daemon, sources: impl Iterator<Item = String>) {
+    let list: Vec<_> = sources.collect();
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(file.path(), list.join("\n")).expect("writing a list");
+    let path = file.path().to_str().expect("UTF-8");
+    daemon.abuser(&["ban", "import", path]).success();
+}
+
+/// Something that is done to the view.
+type Act = fn(&mut Screen);
+
 fn bans(daemon: &Daemon) -> Vec<Value> {
     let bans = daemon.json(&["ban", "list"]);
     bans.as_array().expect("a list").clone()
@@ -169,13 +181,10 @@ fn what_is_seen_is_filtered_sorted_and_held() {
 fn an_address_finds_its_bans_however_many_there_are() {
     require_root!();
     let (_namespace, daemon) = daemon_on_lo(CONFIG);
-    let list: String = (0..600)
-        .map(|n| format!("10.{}.{}.0/24\n", n / 250, n % 250))
-        .collect();
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    fs::write(file.path(), list).expect("writing a list");
-    let path = file.path().to_str().expect("UTF-8");
-    daemon.abuser(&["ban", "import", path]).success();
+    import(
+        &daemon,
+        (0..600).map(|n| format!("10.{}.{}.0/24", n / 250, n % 250)),
+    );
     let mut screen = watch(&daemon);
     screen.press("2");
     screen.wait_for("400 more bans");
@@ -257,7 +266,7 @@ fn another_size_is_another_view() {
 fn the_terminal_is_as_it_was_however_it_ends() {
     require_root!();
     let (_namespace, daemon) = daemon_on_lo(CONFIG);
-    let ends: [(&str, fn(&mut Screen)); 5] = [
+    let ends: [(&str, Act); 5] = [
         ("q", |screen| screen.press("q")),
         ("Ctrl-C", |screen| screen.press("\u{3}")),
         ("SIGTERM", |screen| screen.signal(Signal::SIGTERM)),
@@ -286,7 +295,7 @@ fn it_lets_the_shell_have_the_terminal_and_comes_back() {
         let state = stat.rsplit(')').next().unwrap_or_default().trim_start();
         state.starts_with('T')
     };
-    let suspends: [fn(&mut Screen); 2] = [
+    let suspends: [Act; 2] = [
         |screen| screen.press("\u{1a}"),
         |screen| screen.signal(Signal::SIGTSTP),
     ];
@@ -378,14 +387,10 @@ fn watching_costs_next_to_nothing() {
     const TIME: u64 = 10;
     require_root!();
     let (namespace, daemon) = daemon_on_lo(CONFIG);
-    let list: String = (0..10_000)
-        .map(|n| format!("10.{}.{}.1\n", n / 250, n % 250))
-        .collect();
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    fs::write(file.path(), list).expect("writing a list");
-    daemon
-        .abuser(&["ban", "import", file.path().to_str().expect("UTF-8")])
-        .success();
+    import(
+        &daemon,
+        (0..10_000).map(|n| format!("10.{}.{}.1", n / 250, n % 250)),
+    );
     for host in 1..=60 {
         send(&namespace, &format!("127.0.8.{host}"), 30);
     }

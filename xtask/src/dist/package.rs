@@ -15,8 +15,8 @@ use crate::{process, workspace::Workspace};
 const INSTALLED: &[&str] = &[
     "abuser.service",
     "abuser.toml",
-    "conf.d",
     "debian",
+    "service.toml",
     "sysusers.d",
     "tmpfiles.d",
 ];

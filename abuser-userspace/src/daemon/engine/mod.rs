@@ -384,30 +384,15 @@ impl Engine {
 
     async fn handle_command(&mut self, command: Command) -> Option<Stop> {
         match command {
-            Command::Status(reply) => {
-                let (status, occupancy) = (self.status(), self.occupancy());
-                complete(reply, status, move |status| {
-                    occupancy.complete_status(status);
-                });
-            }
-            Command::Limits(reply) => {
-                let (limits, occupancy) = (self.limits(), self.occupancy());
-                complete(reply, limits, move |limits| {
-                    occupancy.complete_limits(limits);
-                });
-            }
+            Command::Status(reply) => self.tell_status(reply),
+            Command::Limits(reply) => self.tell_limits(reply),
+            Command::Metrics(reply) => self.tell_readings(reply),
             Command::Top(count, reply) => {
                 let (top, search) = self.top(count);
                 complete(reply, top, |top| search.complete(top));
             }
             Command::CompleteTop(top, reply) => answer(reply, self.complete_top(*top)),
             Command::Observe(request, by, reply) => answer(reply, self.observe(request, &by)),
-            Command::Metrics(reply) => {
-                let (readings, occupancy) = (self.readings(), self.occupancy());
-                complete(reply, readings, move |readings| {
-                    occupancy.complete_readings(readings);
-                });
-            }
             Command::BanPage(after, reply) => answer(reply, self.ban_page(after)),
             Command::SomeBans(order, count, reply) => answer(reply, self.some_bans(order, count)),
             Command::Covering(address, reply) => answer(reply, self.bans_covering(address)),

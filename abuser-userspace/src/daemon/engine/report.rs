@@ -6,7 +6,7 @@ use abuser_common::layout::{
     LimitCounters, MAX_ALLOWED, MAX_BANS, MAX_LIMITS, MAX_THROTTLED, Scales,
 };
 
-use super::{Engine, EngineError};
+use super::{Engine, EngineError, Reply, complete};
 use crate::{
     api::types::{
         BucketCounts, Capacity, ComponentStatus, DispatcherStatus, EventCounts, InterfaceState,
@@ -71,6 +71,30 @@ impl Occupancy {
 }
 
 impl Engine {
+    /// Tells how it stands; tables are counted where no ban waits for it.
+    pub(super) fn tell_status(&self, reply: Reply<Status>) {
+        let occupancy = self.occupancy();
+        complete(reply, self.status(), move |status| {
+            occupancy.complete_status(status);
+        });
+    }
+
+    /// Tells the limits, as [`Engine::tell_status`] does.
+    pub(super) fn tell_limits(&self, reply: Reply<Vec<LimitStatus>>) {
+        let occupancy = self.occupancy();
+        complete(reply, self.limits(), move |limits| {
+            occupancy.complete_limits(limits);
+        });
+    }
+
+    /// Tells what metrics are made of, as [`Engine::tell_status`] does.
+    pub(super) fn tell_readings(&self, reply: Reply<EngineReadings>) {
+        let occupancy = self.occupancy();
+        complete(reply, self.readings(), move |readings| {
+            occupancy.complete_readings(readings);
+        });
+    }
+
     /// How it stands, in a line.
     pub(super) fn summary(&self) -> String {
         let mut parts: Vec<_> = self.dataplane.protected().states().map(state).collect();

@@ -37,7 +37,7 @@ fn status(passed: u64, limited: u64) -> Value {
         "verified": {"capacity": 65_536, "sources": 3},
         "store": {"path": "/var/lib/abuser/abuser.db", "error": null, "failed": null},
         "reconciler": {"passes": 3, "kernel_repairs": 0, "store_repairs": 0},
-        "blocklists": [],
+        "blocklists": [], "crowdsec": null, "fleet": null, "notify": [],
         "capacity": {"limits": 64, "bans": 1_048_576, "allow": 16_384, "throttles": 65_536},
         "limits": 2, "bans": 12_003, "allow": 4, "throttles": 1,
     })

@@ -18,11 +18,19 @@ const LONGEST_SECRET: u64 = 4096;
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The file cannot be read.
+    #[error("cannot read the secret in {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file cannot be read, and what it holds is for its reader to make up.
     #[error(
         "cannot read the secret in {}: {source}; write one, as in `(umask 077; openssl rand -hex 32 \
          > {})`", path.display(), path.display()
     )]
-    Read {
+    Unwritten {
         /// The file.
         path: PathBuf,
         /// Why not.
@@ -117,7 +125,10 @@ pub fn read_private(path: &Path, most: u64) -> Result<Vec<u8>, SecretError> {
 ///
 /// See [`SecretError`].
 pub fn read_secret(path: &Path, shortest: usize) -> Result<String, SecretError> {
-    let bytes = read_private(path, LONGEST_SECRET)?;
+    let bytes = read_private(path, LONGEST_SECRET).map_err(|error| match error {
+        SecretError::Read { path, source } => SecretError::Unwritten { path, source },
+        error => error,
+    })?;
     secret(&bytes, shortest).map_err(|problem| SecretError::Unfit {
         path: path.to_owned(),
         problem,

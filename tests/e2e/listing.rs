@@ -44,6 +44,7 @@ fn status_has_every_documented_key() {
             "blocklists",
             "crowdsec",
             "fleet",
+            "notify",
             "capacity",
             "limits",
             "bans",

@@ -425,7 +425,7 @@ fn a_check_warns_of_files_that_cannot_be_read_and_refuses_nothing() {
     for phrase in [
         "warning: [crowdsec]: ",
         "its mode is 644",
-        "cannot read /nonexistent/password",
+        "cannot read the secret in /nonexistent/password",
     ] {
         assert!(said.stderr.contains(phrase), "no {phrase:?}: {said}");
     }

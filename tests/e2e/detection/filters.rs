@@ -56,7 +56,7 @@ fn a_filter_that_is_missing_or_broken_is_refused_by_check_and_run() {
 
     fs::write(filters.join("ours.conf"), GOOD).expect("writing");
     let said = check(&config.display().to_string(), &[]).success();
-    let summary = "sources: app; detectors: x\n";
+    let summary = "sources: app; detectors: x; notify: none\n";
     assert!(said.stdout.ends_with(summary), "{said}");
     let said = check(&config.display().to_string(), &["--json"]).success();
     let said = parse(&said.stdout);

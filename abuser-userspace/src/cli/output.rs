@@ -13,7 +13,7 @@ pub(super) use crate::words::{counted, grouped, plain};
 /// An error, in one line.
 pub(super) fn error(error: &dyn Display) {
     // If standard error is closed there is nobody left to tell.
-    let _closed = writeln!(io::stderr(), "abuser: {error}");
+    let _closed = writeln!(io::stderr(), "abuser: {}", plain(&error.to_string()));
 }
 
 /// A message that may have words of others in it, in one line.

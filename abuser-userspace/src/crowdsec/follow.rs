@@ -55,12 +55,12 @@ impl Surroundings {
     /// These, and a monitor that nobody has told anything yet.
     pub fn new(
         commands: &mpsc::Sender<Command>,
-        events: &broadcast::Sender<Arc<EventRecord>>,
+        events: broadcast::WeakSender<Arc<EventRecord>>,
         observe: bool,
     ) -> Self {
         Self {
             commands: commands.clone(),
-            events: events.downgrade(),
+            events,
             monitor: Monitor::default(),
             observe,
         }
@@ -128,7 +128,8 @@ async fn keep_following(
     pushes: bool,
 ) -> Gone {
     let (tell_own, own) = mpsc::channel(BACKLOG);
-    let (tell_over, over) = mpsc::channel(BACKLOG);
+    // One task sends and receives, so it cannot wait for room; there are no more than own bans.
+    let (tell_over, over) = mpsc::unbounded_channel();
     let mut following = Following {
         config,
         surroundings,
@@ -162,7 +163,7 @@ struct Following<'a> {
     /// Whether that was told.
     is_own_known: bool,
     /// Which of those are no more is told there.
-    over: mpsc::Sender<DecisionKey>,
+    over: mpsc::UnboundedSender<DecisionKey>,
     backoff: Backoff,
 }
 
@@ -258,9 +259,9 @@ impl Following<'_> {
         }
         let over = std::mem::take(&mut answer.over);
         for (source, id) in &over {
-            // Who pushes may be waiting for an answer, and compares all later anyway.
             if self.decisions.is_own(*id) {
-                let _later = self.over.try_send((*source, *id));
+                // Who pushes may have gone.
+                let _gone = self.over.send((*source, *id));
             }
         }
         let changes = self

@@ -80,7 +80,7 @@ pub(super) async fn keep_pushing(
     push: &CrowdsecPush,
     surroundings: &Surroundings,
     tell_own: mpsc::Sender<Own>,
-    over: mpsc::Receiver<DecisionKey>,
+    over: mpsc::UnboundedReceiver<DecisionKey>,
 ) -> Gone {
     let mut pushing = Pushing {
         config,
@@ -123,7 +123,7 @@ struct Pushing<'a> {
     push: &'a CrowdsecPush,
     surroundings: &'a Surroundings,
     tell_own: mpsc::Sender<Own>,
-    over: mpsc::Receiver<DecisionKey>,
+    over: mpsc::UnboundedReceiver<DecisionKey>,
     overruled: Overruled,
     ledger: Ledger,
     backoff: Backoff,
@@ -151,6 +151,10 @@ impl Pushing<'_> {
         let ids = own.iter().map(|(_, decision)| decision.id).collect();
         self.tell_own.send(Own::All(ids)).await.map_err(|_| Gone)?;
         let wanted = self.wanted().await?;
+        // What others have deleted meanwhile is known by what was pushed before.
+        while let Ok(over) = self.over.try_recv() {
+            self.take_over(over);
+        }
         self.ledger = Ledger::new(wanted, own, &mut self.overruled);
         let compare = Instant::now() + COMPARE;
         let mut heartbeat = Instant::now() + HEARTBEAT;

@@ -126,15 +126,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     });
     let resolver = Arc::new(Mutex::new(resolver));
     let beside = detection.and_then(|detection| {
-        let around = Around {
-            manager: manager.clone(),
-            resolver: Arc::clone(&resolver),
-            observe,
-            events: &events,
-            commands: &commands,
-            allowed: engine.when_allowed(),
-            latencies: engine.latencies(),
-        };
+        let around = Around::new(&engine, &manager, &resolver, observe, &events, &commands);
         start::go_on_beside(reload, &config, detection, hang_ups, around)
     });
     let beside = match beside {

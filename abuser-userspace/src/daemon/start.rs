@@ -11,7 +11,7 @@ use tokio::{
 use super::{
     blocklists,
     detection::DetectionHandle,
-    engine::Command,
+    engine::{Command, Engine},
     events::EventReader,
     names::{self, Resolver},
     reload::{Load, Reloader},
@@ -117,10 +117,34 @@ pub(super) struct Around<'a> {
     /// Whether nothing is dropped.
     pub(super) observe: bool,
     pub(super) events: &'a broadcast::Sender<Arc<EventRecord>>,
+    /// The bans that this host has made itself, and their ends.
+    pub(super) own_bans: broadcast::WeakSender<Arc<EventRecord>>,
     pub(super) commands: &'a mpsc::Sender<Command>,
     /// Where the engine tells that a command has changed the allow list.
     pub(super) allowed: Arc<Notify>,
     pub(super) latencies: Arc<Latencies>,
+}
+
+impl<'a> Around<'a> {
+    pub(super) fn new(
+        engine: &Engine,
+        manager: &ServiceManager,
+        resolver: &Arc<Mutex<Resolver>>,
+        observe: bool,
+        events: &'a broadcast::Sender<Arc<EventRecord>>,
+        commands: &'a mpsc::Sender<Command>,
+    ) -> Self {
+        Self {
+            manager: manager.clone(),
+            resolver: Arc::clone(resolver),
+            observe,
+            events,
+            own_bans: engine.own_bans(),
+            commands,
+            allowed: engine.when_allowed(),
+            latencies: engine.latencies(),
+        }
+    }
 }
 
 /// Follows what the configuration says: who reads it again, and who does what beside the engine.
@@ -136,6 +160,7 @@ pub(super) fn go_on_beside(
         resolver,
         observe,
         events,
+        own_bans,
         commands,
         allowed,
         latencies,
@@ -144,10 +169,10 @@ pub(super) fn go_on_beside(
     let notify = NotifyHandle::start(configured.clone(), events.downgrade())
         .context("cannot start the thread that notifies")?;
     tokio::spawn(blocklists::follow(configured.clone(), commands.clone()));
-    let around = crowdsec::Surroundings::new(commands, events, observe);
+    let around = crowdsec::Surroundings::new(commands, own_bans.clone(), observe);
     let monitor = around.monitor.clone();
     tokio::spawn(crowdsec::follow(configured.clone(), around));
-    let fleet = FleetHandle::start(configured, commands.clone(), events.downgrade(), allowed);
+    let fleet = FleetHandle::start(configured, commands.clone(), own_bans, allowed);
     let detection = Arc::new(detection);
     let reloader = Arc::new(Reloader::new(
         load,

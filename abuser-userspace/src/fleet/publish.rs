@@ -7,7 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use super::wire::{Kind, Said, Topic, Written};
+use super::{
+    state::MAX_NODE_ALLOWED,
+    wire::{Kind, Said, Topic, Written},
+};
 
 /// Entries that one node shares at most: others take no more from it.
 const MAX_SHARED: usize = 100_000;
@@ -66,13 +69,21 @@ impl Own {
     /// This node says this of a prefix, or nothing any more.
     pub(super) fn want(&mut self, topic: Topic, said: Option<Said>) {
         match said {
-            Some(said) if self.wanted.len() < MAX_SHARED || self.wanted.contains_key(&topic) => {
+            Some(said) if self.wanted.contains_key(&topic) || self.has_room(topic.kind) => {
                 self.wanted.insert(topic, said);
             }
             Some(_) => self.unshared += 1,
             None => drop(self.wanted.remove(&topic)),
         }
         self.mark(topic);
+    }
+
+    /// Whether others would still take an entry of this kind.
+    fn has_room(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Ban => self.wanted.len() < MAX_SHARED,
+            Kind::Allow => self.count(kind) < MAX_NODE_ALLOWED,
+        }
     }
 
     /// This node says these of prefixes of a kind, and nothing else.
@@ -214,6 +225,14 @@ impl Own {
             let count = count + 1;
             self.attempts.insert(topic, Attempt { count, write });
             self.retries.insert((now + wait, topic));
+        }
+    }
+
+    /// Nobody will tell any more how what is under way has ended: it may be there or not.
+    pub(super) fn interrupted(&mut self, now: u64) {
+        let topics: Vec<_> = self.writing.keys().copied().collect();
+        for topic in topics {
+            self.written(topic, false, now);
         }
     }
 

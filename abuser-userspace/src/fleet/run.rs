@@ -118,6 +118,8 @@ pub(super) struct Member {
     /// What was told of an outage, so that each is told once.
     told_lost: bool,
     told_error: Option<(String, Instant)>,
+    /// Whether the engine could not tell all that is to be said.
+    untold: bool,
 }
 
 /// The engine is gone: the daemon stops.
@@ -145,6 +147,7 @@ impl Member {
             twin: None,
             told_lost: false,
             told_error: None,
+            untold: false,
         }
     }
 
@@ -180,6 +183,8 @@ impl Member {
         context: jetstream::Context,
         mut happenings: mpsc::Receiver<Event>,
     ) -> End {
+        // What an earlier connection took with it.
+        self.own.interrupted(now());
         let mut events = self.subscribe();
         if self.say_all().await.is_err() {
             return End::Stopped;
@@ -327,6 +332,9 @@ impl Member {
                 _ = tick.tick() => {
                     let time = Instant::now();
                     self.state.pass_time(now());
+                    if std::mem::take(&mut self.untold) && self.say_all().await.is_err() {
+                        return End::Stopped;
+                    }
                     if self.told == Told::All && self.tell_allowed().await.is_err() {
                         return End::Stopped;
                     }
@@ -724,7 +732,11 @@ impl Member {
         let mut after = None;
         loop {
             let page = self.ask(|reply| Command::BanPage(after, reply)).await?;
-            let Some(page) = page else { break };
+            let Some(page) = page else {
+                // Not all of them are known, so none is taken back; a moment later they may be.
+                self.untold = true;
+                return Ok(());
+            };
             for entry in &page.items {
                 let record = entry.exported(false);
                 if self.shares(record.cause)
@@ -751,9 +763,11 @@ impl Member {
     /// Says whom somebody allows here.
     async fn say_allowed(&mut self) -> Result<(), Stopped> {
         let mut said = HashMap::new();
-        if self.config.share_allow
-            && let Some(entries) = self.ask(Command::AllowList).await?
-        {
+        if self.config.share_allow {
+            let Some(entries) = self.ask(Command::AllowList).await? else {
+                self.untold = true;
+                return Ok(());
+            };
             let command = AllowOrigin::Command.name();
             for entry in entries.iter().filter(|entry| entry.origin == command) {
                 let (address, length) = (entry.source.addr(), entry.source.prefix_len());

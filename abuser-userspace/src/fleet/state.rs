@@ -27,7 +27,7 @@ const MAX_NODE_BANS: usize = 100_000;
 /// Bans of all nodes at most: the rest of the table is for this host's own.
 const MAX_ALL_BANS: usize = MAX_BANS as usize / 2;
 /// Allow entries of one node at most.
-const MAX_NODE_ALLOWED: usize = 1024;
+pub(super) const MAX_NODE_ALLOWED: usize = 1024;
 /// Allow entries of all nodes at most.
 const MAX_ALL_ALLOWED: usize = MAX_ALLOWED as usize / 4;
 /// Nodes at most.

@@ -174,7 +174,26 @@ pub(super) struct Written<T> {
     pub(super) said: T,
 }
 
-impl<T: Serialize + DeserializeOwned> Written<T> {
+/// What can be written, within bounds that who reads it does not leave to others.
+pub(super) trait Bounded: Serialize + DeserializeOwned {
+    /// Cuts texts that are longer than they may be.
+    fn shorten(&mut self);
+}
+
+impl Bounded for Said {
+    fn shorten(&mut self) {
+        self.cause = shortened(&self.cause);
+        self.reason = self.reason.as_deref().map(shortened);
+    }
+}
+
+impl Bounded for Presence {
+    fn shorten(&mut self) {
+        self.version = shortened(&self.version);
+    }
+}
+
+impl<T: Bounded> Written<T> {
     pub(super) fn new(said: T, seq: u64, at: u64) -> Self {
         Self {
             v: VERSION,
@@ -189,7 +208,8 @@ impl<T: Serialize + DeserializeOwned> Written<T> {
         if value.len() > MAX_VALUE {
             return None;
         }
-        let written: Self = serde_json::from_slice(value).ok()?;
+        let mut written: Self = serde_json::from_slice(value).ok()?;
+        written.said.shorten();
         (written.v == VERSION).then_some(written)
     }
 

@@ -81,7 +81,7 @@ impl Engine {
     /// who follow the stream are told of each. How many there were.
     pub(super) fn ban_many(&mut self, new: Vec<NewBan>) -> Result<Changed<usize>, EngineError> {
         let Changed { value, changes } = self.enforce(new, false)?;
-        if self.events.receiver_count() > 0 {
+        if self.is_followed() {
             for (key, ban) in &value {
                 let info = self.ban_info(key, ban);
                 self.publish(ban_event(EventKind::Ban, &info, info.reason.clone()));
@@ -215,7 +215,7 @@ impl Engine {
             self.forget_for_rollup(key, &record.note);
             changes.push(over_change(key, &record, how, met));
         }
-        if let Some(info) = info.as_ref().filter(|_| self.events.receiver_count() > 0) {
+        if let Some(info) = info.as_ref().filter(|_| self.is_followed()) {
             self.publish(ban_event(EventKind::Unban, info, Some(how.to_owned())));
         }
         Changed {

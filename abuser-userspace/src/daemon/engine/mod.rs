@@ -60,7 +60,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use abuser_common::{layout::AllowOrigin, prefix::PrefixKey};
+use abuser_common::{
+    layout::{AllowOrigin, BanCause},
+    prefix::PrefixKey,
+};
 use ipnet::IpNet;
 use tokio::sync::{Notify, broadcast, mpsc};
 
@@ -82,7 +85,7 @@ use super::{
     service::{Pulse, ServiceManager},
 };
 use crate::{
-    api::types::{EventRecord, MAX_IMPORT, ObserveRequest, Observing},
+    api::types::{EventKind, EventRecord, MAX_IMPORT, ObserveRequest, Observing},
     config::{Config, MAX_NAME_LENGTH, normalise},
     dataplane::{
         Dataplane, buckets::sweep_interval, interfaces::Interface, kernel_now,
@@ -98,6 +101,8 @@ use crate::{
 pub(crate) const MAX_REASON: usize = 1000;
 // What a detector says fits with its name before it, and behind it how often there was a ban before.
 const _: () = assert!(MAX_NAME_LENGTH + abuser_detect::detect::MAX_REASON + 64 <= MAX_REASON);
+/// Own bans that who hands them on may be behind before it misses some.
+const OWN_BANS_BACKLOG: usize = 8192;
 /// How often expired bans are cleared away. They end in the kernel to the nanosecond.
 const SWEEP: Duration = Duration::from_millis(500);
 /// How soon to go on if there are many of them.
@@ -133,6 +138,7 @@ pub struct Engine {
     /// Who met limits and bans most of late.
     met: Summary,
     events: broadcast::Sender<Arc<EventRecord>>,
+    own_bans: broadcast::Sender<Arc<EventRecord>>,
     observe: bool,
     started: (SystemTime, Instant),
     /// Whether who is essential to this host is allowed without being named, and who that is.
@@ -182,6 +188,7 @@ impl Engine {
             names: Names::default(),
             met: Summary::default(),
             events,
+            own_bans: broadcast::channel(OWN_BANS_BACKLOG).0,
             observe,
             started: (SystemTime::now(), Instant::now()),
             automatic: config.allow_automatic.0,
@@ -241,6 +248,12 @@ impl Engine {
     /// Has the service manager told, turn by turn, that the engine works.
     pub(super) fn report_to(&mut self, manager: &ServiceManager) {
         self.pulse = manager.pulse();
+    }
+
+    /// The bans that no list of others calls for, and their ends: for who hands them on. A flood of drops
+    /// does not make such a reader miss any.
+    pub fn own_bans(&self) -> broadcast::WeakSender<Arc<EventRecord>> {
+        self.own_bans.downgrade()
     }
 
     /// Where it is told that a command has changed the allow list.
@@ -491,9 +504,27 @@ impl Engine {
     }
 
     fn publish(&self, record: EventRecord) {
+        let record = Arc::new(record);
         // Without readers there is nobody to tell.
-        let _readers = self.events.send(Arc::new(record));
+        if is_of_own_ban(&record) {
+            let _readers = self.own_bans.send(Arc::clone(&record));
+        }
+        let _readers = self.events.send(record);
     }
+
+    /// Whether anybody follows what becomes of bans.
+    fn is_followed(&self) -> bool {
+        self.events.receiver_count() + self.own_bans.receiver_count() > 0
+    }
+}
+
+fn is_of_own_ban(record: &EventRecord) -> bool {
+    let is_listed = |name: &str| {
+        let mut causes = BanCause::ALL.into_iter();
+        causes.any(|cause| cause.is_listed() && cause.name() == name)
+    };
+    matches!(record.kind, EventKind::Ban | EventKind::Unban)
+        && !record.cause.as_deref().is_some_and(is_listed)
 }
 
 /// A reason is kept as long as what it is for, so it must not be a book.

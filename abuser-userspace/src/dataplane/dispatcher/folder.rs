@@ -33,6 +33,15 @@ pub(super) struct Folder {
 impl Folder {
     /// Waits for the lock.
     pub(super) fn lock() -> io::Result<Self> {
+        Self::lock_within(PATIENCE)
+    }
+
+    /// Takes the lock if nobody has it.
+    pub(super) fn try_lock() -> io::Result<Self> {
+        Self::lock_within(Duration::ZERO)
+    }
+
+    fn lock_within(patience: Duration) -> io::Result<Self> {
         let path = path();
         DirBuilder::new()
             .recursive(true)
@@ -40,7 +49,7 @@ impl Folder {
             .create(&path)
             .map_err(|error| tried("make", &path, &error))?;
         let lock = File::open(&path).map_err(|error| tried("open", &path, &error))?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience;
         loop {
             match lock.try_lock() {
                 Ok(()) => return Ok(Self { path, _lock: lock }),
@@ -52,7 +61,7 @@ impl Folder {
                         "{} has held the lock on {} for {} seconds",
                         Holder::of(&path),
                         path.display(),
-                        PATIENCE.as_secs()
+                        patience.as_secs()
                     )));
                 }
                 Err(TryLockError::Error(error)) => return Err(tried("lock", &path, &error)),

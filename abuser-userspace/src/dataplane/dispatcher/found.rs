@@ -58,9 +58,23 @@ pub(super) struct Role {
 impl Found {
     /// What the program with this id is.
     pub(in crate::dataplane) fn with_id(id: u32) -> Self {
-        let mut programs = loaded_programs().filter_map(Result::ok);
-        let Some(info) = programs.find(|program| program.id() == id) else {
-            return Self::Program;
+        let mut failure = None;
+        let mut programs = loaded_programs().filter_map(|program| match program {
+            Ok(program) => Some(program),
+            Err(error) => {
+                failure = Some(chain(&error));
+                None
+            }
+        });
+        let found = programs.find(|program| program.id() == id);
+        drop(programs);
+        let Some(info) = found else {
+            // Who may not look at it cannot say that it is none.
+            return failure.map_or(Self::Program, |why| {
+                Self::Unknown(format!(
+                    "cannot look at it: {why}; that takes CAP_SYS_ADMIN"
+                ))
+            });
         };
         if info.name_as_str() != Some(dispatcher::PROGRAM) {
             return Self::Program;

@@ -193,8 +193,10 @@ fn replace(
             Ok(None) => return Ok(()),
             Err(error) => return Err(error.to_string()),
         };
-        let Found::Dispatcher(old) = Found::with_id(on.program) else {
-            return Ok(());
+        let old = match Found::with_id(on.program) {
+            Found::Dispatcher(old) => old,
+            Found::Unknown(why) => return Err(why),
+            Found::Program => return Ok(()),
         };
         let components = old.components(index)?;
         let before = components.len();
@@ -242,17 +244,28 @@ impl Membership {
 
     /// Looks where the component is now.
     pub(in crate::dataplane) fn look(&mut self) -> Standing {
-        // Nobody takes a dispatcher apart meanwhile that they have just replaced.
-        let Ok(_folder) = Folder::lock() else {
+        // Nobody takes a dispatcher apart meanwhile that they have just replaced. Bans do not wait for
+        // whoever does: there will be another look.
+        let Ok(_folder) = Folder::try_lock() else {
             return Standing::Same;
         };
-        match read(self.interface) {
+        // Whatever cannot be asked about stays as it is.
+        let Ok(attached) = rtnl::attached(self.interface) else {
+            return Standing::Same;
+        };
+        let dispatcher = match attached.map(|attached| Found::with_id(attached.program)) {
+            Some(Found::Dispatcher(dispatcher)) => dispatcher,
+            Some(Found::Unknown(_)) => return Standing::Same,
+            Some(Found::Program) | None => return Standing::Out,
+        };
+        match chain_of(&dispatcher, self.interface) {
             Ok(chain) if chain == self.chain => Standing::Same,
             Ok(chain) if chain.links.iter().any(|link| link.program == self.program) => {
                 self.chain = chain;
                 Standing::Moved
             }
-            _ => Standing::Out,
+            Ok(_) => Standing::Out,
+            Err(_) => Standing::Same,
         }
     }
 
@@ -338,6 +351,10 @@ fn read(index: u32) -> Result<Chain, String> {
     let Some((dispatcher, _)) = on_interface(index)? else {
         return Err("nothing is on the interface".to_owned());
     };
+    chain_of(&dispatcher, index)
+}
+
+fn chain_of(dispatcher: &Dispatcher, index: u32) -> Result<Chain, String> {
     let components = dispatcher.components(index)?;
     let links = components.into_iter().map(|component| ChainLink {
         name: component.role.name,

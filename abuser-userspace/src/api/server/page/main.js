@@ -116,7 +116,9 @@ function troubled(error) {
   } else if (error instanceof Unreachable) {
     connection("lost", "connection lost, trying again");
   } else {
-    throw error;
+    // Most likely a daemon of another version, whose page this is not.
+    console.error(error);
+    connection("lost", "this page does not understand the daemon; load it again");
   }
   return pause;
 }

@@ -40,12 +40,17 @@ pub(super) async fn show(
     let format = Format::accepted(&accept.join(","));
     let Json(mut engine) = api.clone().ask(Command::Metrics).await?;
     engine.status = api.complete(engine.status);
-    let readings = Readings {
-        engine,
-        detection: api.detection.status(),
-        process: Process::read(),
-    };
-    let page = metrics::write(readings, &api.latencies, format).map_err(|error| {
+    // The engine, which has this thread too, does not wait for it.
+    let written = tokio::task::spawn_blocking(move || {
+        let readings = Readings {
+            engine,
+            detection: api.detection.status(),
+            process: Process::read(),
+        };
+        metrics::write(readings, &api.latencies, format).map_err(|error| error.to_string())
+    });
+    let written = written.await.map_err(|error| error.to_string()).flatten();
+    let page = written.map_err(|error| {
         let error = format!("cannot write the metrics down: {error}");
         Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error)
     })?;

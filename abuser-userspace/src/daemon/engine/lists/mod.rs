@@ -329,6 +329,7 @@ impl Engine {
             let note = &record.note;
             if note.cause.is_listed() && !self.lists.is_unread(note) {
                 let named = self.lists.get(key);
+                let named = named.filter(|listed| !self.is_spared_from(listed));
                 if named.is_none_or(|listed| !is_of_same_list(&listed.note, note)) {
                     unlisted.push(*key);
                 }

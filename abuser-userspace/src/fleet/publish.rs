@@ -359,6 +359,37 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_knows_the_end_of_is_written_again() {
+        let mut own = Own::default();
+        own.want(topic(1), Some(said(None)));
+        let before = drain(&mut own, NOW);
+        own.interrupted(NOW);
+        assert_eq!((own.writing(), own.pending()), (0, 1));
+        own.hurry();
+        let again = drain(&mut own, NOW);
+        assert_eq!(again, before, "under the same number");
+    }
+
+    #[test]
+    fn no_more_is_shared_than_others_take() {
+        let mut own = Own::default();
+        let allowed = |number: usize| {
+            let [high, low] = [number >> 8, number & 0xff].map(|byte| u8::try_from(byte).unwrap());
+            Topic {
+                kind: Kind::Allow,
+                source: PrefixKey::new([198, 51, high, low].into(), 32).unwrap(),
+            }
+        };
+        for number in 0..MAX_NODE_ALLOWED + 3 {
+            own.want(allowed(number), Some(said(None)));
+        }
+        assert_eq!(own.count(Kind::Allow), MAX_NODE_ALLOWED);
+        assert_eq!(own.unshared(), 3);
+        own.want(topic(1), Some(said(None)));
+        assert_eq!(own.count(Kind::Ban), 1, "bans have room of their own");
+    }
+
+    #[test]
     fn what_could_not_be_written_is_tried_again_with_pauses_or_when_a_server_is_back() {
         let mut own = Own::default();
         own.want(topic(1), Some(said(None)));

@@ -5,7 +5,7 @@ use testkit::{CommandOutput, Daemon, require_root};
 
 use crate::support::{Complains as _, assert_keys, daemon_on_lo};
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 17] = [
     "id",
     "source",
     "created",
@@ -13,6 +13,8 @@ const KEYS: [&str; 15] = [
     "remaining_seconds",
     "cause",
     "detector",
+    "crowdsec",
+    "node",
     "limit",
     "blocklist",
     "policy",

@@ -281,7 +281,9 @@ fn what_others_list_what_is_allowed_and_what_is_only_observed_is_not_pushed() {
         .abuser(&["ban", "add", "203.0.113.4"])
         .success();
     wait_for_pushed(&followed.crowdsec, &["203.0.113.4"]);
-    assert_eq!(bans(&followed.daemon).len(), 4);
+    wait_until("what others list to be heard of, too", || {
+        bans(&followed.daemon).len() == 4
+    });
     assert_eq!(followed.status()["push"]["queued"], 0);
 
     let observing = self::followed(&["--observe"]);

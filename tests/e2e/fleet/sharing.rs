@@ -194,6 +194,19 @@ fn whom_a_node_allows_nobody_else_can_have_banned_there() {
             ("203.0.114.1/32", "fleet web-1"),
         ],
     );
+    // And as soon as it is again, it is lifted; so is the ban of a proxy that comes to be trusted.
+    fleet
+        .node(1)
+        .abuser(&["allow", "add", "203.0.113.5"])
+        .success();
+    fleet.wait_bans(1, &[("203.0.114.1/32", "fleet web-1")]);
+    fleet.reload(1, |config| {
+        format!(
+            "{config}\n[[source]]\nname = \"web\"\nfiles = [\"/nonexistent/access.log\"]\nparser = \"json\"\n\
+             trusted_proxies = [\"203.0.114.0/28\"]\n"
+        )
+    });
+    fleet.wait_bans(1, &[]);
 }
 
 #[test]

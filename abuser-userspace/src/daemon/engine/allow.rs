@@ -251,6 +251,7 @@ impl Engine {
             self.allowed.insert(source, record.clone());
         }
         self.when_allowed.notify_one();
+        self.reconsider_fleet();
         Ok(allowed)
     }
 

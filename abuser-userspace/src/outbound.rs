@@ -11,11 +11,7 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{
-    Certificate, Client, Identity, Response,
-    header::{HeaderMap, HeaderValue},
-    redirect,
-};
+use reqwest::{Certificate, Client, Identity, Response, header::HeaderValue, redirect};
 
 use crate::files::{self, SecretError};
 
@@ -41,8 +37,6 @@ pub struct Options {
     pub identity: Option<(PathBuf, PathBuf)>,
     /// The unix socket to connect to, whatever the address says.
     pub unix_socket: Option<PathBuf>,
-    /// Headers of every request.
-    pub headers: HeaderMap,
 }
 
 /// Why there is no client.
@@ -84,11 +78,9 @@ pub fn client(options: &Options) -> Result<Client, OutboundError> {
         ca_file,
         identity,
         unix_socket,
-        headers,
     } = options;
     let mut builder = Client::builder()
         .user_agent(user_agent())
-        .default_headers(headers.clone())
         .connect_timeout(CONNECT)
         .redirect(redirect::Policy::none())
         .referer(false)
@@ -192,6 +184,15 @@ pub async fn read_start(mut response: Response, most: usize) -> Vec<u8> {
         body.extend(piece.iter().take(wanted));
     }
     body
+}
+
+/// How long to leave somebody alone after so many failures in a row (one at least): a second, twice as long
+/// each time, up to `longest`. Of that between half and all, as `chance` (from 0 to 1) says, so that those
+/// who lost somebody at the same moment come back at different ones.
+pub fn backoff(failures: u32, longest: Duration, chance: f64) -> Duration {
+    let doubled = 2_u32.saturating_pow(failures.saturating_sub(1));
+    let most = Duration::from_secs(doubled.into()).min(longest);
+    most.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0)
 }
 
 /// Has TLS do its arithmetic with *ring*; to be called before anything connects.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// After the first failure.
-const FIRST: Duration = Duration::from_secs(1);
+use crate::outbound::backoff;
+
 /// At most: who is back is to be caught up with soon.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -22,11 +22,8 @@ impl Backoff {
     /// How long to wait after another failure. `jitter`, from 0 to 1, has those who lost somebody at the
     /// same moment come back at different ones.
     pub(super) fn next(&mut self, jitter: f64) -> Duration {
-        let longest = FIRST
-            .saturating_mul(1 << self.failures.min(16))
-            .min(LONGEST);
         self.failures = self.failures.saturating_add(1);
-        longest.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
+        backoff(self.failures, LONGEST, jitter)
     }
 }
 
@@ -41,6 +38,6 @@ mod tests {
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
         assert_eq!(backoff.next(0.0), LONGEST / 2);
         backoff.reset();
-        assert_eq!(backoff.next(0.0), FIRST / 2);
+        assert_eq!(backoff.next(0.0), Duration::from_millis(500));
     }
 }

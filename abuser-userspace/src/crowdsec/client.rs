@@ -104,7 +104,6 @@ impl Lapi {
             ca_file: config.ca_file.clone(),
             identity: config.identity.clone(),
             unix_socket,
-            headers: HeaderMap::new(),
         })?;
         Ok(Self {
             client,

@@ -31,6 +31,7 @@ use crate::{
     exchange::{self, Expiry},
     policy::is_wide,
     store::rows::BanNote,
+    words::beginning,
 };
 
 /// Decisions of one answer at most, some of which may be about the same source.
@@ -301,11 +302,7 @@ impl Wire<'_> {
 
 /// A text that is kept as long as a ban.
 fn bounded(text: &str) -> String {
-    let mut end = text.len().min(MAX_REASON);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default().to_owned()
+    beginning(text, MAX_REASON).to_owned()
 }
 
 /// The object that an answer is.

@@ -33,7 +33,7 @@ use crate::{
     exchange::{self, BadLine, Entry, Expiry, Item},
     policy::is_wide,
     store::rows::BanNote,
-    words::counted,
+    words::{beginning, counted},
 };
 
 /// How often files are looked at.
@@ -340,14 +340,8 @@ fn listed(
         }
         Expiry::At(time) => clock::kernel_deadline(time.duration_since(SystemTime::now()).ok()?),
     };
-    let reason = entry.reason.map(|mut reason| {
-        let mut end = reason.len().min(MAX_REASON);
-        while !reason.is_char_boundary(end) {
-            end -= 1;
-        }
-        reason.truncate(end);
-        reason
-    });
+    let reason = entry.reason;
+    let reason = reason.map(|reason| beginning(&reason, MAX_REASON).to_owned());
     let note = notes.entry(reason).or_insert_with_key(|reason| {
         Arc::new(BanNote {
             cause: BanCause::Blocklist,

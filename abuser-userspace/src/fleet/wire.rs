@@ -15,7 +15,7 @@ use abuser_common::prefix::PrefixKey;
 use async_nats::HeaderMap;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::config::is_node_name;
+use crate::{config::is_node_name, words::beginning};
 
 /// The version of values that this program writes and reads.
 const VERSION: u32 = 1;
@@ -267,11 +267,7 @@ pub(super) fn span(time: Duration) -> u64 {
 }
 
 fn shortened(reason: &str) -> String {
-    let mut end = reason.len().min(MAX_REASON);
-    while !reason.is_char_boundary(end) {
-        end -= 1;
-    }
-    reason[..end].to_owned()
+    beginning(reason, MAX_REASON).to_owned()
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use serde_json::Value;
 use tracing::{Event, Level};
 
 use super::event::Parts;
+use crate::words::beginning;
 
 /// Where the journal takes entries.
 pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
@@ -99,7 +100,7 @@ fn field_name(name: &str) -> String {
 
 /// A field: `NAME=value` and a newline; with a newline in the value, its length comes before it.
 fn put(entry: &mut Vec<u8>, name: &str, value: &str) {
-    let value = beginning(value);
+    let value = beginning(value, MAX_VALUE);
     entry.extend(name.as_bytes());
     if value.contains('\n') {
         entry.push(b'\n');
@@ -109,15 +110,6 @@ fn put(entry: &mut Vec<u8>, name: &str, value: &str) {
     }
     entry.extend(value.as_bytes());
     entry.push(b'\n');
-}
-
-/// As much of a value as is told, to the end of a character.
-fn beginning(value: &str) -> &str {
-    let mut end = value.len().min(MAX_VALUE);
-    while !value.is_char_boundary(end) {
-        end -= 1;
-    }
-    &value[..end]
 }
 
 #[cfg(test)]

@@ -1,23 +1,20 @@
 //! How long to wait before a receiver that failed is tried again: pure.
 //!
-//! It doubles with each failure, and is cut by chance, so that many hosts that lost the same
-//! receiver do not all come back in the same moment. What the receiver asks for counts, too.
+//! As anybody who fails (see [`backoff`]), but not before the receiver asks for it.
 
 use std::time::{Duration, SystemTime};
 
-/// The longest that may follow the first failure.
-const FIRST: Duration = Duration::from_secs(1);
+use crate::outbound::backoff;
+
 /// The longest of all.
 const LONGEST: Duration = Duration::from_secs(5 * 60);
 /// The longest that a receiver can ask for.
 const LONGEST_ASKED: Duration = Duration::from_secs(60 * 60);
 
-/// How long to wait after so many failures in a row (one at least): between half of what that makes
-/// and all of it, as `chance` (from 0 to 1) says, and no less than the receiver asked for.
+/// How long to wait after so many failures in a row, as [`backoff`] says, and no less than the receiver
+/// asked for.
 pub(super) fn delay(failures: u32, chance: f64, asked: Option<Duration>) -> Duration {
-    let doubled = FIRST.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)));
-    let most = doubled.min(LONGEST);
-    let ours = most.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0);
+    let ours = backoff(failures, LONGEST, chance);
     ours.max(asked.unwrap_or_default().min(LONGEST_ASKED))
 }
 
@@ -74,7 +71,7 @@ mod tests {
         #[test]
         fn a_delay_is_within_its_bounds(failures in 1..u32::MAX, chance in 0.0..=1.0) {
             let delay = delay(failures, chance, None);
-            prop_assert!(delay >= FIRST / 2 && delay <= LONGEST);
+            prop_assert!(delay >= SECOND / 2 && delay <= LONGEST);
         }
     }
 }

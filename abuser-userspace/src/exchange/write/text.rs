@@ -2,15 +2,13 @@
 
 use std::borrow::Cow;
 
+use crate::words::beginning;
+
 /// `text` in one line, no longer than `longest` bytes; `None` if nothing is left.
 pub(super) fn cleaned(text: &str, longest: usize) -> Option<String> {
     let line = text.replace(char::is_control, " ");
     let line = line.trim();
-    let mut end = longest.min(line.len());
-    while !line.is_char_boundary(end) {
-        end -= 1;
-    }
-    let cut = line.get(..end)?.trim_end();
+    let cut = beginning(line, longest).trim_end();
     (!cut.is_empty()).then(|| cut.to_owned())
 }
 

@@ -196,7 +196,7 @@ pub fn level(set: &[u64], packet: &Packet<'_>) -> u64 {
     ahead.max().unwrap_or(0)
 }
 
-/// What charging a bucket came to.
+/// What an attempt to charge a bucket came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Charge {
     /// Within the limit; the bucket paid.
@@ -205,8 +205,10 @@ pub enum Charge {
     Evicts,
     /// Over the limit; the bucket is unchanged.
     Over,
-    /// Lost the race [`ATTEMPTS`] times, or two CPUs opened the bucket at once; counts as
-    /// over, and is counted by itself.
+    /// Another CPU changed the word meanwhile, and nothing was charged: to be tried again, [`ATTEMPTS`] times in
+    /// all.
+    Lost,
+    /// Two CPUs opened the bucket at once; counts as over, and is counted by itself.
     Contended,
 }
 
@@ -278,45 +280,47 @@ fn room(set: Shared<'_, Set>, now: KernelTime, scale: impl Fn(u8) -> Scale) -> R
 /// Charges a packet to its source's bucket in `set`, opening one if there is none; `scale`
 /// tells the scale of the limit with a slot.
 #[inline(always)]
-pub fn charge(set: Shared<'_, Set>, packet: &Packet<'_>, scale: impl Fn(u8) -> Scale) -> Charge {
-    for _ in 0..ATTEMPTS {
-        let found = find(set, packet);
-        if found.count > 1 {
-            return Charge::Contended;
-        }
-        if found.count == 1 {
-            let ahead = ahead(found.word, packet.rate.scale, packet.now);
-            let Some(ahead) = packet.rate.admit(ahead, packet.cost) else {
-                return Charge::Over;
-            };
-            let new = packet.word(ahead);
-            if set.word(found.index).compare_exchange(found.word, new) {
-                return Charge::Conforms;
-            }
-            continue;
-        }
-        // A full bucket admits anything.
-        let Some(ahead) = packet.rate.admit(0, packet.cost) else {
+pub fn charge_once(
+    set: Shared<'_, Set>,
+    packet: &Packet<'_>,
+    scale: impl Fn(u8) -> Scale,
+) -> Charge {
+    let found = find(set, packet);
+    if found.count > 1 {
+        return Charge::Contended;
+    }
+    if found.count == 1 {
+        let ahead = ahead(found.word, packet.rate.scale, packet.now);
+        let Some(ahead) = packet.rate.admit(ahead, packet.cost) else {
             return Charge::Over;
         };
         let new = packet.word(ahead);
-        let room = room(set, packet.past(), &scale);
-        let slot = set.word(room.index);
-        if !slot.compare_exchange(room.word, new) {
-            continue;
-        }
-        if find(set, packet).count > 1 {
-            slot.compare_exchange(new, 0);
-            return Charge::Contended;
-        }
-        // Full by this CPU's clock, if not for long: nothing was lost.
-        return if room.full_in <= HELD_UP_NS {
+        return if set.word(found.index).compare_exchange(found.word, new) {
             Charge::Conforms
         } else {
-            Charge::Evicts
+            Charge::Lost
         };
     }
-    Charge::Contended
+    // A full bucket admits anything.
+    let Some(ahead) = packet.rate.admit(0, packet.cost) else {
+        return Charge::Over;
+    };
+    let new = packet.word(ahead);
+    let room = room(set, packet.past(), &scale);
+    let slot = set.word(room.index);
+    if !slot.compare_exchange(room.word, new) {
+        return Charge::Lost;
+    }
+    if find(set, packet).count > 1 {
+        slot.compare_exchange(new, 0);
+        return Charge::Contended;
+    }
+    // Full by this CPU's clock, if not for long: nothing was lost.
+    if room.full_in <= HELD_UP_NS {
+        Charge::Conforms
+    } else {
+        Charge::Evicts
+    }
 }
 
 /// Whether a packet would conform; changes nothing.

@@ -17,6 +17,18 @@ pub enum Verdict {
     Allow = 2,
 }
 
+impl Verdict {
+    /// From the number that it is, in the lowest two bits.
+    #[inline(always)]
+    pub const fn from_bits(bits: u64) -> Self {
+        match bits & 3 {
+            0 => Self::Drop,
+            1 => Self::Observe,
+            _ => Self::Allow,
+        }
+    }
+}
+
 /// Why the packet was, or would have been, dropped.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Version of everything in this module, and of the folder that maps are pinned in.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 5;
 
 /// The program's name in the kernel.
 pub const PROGRAM: &str = "abuser";
@@ -30,7 +30,7 @@ pub mod maps {
     pub const HOST: &str = "HOST";
     /// ARRAY of [`ProtocolLimits`](super::ProtocolLimits), 256 a bank.
     pub const PROTOCOLS: &str = "PROTOCOLS";
-    /// ARRAY of `u64` masks of the limits that name a port, 65,536 a bank.
+    /// ARRAY, mapped into memory, of `u64` masks of the limits that name a port, 65,536 a bank.
     pub const PORTS: &str = "PORTS";
     /// ARRAY of [`Limit`](super::Limit), [`MAX_LIMITS`](super::MAX_LIMITS) a bank.
     pub const LIMITS: &str = "LIMITS";
@@ -58,7 +58,10 @@ pub mod maps {
     /// ARRAY, mapped into memory, of the words of the filter, by
     /// [`filter_bit`](crate::prefix::filter_bit).
     pub const FILTER: &str = "FILTER";
-    /// `PERCPU_ARRAY` of [`Traffic`](super::Traffic), by [`Outcome`](super::Outcome).
+    /// ARRAY, mapped into memory, of [`Entry`](crate::interface::Entry), by [`places`](crate::interface::places).
+    pub const INTERFACES: &str = "INTERFACES";
+    /// `PERCPU_ARRAY` of [`Outcomes`](super::Outcomes), by the [slot](crate::interface) of the
+    /// interface.
     pub const OUTCOMES: &str = "OUTCOMES";
     /// `PERCPU_ARRAY` of [`LimitCounters`](super::LimitCounters), as `LIMITS`.
     pub const LIMIT_COUNTERS: &str = "LIMIT_COUNTERS";
@@ -74,7 +77,7 @@ pub mod maps {
     pub const EVENTS: &str = "EVENTS";
 
     /// All of them: what is pinned.
-    pub const ALL: [&str; 22] = [
+    pub const ALL: [&str; 23] = [
         SETTINGS,
         HOST,
         PROTOCOLS,
@@ -90,6 +93,7 @@ pub mod maps {
         HINTS_IPV4,
         HINTS_IPV6,
         FILTER,
+        INTERFACES,
         OUTCOMES,
         LIMIT_COUNTERS,
         EVENT_TIMES,
@@ -532,6 +536,67 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
+impl Traffic {
+    /// Counts one packet with a frame of `length` bytes.
+    #[inline(always)]
+    pub fn count(&mut self, length: u32) {
+        self.packets += 1;
+        self.bytes += u64::from(length);
+    }
+}
+
+impl core::ops::AddAssign for Traffic {
+    fn add_assign(&mut self, Self { packets, bytes }: Self) {
+        self.packets += packets;
+        self.bytes += bytes;
+    }
+}
+
+/// What one CPU counted on one interface.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcomes(pub [Traffic; Outcome::ALL.len()]);
+
+impl Outcomes {
+    /// Counts one packet with a frame of `length` bytes.
+    #[inline(always)]
+    pub fn count(&mut self, outcome: Outcome, length: u32) {
+        // Masked, or the kernel's verifier would not know that it is there.
+        const MASK: usize = Outcome::ALL.len() - 1;
+        const _: () = assert!(Outcome::ALL.len().is_power_of_two());
+        if let Some(traffic) = self.0.get_mut(outcome as usize & MASK) {
+            traffic.count(length);
+        }
+    }
+
+    /// What came to this outcome.
+    pub fn of(&self, outcome: Outcome) -> Traffic {
+        self.0.get(outcome as usize).copied().unwrap_or_default()
+    }
+
+    /// What came to any outcome.
+    pub fn total(&self) -> Traffic {
+        let mut total = Traffic::default();
+        for traffic in self.0 {
+            total += traffic;
+        }
+        total
+    }
+
+    /// All of them, in the order of their numbers.
+    pub fn each(&self) -> impl Iterator<Item = (Outcome, Traffic)> {
+        Outcome::ALL.into_iter().zip(self.0)
+    }
+}
+
+impl core::ops::AddAssign for Outcomes {
+    fn add_assign(&mut self, other: Self) {
+        for (sum, traffic) in self.0.iter_mut().zip(other.0) {
+            *sum += traffic;
+        }
+    }
+}
+
 /// What one packet over or within a limit is counted as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitOutcome {
@@ -543,33 +608,43 @@ pub enum LimitOutcome {
     Contended,
 }
 
-/// What one CPU counted under one limit, in packets.
+/// What one CPU counted under one limit.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LimitCounters {
     /// Within this limit and all others, and charged.
-    pub passed: u64,
+    pub passed: Traffic,
     /// Over it, and dropped for it.
-    pub dropped: u64,
+    pub dropped: Traffic,
     /// Over it, and passed because only observed.
-    pub observed: u64,
+    pub observed: Traffic,
     /// Over it, and passed because the allow list says so.
-    pub allowed: u64,
-    /// Part of the three above: counted as over because the bucket could not be updated.
+    pub allowed: Traffic,
+    /// Packets of the three above that were counted as over because the bucket could not be updated.
     pub contended: u64,
 }
 
 impl LimitCounters {
-    /// Counts one packet.
+    /// Counts one packet with a frame of `length` bytes.
     #[inline(always)]
-    pub fn count(&mut self, outcome: LimitOutcome) {
+    pub fn count(&mut self, outcome: LimitOutcome, length: u32) {
         match outcome {
-            LimitOutcome::Passed => self.passed += 1,
-            LimitOutcome::Over(Verdict::Drop) => self.dropped += 1,
-            LimitOutcome::Over(Verdict::Observe) => self.observed += 1,
-            LimitOutcome::Over(Verdict::Allow) => self.allowed += 1,
+            LimitOutcome::Passed => self.passed.count(length),
+            LimitOutcome::Over(Verdict::Drop) => self.dropped.count(length),
+            LimitOutcome::Over(Verdict::Observe) => self.observed.count(length),
+            LimitOutcome::Over(Verdict::Allow) => self.allowed.count(length),
             LimitOutcome::Contended => self.contended += 1,
         }
+    }
+}
+
+impl core::ops::AddAssign for LimitCounters {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.dropped += other.dropped;
+        self.observed += other.observed;
+        self.allowed += other.allowed;
+        self.contended += other.contended;
     }
 }
 
@@ -589,7 +664,7 @@ mod pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Throttle {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for super::Traffic {}
+    unsafe impl aya::Pod for super::Outcomes {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::LimitCounters {}
     // SAFETY: as above.

@@ -15,6 +15,7 @@
 //! | [`verified`] | which sources are known to be no forgeries |
 //! | [`verdict`] | the order of the packet path |
 //! | [`event`] | the ring-buffer record |
+//! | [`interface`] | which counters a packet belongs to |
 //! | [`layout`] | map names, keys, values, sizes |
 //! | [`dispatcher`] | the format of libxdp's dispatcher |
 //! | `model` | the tables as ordinary collections, for replays and tests (feature `model`) |
@@ -38,6 +39,7 @@ pub mod dispatcher;
 pub mod event;
 pub mod gate;
 pub mod gcra;
+pub mod interface;
 pub mod layout;
 #[cfg(any(test, feature = "model"))]
 pub mod model;

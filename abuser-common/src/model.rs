@@ -18,7 +18,7 @@ use std::{
 use crate::{
     atomic::{Shared, Word},
     bucket::{self, Key, Set},
-    event::Event,
+    event::{Event, Verdict},
     gate::{EVENT_SLOTS, EventOutcome, EventStats, SourceStats, TALLY_SLOTS, Tally},
     gcra::KernelTime,
     layout::{Ban, Limit, LimitCounters, LimitOutcome, ProtocolLimits, Scales, Settings, Throttle},
@@ -64,6 +64,50 @@ impl Kernel for Machine {
     }
 }
 
+/// Sets of words, all of them zero to begin with.
+///
+/// Memory of zeros comes from the system as it is first touched: a model of a few sources takes a few
+/// pages of the sixteen megabytes, and no time to be made.
+struct Sets {
+    words: Box<[UnsafeCell<u64>]>,
+    /// Where the first set begins, in words: sets are aligned to their size.
+    first: usize,
+    count: usize,
+}
+
+impl Sets {
+    fn empty(bits: u32) -> Self {
+        const WORDS: usize = bucket::WORDS as usize;
+        let count = 1 << bits;
+        let words = Box::into_raw(vec![0_u64; (count + 1) * WORDS].into_boxed_slice());
+        // SAFETY: `UnsafeCell<u64>` has the layout of `u64`, and the box has no other owner.
+        let words = unsafe { Box::from_raw(words as *mut [UnsafeCell<u64>]) };
+        let first = words.as_ptr().align_offset(align_of::<Set>());
+        Self {
+            words,
+            first,
+            count,
+        }
+    }
+
+    #[expect(
+        clippy::cast_ptr_alignment,
+        reason = "`first` is where sets are aligned, and each is as long as its alignment"
+    )]
+    fn get(&self, set: u32) -> Option<NonNull<Set>> {
+        let set = usize::try_from(set).ok().filter(|set| *set < self.count)?;
+        let words = self
+            .words
+            .get(self.first + set * bucket::WORDS as usize..)?;
+        // Of the whole rest, so that the pointer may be used for all of the set.
+        NonNull::new(words.as_ptr().cast::<Set>().cast_mut())
+    }
+
+    fn iter(&self) -> impl Iterator<Item = NonNull<Set>> {
+        (0..).map_while(|set| self.get(set))
+    }
+}
+
 /// All state of the packet path. Fields that tests set up are public.
 pub struct Model {
     /// See [`Tables::settings`].
@@ -93,15 +137,14 @@ pub struct Model {
     allowed: HashSet<PrefixKey>,
     throttled: HashMap<PrefixKey, Throttle>,
     bans: HashMap<PrefixKey, Box<UnsafeCell<Ban>>>,
-    buckets: Vec<UnsafeCell<Set>>,
-    verified: Vec<UnsafeCell<Set>>,
+    buckets: Sets,
+    verified: Sets,
     event_times: Vec<UnsafeCell<u64>>,
     tallies: RefCell<Vec<Tally>>,
 }
 
 impl Default for Model {
     fn default() -> Self {
-        let sets = |bits| (0..1 << bits).map(|_| UnsafeCell::default()).collect();
         Self {
             settings: Settings::default(),
             key: Key([2, 3, 5, 7]),
@@ -120,8 +163,8 @@ impl Default for Model {
             allowed: HashSet::new(),
             throttled: HashMap::new(),
             bans: HashMap::new(),
-            buckets: sets(bucket::SET_BITS),
-            verified: sets(verified::SET_BITS),
+            buckets: Sets::empty(bucket::SET_BITS),
+            verified: Sets::empty(verified::SET_BITS),
             event_times: (0..EVENT_SLOTS).map(|_| UnsafeCell::default()).collect(),
             tallies: RefCell::new(vec![Tally::default(); TALLY_SLOTS as usize]),
         }
@@ -165,7 +208,7 @@ impl Model {
     pub fn bucket_count(&self, now: KernelTime) -> usize {
         let words = self.buckets.iter().flat_map(|set| {
             // SAFETY: as above.
-            unsafe { *set.get() }.words
+            unsafe { *set.as_ptr() }.words
         });
         words
             .filter(|word| bucket::ahead(*word, self.scales.get(bucket::slot_of(*word)), now) != 0)
@@ -174,9 +217,9 @@ impl Model {
 
     /// Clears words of full buckets, as the daemon does before the clock comes round to them.
     pub fn sweep(&self, now: KernelTime) {
-        for set in &self.buckets {
+        for set in self.buckets.iter() {
             // SAFETY: as above.
-            for word in unsafe { &mut (*set.get()).words } {
+            for word in unsafe { &mut (*set.as_ptr()).words } {
                 if bucket::ahead(*word, self.scales.get(bucket::slot_of(*word)), now) == 0 {
                     *word = 0;
                 }
@@ -280,17 +323,17 @@ impl Tables for Model {
 
     fn buckets(&self, set: u32) -> Option<Shared<'_, Set>> {
         // SAFETY: the vector never grows, and lives as long as the borrow of the model.
-        Some(unsafe { Shared::new(element(&self.buckets, set)?) })
+        Some(unsafe { Shared::new(self.buckets.get(set)?) })
     }
 
     fn verified(&self, set: u32) -> Option<Shared<'_, Set>> {
         // SAFETY: as above.
-        Some(unsafe { Shared::new(element(&self.verified, set)?) })
+        Some(unsafe { Shared::new(self.verified.get(set)?) })
     }
 
-    fn count_limit(&self, index: u32, outcome: LimitOutcome) {
+    fn count_limit(&self, index: u32, outcome: LimitOutcome, length: u32) {
         let mut counters = self.limit_counters.borrow_mut();
-        counters.entry(index).or_default().count(outcome);
+        counters.entry(index).or_default().count(outcome, length);
     }
 
     fn count_eviction(&self) {
@@ -383,11 +426,22 @@ impl Tables for Model {
         prefixes::throttling_of(self, source, length, bank, now)
     }
 
-    fn charge(&self, request: &ChargeRequest) -> Charged {
-        limits::charge(self, request)
+    fn charge_once(&self, request: &ChargeRequest) -> Charged {
+        limits::charge_once(self, request)
     }
 
     fn check(&self, request: &ChargeRequest) -> Charged {
         limits::check(self, request)
+    }
+
+    fn count_several(
+        &self,
+        mask: u64,
+        observing: u64,
+        verdict: Verdict,
+        settings: Settings,
+        length: u32,
+    ) {
+        limits::count_several(self, mask, observing, verdict, settings, length);
     }
 }

@@ -324,22 +324,33 @@ const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 pub fn longest<R>(lengths: LengthMask, mut look_up: impl FnMut(u8) -> Option<R>) -> Option<R> {
     let [low, middle, high] = lengths;
     // Of the third word only length 128 exists.
-    let (mut base, mut word) = (128, high & 1);
-    // Counted, not `while`: the verifier cannot see that the words shrink. One pass a
-    // length, and one to go on to each of the two lower words.
-    for _ in 0..u32::from(Family::V6.bits()) + 3 {
+    if high & 1 != 0
+        && let found @ Some(_) = look_up(Family::V6.bits())
+    {
+        return found;
+    }
+    if let found @ Some(_) = longest_from(64, middle, &mut look_up) {
+        return found;
+    }
+    longest_from(0, low, &mut look_up)
+}
+
+/// As [`longest`], for the lengths that are `base` and the number of a bit of `word`.
+#[inline(always)]
+fn longest_from<R>(
+    base: u8,
+    mut word: u64,
+    look_up: &mut impl FnMut(u8) -> Option<R>,
+) -> Option<R> {
+    // Counted, not `while`: the verifier cannot see that the word shrinks.
+    for _ in 0..u64::BITS {
         if word == 0 {
-            if base == 0 {
-                break;
-            }
-            base -= 64;
-            word = if base == 0 { low } else { middle };
-            continue;
+            break;
         }
         let bit = bits::highest(word);
         word &= !(1 << bit);
-        if let Some(found) = look_up(base + bit) {
-            return Some(found);
+        if let found @ Some(_) = look_up(base + bit) {
+            return found;
         }
     }
     None

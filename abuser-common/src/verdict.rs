@@ -183,8 +183,8 @@ pub trait Tables {
     /// A set of verified sources; see [`crate::verified`].
     fn verified(&self, set: u32) -> Option<Shared<'_, Set>>;
 
-    /// Counts a packet under a limit; `index` as for [`Tables::limit`].
-    fn count_limit(&self, index: u32, outcome: LimitOutcome);
+    /// Counts a packet of `length` bytes under a limit; `index` as for [`Tables::limit`].
+    fn count_limit(&self, index: u32, outcome: LimitOutcome, length: u32);
     /// Counts a bucket that was not full and made room.
     fn count_eviction(&self);
     /// Takes one socket look-up from this CPU's budget.
@@ -231,10 +231,19 @@ pub trait Tables {
     ) -> u64;
     /// Calls [`prefixes::throttling_of`].
     fn throttling_of(&self, source: &Source, length: u8, bank: u32, now: KernelTime) -> u64;
-    /// Calls [`limits::charge`].
-    fn charge(&self, request: &ChargeRequest) -> Charged;
+    /// Calls [`limits::charge_once`].
+    fn charge_once(&self, request: &ChargeRequest) -> Charged;
     /// Calls [`limits::check`].
     fn check(&self, request: &ChargeRequest) -> Charged;
+    /// Calls [`limits::count_several`].
+    fn count_several(
+        &self,
+        mask: u64,
+        observing: u64,
+        verdict: Verdict,
+        settings: Settings,
+        length: u32,
+    );
 }
 
 /// What became of a packet.

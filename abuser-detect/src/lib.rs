@@ -10,6 +10,7 @@
 //! | `record` | what a parser makes of a line: time, source, status and so on |
 //! | `line` | bytes of a log as text that is bounded and valid |
 //! | `field` | the fields of a record by their names |
+//! | `words` | what somebody else wrote, as it may be told |
 //! | `time`, `source` | a moment of the wall clock; whom a record is about |
 //! | `parse` | the parsers of access logs, JSON and regular expressions |
 //! | `filter` | fail2ban's filters, unmodified |
@@ -19,6 +20,8 @@
 //! | `pipeline` | from the lines of sources to what their detectors find |
 //! | `evidence` | the lines that are shown with it |
 //! | `import` | fail2ban's jails, nginx's limits and Snort's rules as our configuration |
+
+#![forbid(unsafe_code)]
 
 pub mod condition;
 pub mod detect;
@@ -33,3 +36,4 @@ pub mod record;
 pub mod scan;
 pub mod source;
 pub mod time;
+mod words;

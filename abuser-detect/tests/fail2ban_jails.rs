@@ -74,7 +74,7 @@ fn import(folder: &Path, local: &str) -> Imported {
         folder: folder.to_owned(),
         local: local.to_owned(),
     };
-    fail2ban(&files, folder).unwrap_or_else(|error| panic!("{error}"))
+    fail2ban(&files, folder, |_| true).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The sections of `jail.conf` that are jails.

@@ -74,7 +74,7 @@ fn abuser_clocks(ctx: XdpContext) -> u32 {
 fn act(ctx: &XdpContext, told: Option<KernelTime>) -> u32 {
     let frame = Frame::new(ctx);
     let Decision { outcome, length } = decide(&frame, &Maps, &Machine { ctx, told });
-    Maps::count(outcome, length);
+    Maps::count(frame.interface(), outcome, length);
     match outcome {
         Outcome::Malformed => {
             // Not an event: nobody is to blame for what cannot be read.

@@ -174,16 +174,16 @@ fn unpack(packet: u64, high: u64, low: u64, now_ns: u64) -> ChargeRequest {
 }
 
 #[inline(always)]
-pub(crate) fn call_charge(request: &ChargeRequest) -> Charged {
+pub(crate) fn call_charge_once(request: &ChargeRequest) -> Charged {
     let ChargeRequest { source, now, .. } = request;
-    Charged(charge(pack(request), source.high, source.low, now.0))
+    Charged(charge_once(pack(request), source.high, source.low, now.0))
 }
 
 /// `packet` as `pack` makes it.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn charge(packet: u64, high: u64, low: u64, now_ns: u64) -> u64 {
-    limits::charge(&Maps, &unpack(packet, high, low, now_ns)).0
+extern "C" fn charge_once(packet: u64, high: u64, low: u64, now_ns: u64) -> u64 {
+    limits::charge_once(&Maps, &unpack(packet, high, low, now_ns)).0
 }
 
 #[inline(always)]
@@ -197,6 +197,28 @@ pub(crate) fn call_check(request: &ChargeRequest) -> Charged {
 #[inline(never)]
 extern "C" fn check(packet: u64, high: u64, low: u64, now_ns: u64) -> u64 {
     limits::check(&Maps, &unpack(packet, high, low, now_ns)).0
+}
+
+#[inline(always)]
+pub(crate) fn call_count_several(
+    mask: u64,
+    observing: u64,
+    verdict: Verdict,
+    settings: Settings,
+    length: u32,
+) {
+    let packet = u64::from(length & LENGTH) << 4 | (settings.0 & 3) << 2 | verdict as u64;
+    count_several(mask, observing, packet);
+}
+
+/// `packet` holds the frame's length, the program's settings (2 bits) and the verdict (2).
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn count_several(mask: u64, observing: u64, packet: u64) -> u64 {
+    let (verdict, settings) = (Verdict::from_bits(packet), Settings(packet >> 2 & 3));
+    let length = (packet >> 4) as u32;
+    limits::count_several(&Maps, mask, observing, verdict, settings, length);
+    0
 }
 
 /// What is known of a packet, in one word, but for its source, which is read again: from the
@@ -232,12 +254,7 @@ impl Token {
     #[inline(always)]
     fn more(self) -> (u8, Verdict) {
         let more = self.0 >> Self::MORE_SHIFT;
-        let verdict = match more as u8 {
-            0 => Verdict::Drop,
-            1 => Verdict::Observe,
-            _ => Verdict::Allow,
-        };
-        ((more >> 8) as u8, verdict)
+        ((more >> 8) as u8, Verdict::from_bits(more))
     }
 
     #[inline(always)]

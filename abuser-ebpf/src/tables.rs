@@ -5,13 +5,14 @@ use core::ptr::NonNull;
 use abuser_common::{
     atomic::{Shared, Word},
     bucket::{self, Key, Set},
-    event::Event,
+    event::{Event, Verdict},
     gate::{EVENT_SLOTS, EventOutcome, EventStats, SourceStats, TALLY_SLOTS, Tally},
     gcra::KernelTime,
+    interface::{self, Entry, PLACES, SLOTS},
     layout::{
         BANKS, Ban, EVENTS_BYTES, Host, Limit, LimitCounters, LimitOutcome, MAX_ALLOWED, MAX_BANS,
-        MAX_LIMITS, MAX_THROTTLED, Outcome, PORTS_PER_BANK, PROTOCOLS_PER_BANK, ProtocolLimits,
-        Scales, Settings, Throttle, Traffic,
+        MAX_LIMITS, MAX_THROTTLED, Outcome, Outcomes, PORTS_PER_BANK, PROTOCOLS_PER_BANK,
+        ProtocolLimits, Scales, Settings, Throttle,
     },
     prefix::{
         FILTER_BITS, Family, HINTS, LengthMask, Lengths, List, PrefixKey, Source, hint_index,
@@ -43,7 +44,7 @@ static HOST: Array<Host, 1> = Array::new();
 #[btf_map]
 static PROTOCOLS: Array<ProtocolLimits, { (BANKS * PROTOCOLS_PER_BANK) as usize }> = Array::new();
 #[btf_map]
-static PORTS: Array<u64, { (BANKS * PORTS_PER_BANK) as usize }> = Array::new();
+static PORTS: Array<u64, { (BANKS * PORTS_PER_BANK) as usize }, MAPPED> = Array::new();
 #[btf_map]
 static LIMITS: Array<Limit, { (BANKS * MAX_LIMITS) as usize }> = Array::new();
 #[btf_map]
@@ -68,7 +69,9 @@ static HINTS_IPV6: Array<LengthMask, { List::ALL.len() * HINTS as usize }, MAPPE
 #[btf_map]
 static FILTER: Array<u64, { 1 << (FILTER_BITS - u64::BITS.ilog2()) }, MAPPED> = Array::new();
 #[btf_map]
-static OUTCOMES: PerCpuArray<Traffic, { Outcome::ALL.len() }> = PerCpuArray::new();
+static INTERFACES: Array<Entry, { PLACES as usize }, MAPPED> = Array::new();
+#[btf_map]
+static OUTCOMES: PerCpuArray<Outcomes, { SLOTS as usize }> = PerCpuArray::new();
 #[btf_map]
 static LIMIT_COUNTERS: PerCpuArray<LimitCounters, { (BANKS * MAX_LIMITS) as usize }> =
     PerCpuArray::new();
@@ -87,15 +90,15 @@ static EVENTS: RingBuf<(), { EVENTS_BYTES as usize }> = RingBuf::new();
 pub(crate) struct Maps;
 
 impl Maps {
-    /// Counts what became of a packet.
+    /// Counts what became of a packet that came in on the interface with this index.
     #[inline(always)]
-    pub(crate) fn count(outcome: Outcome, length: u32) {
-        if let Some(traffic) = OUTCOMES.get_ptr_mut(outcome as u32) {
+    pub(crate) fn count(interface: u32, outcome: Outcome, length: u32) {
+        let slot = interface::slot(interface, |place| {
+            INTERFACES.get(place).copied().unwrap_or_default()
+        });
+        if let Some(outcomes) = OUTCOMES.get_ptr_mut(slot) {
             // SAFETY: the slot is this CPU's own.
-            unsafe {
-                (*traffic).packets += 1;
-                (*traffic).bytes += u64::from(length);
-            }
+            unsafe { (*outcomes).count(outcome, length) };
         }
     }
 
@@ -208,10 +211,10 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn count_limit(&self, index: u32, outcome: LimitOutcome) {
+    fn count_limit(&self, index: u32, outcome: LimitOutcome, length: u32) {
         if let Some(counters) = LIMIT_COUNTERS.get_ptr_mut(index) {
             // SAFETY: the slot is this CPU's own.
-            unsafe { (*counters).count(outcome) };
+            unsafe { (*counters).count(outcome, length) };
         }
     }
 
@@ -323,12 +326,24 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn charge(&self, request: &ChargeRequest) -> Charged {
-        subprograms::call_charge(request)
+    fn charge_once(&self, request: &ChargeRequest) -> Charged {
+        subprograms::call_charge_once(request)
     }
 
     #[inline(always)]
     fn check(&self, request: &ChargeRequest) -> Charged {
         subprograms::call_check(request)
+    }
+
+    #[inline(always)]
+    fn count_several(
+        &self,
+        mask: u64,
+        observing: u64,
+        verdict: Verdict,
+        settings: Settings,
+        length: u32,
+    ) {
+        subprograms::call_count_several(mask, observing, verdict, settings, length);
     }
 }

@@ -25,7 +25,7 @@ pub enum SecretError {
         /// Why not.
         source: io::Error,
     },
-    /// The file cannot be read, and what it holds is for its reader to make up.
+    /// There is no file, and what it is to hold is for its reader to make up.
     #[error(
         "cannot read the secret in {}: {source}; write one, as in `(umask 077; openssl rand -hex 32 \
          > {})`", path.display(), path.display()
@@ -36,17 +36,38 @@ pub enum SecretError {
         /// Why not.
         source: io::Error,
     },
-    /// Others can read it, too.
+    /// Whoever tries may not read it, and others may: it may be as it should be.
     #[error(
-        "the secret in {} is none: its mode is {mode:o} and its owner user {owner}; run \
-         `chmod 600 {}`, `chown root {}`, and write a new one",
-        path.display(), path.display(), path.display()
+        "cannot read the secret in {}: {source}; run this as root, or as the user that abuser runs as",
+        path.display()
+    )]
+    Denied {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It has permissions for others.
+    #[error(
+        "others can get at the secret in {} (mode {mode:o}): run `chmod 600 {}`, and replace the \
+         secret, since others may have read it",
+        path.display(), path.display()
     )]
     Open {
         /// The file.
         path: PathBuf,
         /// Its permissions.
         mode: u32,
+    },
+    /// It is somebody else's.
+    #[error(
+        "the secret in {} belongs to user {owner}, who is neither root nor who runs this: run \
+         `chown root {}` and `chmod 600 {}`, and replace the secret, since that user may have read it",
+        path.display(), path.display(), path.display()
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
         /// Whose it is.
         owner: u32,
     },
@@ -61,7 +82,11 @@ pub enum SecretError {
 }
 
 /// Opens a regular file for reading; nothing else can make whoever reads it wait.
-fn open(path: &Path) -> io::Result<File> {
+///
+/// # Errors
+///
+/// If it cannot be opened, or is something else.
+pub fn open(path: &Path) -> io::Result<File> {
     // A FIFO would wait for its other end.
     let file = OpenOptions::new()
         .read(true)
@@ -100,22 +125,30 @@ fn read_all(file: File, most: u64) -> io::Result<Vec<u8>> {
 ///
 /// See [`SecretError`].
 pub fn read_private(path: &Path, most: u64) -> Result<Vec<u8>, SecretError> {
-    let failed = |source| SecretError::Read {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| cannot_read(path, source);
     let file = open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     let mode = metadata.permissions().mode() & 0o7777;
     let owner = metadata.uid();
-    if mode & 0o077 != 0 || !(owner == 0 || owner == geteuid().as_raw()) {
-        return Err(SecretError::Open {
-            path: path.to_owned(),
-            mode,
-            owner,
-        });
+    if owner != 0 && owner != geteuid().as_raw() {
+        let path = path.to_owned();
+        return Err(SecretError::Foreign { path, owner });
+    }
+    if mode & 0o077 != 0 {
+        let path = path.to_owned();
+        return Err(SecretError::Open { path, mode });
     }
     read_all(file, most).map_err(failed)
+}
+
+/// Why a secret cannot be read.
+fn cannot_read(path: &Path, source: io::Error) -> SecretError {
+    let path = path.to_owned();
+    if source.kind() == io::ErrorKind::PermissionDenied {
+        SecretError::Denied { path, source }
+    } else {
+        SecretError::Read { path, source }
+    }
 }
 
 /// The secret in a file that nobody else can read: visible ASCII, without the space around it, and
@@ -126,7 +159,9 @@ pub fn read_private(path: &Path, most: u64) -> Result<Vec<u8>, SecretError> {
 /// See [`SecretError`].
 pub fn read_secret(path: &Path, shortest: usize) -> Result<String, SecretError> {
     let bytes = read_private(path, LONGEST_SECRET).map_err(|error| match error {
-        SecretError::Read { path, source } => SecretError::Unwritten { path, source },
+        SecretError::Read { path, source } if source.kind() == io::ErrorKind::NotFound => {
+            SecretError::Unwritten { path, source }
+        }
         error => error,
     })?;
     secret(&bytes, shortest).map_err(|problem| SecretError::Unfit {
@@ -201,7 +236,11 @@ mod tests {
     fn what_others_can_read_or_anybody_can_guess_is_no_secret() {
         for mode in [0o640, 0o604, 0o660, 0o620, 0o777] {
             let error = read("0123456789abcdef", mode).unwrap_err();
-            assert!(error.to_string().contains(&format!("mode is {mode:o}")));
+            assert!(
+                error
+                    .to_string()
+                    .contains(&format!("(mode {mode:o}): run `chmod 600 "))
+            );
         }
         for (content, phrase) in [
             ("", "0 bytes"),
@@ -213,6 +252,33 @@ mod tests {
             let error = read(content, 0o600).unwrap_err().to_string();
             assert!(error.contains(phrase), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_not_there_is_to_be_written_and_what_is_may_be_as_it_should_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        let error = read_secret(&path, SHORTEST_SECRET).unwrap_err().to_string();
+        assert!(error.contains("; write one, as in `(umask 077;"), "{error}");
+        // Whoever follows an advice to write one would overwrite what is there.
+        let source = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let error = cannot_read(&path, source()).to_string();
+        assert!(error.contains("run this as root"), "{error}");
+        assert!(!error.contains("openssl"), "{error}");
+        let error = read_secret(folder.path(), SHORTEST_SECRET).unwrap_err();
+        assert!(!error.to_string().contains("openssl"), "{error}");
+    }
+
+    #[test]
+    fn whose_a_secret_is_is_only_told_if_it_is_somebody_else_s() {
+        let error = read("0123456789abcdef", 0o644).unwrap_err().to_string();
+        assert!(!error.contains("chown"), "{error}");
+        let path = PathBuf::from("/etc/abuser/hook.secret");
+        let error = SecretError::Foreign { path, owner: 1000 }.to_string();
+        assert!(
+            error.contains("belongs to user 1000") && error.contains("`chown root /etc/"),
+            "{error}"
+        );
     }
 
     #[test]

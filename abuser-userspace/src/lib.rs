@@ -25,6 +25,8 @@
 //! | `words` | numbers as people read them |
 //! | [`api`] | how the command line talks to the daemon |
 
+#![deny(unsafe_code)]
+
 pub mod api;
 pub mod cli;
 pub mod config;
@@ -44,6 +46,7 @@ pub mod notify;
 pub mod outbound;
 pub mod policy;
 pub mod replay;
+pub mod sandbox;
 pub mod sources;
 pub mod store;
 mod words;

@@ -4,11 +4,17 @@
 //! version: of the host's they seldom are, and then the process may crash. Those for files and DNS are
 //! part of it, and these are all that it uses then. A binary that is linked as usual asks whomever the host asks.
 
+#![cfg_attr(
+    all(target_env = "gnu", target_feature = "crt-static"),
+    expect(unsafe_code, reason = "glibc has no other way to be told")
+)]
+
 /// Settles it, before the first name is looked up.
 #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
 pub(crate) fn settle() {
     use std::ffi::{CStr, c_char, c_int};
 
+    // SAFETY: as `nss.h` declares it.
     unsafe extern "C" {
         fn __nss_configure_lookup(database: *const c_char, services: *const c_char) -> c_int;
     }

@@ -21,20 +21,45 @@ pub(crate) fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{} {what}", grouped(count))
 }
 
-/// `text`, which somebody else wrote, so that it cannot end a line or a column, nor command
-/// the terminal.
+/// `text`, which somebody else wrote, as characters that only show: what would end a line or a column,
+/// command the terminal, change the direction of what follows or hide is written out.
+///
+/// This is for whatever goes to a terminal or into a line of text; JSON escapes by its own rules.
 pub(crate) fn plain(text: &str) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
+    if text.chars().all(is_plain) {
         return Cow::Borrowed(text);
     }
-    let escaped = text.chars().map(|c| {
-        if c.is_control() {
-            c.escape_default().to_string()
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if is_plain(c) {
+            escaped.push(c);
         } else {
-            c.to_string()
+            escaped.extend(c.escape_default());
         }
-    });
-    Cow::Owned(escaped.collect())
+    }
+    Cow::Owned(escaped)
+}
+
+/// Whether a character only shows.
+pub(crate) fn is_plain(c: char) -> bool {
+    !c.is_control() && !is_invisible(c)
+}
+
+/// Characters of no width that change how others look: marks and overrides of direction, joiners,
+/// separators, tags.
+const fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
 }
 
 /// The first `most` bytes of a text at most, to the end of a character.
@@ -66,11 +91,25 @@ mod tests {
     }
 
     #[test]
-    fn nothing_ends_a_line_or_commands_the_terminal() {
-        assert_eq!(plain("gr\u{fc}\u{df}e, \\n"), "gr\u{fc}\u{df}e, \\n");
-        assert_eq!(
-            plain("a\tb\n\u{1b}[31m\u{9b}"),
-            "a\\tb\\n\\u{1b}[31m\\u{9b}"
-        );
+    fn nothing_ends_a_line_commands_the_terminal_or_hides() {
+        for harmless in ["gr\u{fc}\u{df}e, \\n", "\u{4f60}\u{597d}", ""] {
+            assert!(matches!(plain(harmless), Cow::Borrowed(text) if text == harmless));
+        }
+        for (text, shown) in [
+            ("a\tb\n\u{1b}[31m\u{9b}", "a\\tb\\n\\u{1b}[31m\\u{9b}"),
+            ("\u{7f}\0\r", "\\u{7f}\\u{0}\\r"),
+            (
+                "a\u{202e}b\u{200d}c\u{2028}",
+                "a\\u{202e}b\\u{200d}c\\u{2028}",
+            ),
+            (
+                "\u{2066}x\u{2069}\u{feff}\u{e0041}",
+                "\\u{2066}x\\u{2069}\\u{feff}\\u{e0041}",
+            ),
+        ] {
+            assert_eq!(plain(text), shown);
+            // Whoever escapes what is escaped changes nothing.
+            assert_eq!(plain(shown), shown);
+        }
     }
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 use testkit::{CommandOutput, Daemon, require_root};
 
 use crate::{
-    http::{Answer, connect_tcp, exchange, message},
+    http::{Answer, connect_tcp, exchange, message, request},
     support::{Complains as _, Site, finish},
 };
 
@@ -162,20 +162,20 @@ fn a_token_that_is_none_or_no_secret_is_refused_and_changes_nothing() {
     require_root!();
     let site = Site::new();
     for (token, mode, phrase) in [
-        (TOKEN, 0o644, "its mode is 644"),
-        (TOKEN, 0o640, "its mode is 640"),
+        (TOKEN, 0o644, "(mode 644): run `chmod 600 "),
+        (TOKEN, 0o640, "(mode 640): run `chmod 600 "),
         ("short", 0o600, "5 bytes, and 16 are the least"),
         ("", 0o600, "0 bytes, and 16 are the least"),
     ] {
         let file = token_file(&site, token, mode);
         let config = with_api(&site, &format!("listen = \"127.0.0.1:9090\"\n{file}"));
         site.run(&config, &[])
-            .complains(1, &["token", phrase, "[api] token_file"]);
+            .complains(2, &["token", phrase, "[api] token_file"]);
         site.assert_untouched();
     }
     let missing = "listen = \"127.0.0.1:9090\"\ntoken_file = \"/nowhere/token\"";
     site.run(&with_api(&site, missing), &[])
-        .complains(1, &["cannot read the secret in /nowhere/token"]);
+        .complains(2, &["cannot read the secret in /nowhere/token"]);
     site.assert_untouched();
 }
 
@@ -247,6 +247,27 @@ fn over_tcp_nothing_is_told_without_the_token() {
         }
     }
     assert_eq!(daemon.json(&["status"])["bans"], 0);
+    // Who was turned away is counted, by what was asked for.
+    let metrics = request(&daemon, "GET", "/metrics", b"").body;
+    for (method, route, count) in [
+        ("GET", "/v1/status", 4),
+        ("GET", "none", 4),
+        ("other", "/v1/bans", 4),
+        ("POST", "/v1/bans", 4),
+    ] {
+        let begun = "abuser_api_request_duration_seconds_count{";
+        let labels = [
+            format!("method=\"{method}\""),
+            format!("route=\"{route}\""),
+            "code=\"401\"".to_owned(),
+        ];
+        let counted = metrics.lines().find(|line| {
+            line.starts_with(begun) && labels.iter().all(|label| line.contains(label))
+        });
+        let counted = counted.and_then(|line| line.rsplit_once(' '));
+        let counted = counted.map(|(_, count)| count.to_owned());
+        assert_eq!(counted, Some(count.to_string()), "{labels:?} in {metrics}");
+    }
 }
 
 #[test]

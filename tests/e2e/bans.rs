@@ -229,6 +229,26 @@ fn bans_are_removed_one_by_one_or_all() {
 }
 
 #[test]
+fn many_bans_that_are_removed_are_counted_and_few_are_named() {
+    require_root!();
+    let (_namespace, daemon) = daemon_on_lo("");
+    let add = |count: u8| {
+        let sources: Vec<_> = (1..=count).map(|n| format!("203.0.113.{n}")).collect();
+        let sources = sources.iter().map(String::as_str);
+        let arguments: Vec<_> = ["add"].into_iter().chain(sources).collect();
+        ban(&daemon, &arguments).success();
+    };
+    let remove = || ban(&daemon, &["remove", "--all"]).success().stdout;
+    add(100);
+    let said = remove();
+    assert_eq!(said.lines().count(), 100, "{said}");
+    assert!(said.starts_with("unbanned 203.0.113.1/32\n"), "{said}");
+    add(101);
+    assert_eq!(remove(), "unbanned 101 sources\n");
+    assert_eq!(daemon.json(&["ban", "list"]), json!([]));
+}
+
+#[test]
 fn an_ended_ban_is_listed_no_more() {
     require_root!();
     let (_namespace, daemon) = daemon_on_lo("");

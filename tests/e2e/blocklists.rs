@@ -269,3 +269,28 @@ fn wide_prefixes_of_a_list_take_force() {
     let forced = Listed::new("8.0.0.0/7\n", "force = true");
     forced.wait_for(&[("8.0.0.0/7", "blocklist")]);
 }
+
+#[test]
+fn what_a_path_says_cannot_command_the_terminal_that_shows_the_status() {
+    require_root!();
+    let table =
+        "[[blocklist]]\nname = \"spam\"\npath = \"/nonexistent/\\u001B[2J\\u202E\\u009Bx.txt\"\n";
+    let (_namespace, daemon) = daemon_on_lo(table);
+    let said = daemon.abuser(&["status"]).success();
+    let line = said
+        .stdout
+        .lines()
+        .find(|line| line.contains("block list spam"));
+    let line = line.expect("a line about it");
+    assert!(
+        line.contains("/nonexistent/\\u{1b}[2J\\u{202e}\\u{9b}x.txt"),
+        "{line}"
+    );
+    assert!(
+        !said.stdout.contains(['\u{1b}', '\u{202e}', '\u{9b}']),
+        "{said}"
+    );
+    // Programs are told it as it is.
+    let path = &daemon.json(&["status"])["blocklists"][0]["path"];
+    assert_eq!(path, "/nonexistent/\u{1b}[2J\u{202e}\u{9b}x.txt");
+}

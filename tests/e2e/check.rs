@@ -43,8 +43,11 @@ fn limit(line: &str) -> Config {
     Config::new(format!("[[limit]]\nname = \"api\"\n{line}\n"))
 }
 
+/// A configuration that nothing is said of.
+const SOUND: &str = "interfaces = [\"lo\"]\n[[limit]]\nname = \"all\"\nrate = \"1/s\"\n";
+
 const GOOD: &str = r#"
-interfaces = ["eth0", "eth1"]
+interfaces = ["lo"]
 [allow]
 addresses = ["10.0.0.0/8", "::ffff:192.0.2.7", "monitoring.example.com"]
 [[limit]]
@@ -64,7 +67,7 @@ fn a_good_configuration_is_summed_up_in_a_line() {
     assert_eq!(
         said.stdout,
         format!(
-            "{}: fine; interfaces: eth0, eth1; limits: api; allow entries: 3; sources: none; \
+            "{}: fine; interfaces: lo; limits: api; allow entries: 3; sources: none; \
              detectors: none; notify: none\n",
             config.path.display()
         )
@@ -78,7 +81,7 @@ fn a_good_configuration_is_summed_up_as_json() {
         parse(&config.check(&["--json"]).success().stdout),
         json!({
             "config": config.path,
-            "interfaces": ["eth0", "eth1"],
+            "interfaces": ["lo"],
             "limits": ["api"],
             "allow": ["10.0.0.0/8", "192.0.2.7/32", "monitoring.example.com"],
             "sources": [],
@@ -172,13 +175,68 @@ fn a_file_that_cannot_be_a_configuration_is_refused_by_what_it_is() {
 }
 
 #[test]
+fn secrets_and_certificates_of_a_fleet_that_will_not_do_are_warnings() {
+    let config = Config::new("");
+    let folder = config.path.parent().expect("a folder");
+    let password = folder.join("password");
+    fs::write(&password, "secret").expect("writing a password");
+    let fleet = |keys: &str| {
+        let nats = "[fleet]\nnats = [\"tls://192.0.2.1:4222\"]\nnode = \"web-1\"\n";
+        fs::write(&config.path, format!("{SOUND}{nats}{keys}")).expect("writing a configuration");
+        config.check(&[]).success().stderr
+    };
+    let with_password = format!(
+        "user = \"web-1\"\npassword_file = \"{}\"\n",
+        password.display()
+    );
+    let mode = |mode| {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(&password, fs::Permissions::from_mode(mode)).expect("its mode");
+    };
+    mode(0o644);
+    let said = fleet(&with_password);
+    assert!(
+        said.contains("the password_file of [fleet]: others can get at the secret in")
+            && said.contains("(mode 644): run `chmod 600 "),
+        "{said}"
+    );
+    mode(0o600);
+    assert_eq!(fleet(&with_password), "");
+    for (keys, phrases) in [
+        (
+            "credentials_file = \"/nowhere/creds\"",
+            ["the credentials_file of [fleet]", "/nowhere/creds"],
+        ),
+        (
+            "nkey_file = \"PASSWORD\"",
+            ["the nkey of [fleet] is no seed", "abuser: warning"],
+        ),
+        (
+            "ca_file = \"/nowhere/ca.pem\"",
+            [
+                "the certificates of [fleet]: cannot read the certificates in",
+                "/nowhere/ca.pem",
+            ],
+        ),
+        (
+            "cert_file = \"PASSWORD\"\nkey_file = \"/nowhere/key\"",
+            ["the certificates of [fleet]: the key", "/nowhere/key"],
+        ),
+    ] {
+        let said = fleet(&keys.replace("PASSWORD", &password.display().to_string()));
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(phrases.iter().all(|phrase| said.contains(phrase)), "{said}");
+    }
+}
+
+#[test]
 fn what_a_notification_lacks_is_a_warning_and_what_is_wrong_with_it_an_error() {
-    let config = Config::new(
-        "[[notify]]\nname = \"chat\"\nurl = \"https://a/\"\nsecret_file = \"/nowhere/secret\"\n\
+    let config = Config::new(format!(
+        "{SOUND}[[notify]]\nname = \"chat\"\nurl = \"https://a/\"\nsecret_file = \"/nowhere/secret\"\n\
          ca_file = \"/nowhere/ca.pem\"\n\
          [[notify]]\nname = \"hook\"\ncommand = [\"/nowhere/hook\"]\n\
          [[notify]]\nname = \"fine\"\ncommand = [\"/bin/sh\"]\n",
-    );
+    ));
     let said = config.check(&[]).success();
     assert!(
         said.stdout.ends_with("notify: chat, hook, fine\n"),
@@ -206,4 +264,79 @@ fn what_a_notification_lacks_is_a_warning_and_what_is_wrong_with_it_an_error() {
     }
     Config::new("[[notify]]\nname = \"a\"\nurl = \"http://a/\"\ntemplate = '\"{{ id }}\"'\n")
         .refused("4:12:", &["`template` in [[notify]]", "put none around it"]);
+}
+
+#[test]
+fn what_run_would_refuse_or_what_would_do_nothing_is_a_warning_each() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let token = folder.path().join("token");
+    fs::write(&token, "0123456789abcdef").expect("writing a token");
+    let mode = |mode| {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(&token, fs::Permissions::from_mode(mode)).expect("its mode");
+    };
+    mode(0o600);
+    let token = token.display();
+    let limit = "[[limit]]\nname = \"all\"\nrate = \"1/s\"\n";
+    let api = |listen, file: &str| {
+        format!("{SOUND}[api]\nlisten = \"{listen}\"\ntoken_file = \"{file}\"\n")
+    };
+    let warnings = |text: &str| {
+        let said = Config::new(text).check(&[]).success();
+        assert!(said.stdout.contains(": fine; "), "{said}");
+        said.stderr
+    };
+    for text in [
+        SOUND,
+        &format!("{SOUND}[store]\npath = \":memory:\"\n"),
+        &api("[::1]:9090", &token.to_string()),
+    ] {
+        assert_eq!(warnings(text), "");
+    }
+    for (text, phrase) in [
+        (
+            "interfaces = [\"lo\"]\n",
+            "no [[limit]]: nothing is rate limited",
+        ),
+        (limit, "names no interface, so `abuser run` needs -i"),
+        (
+            &format!("interfaces = []\n{limit}"),
+            "names no interface, so `abuser run` needs -i",
+        ),
+        (
+            &format!("interfaces = [\"lo\", \"nosuch0\"]\n{limit}"),
+            "there is no interface \"nosuch0\"; there are: ",
+        ),
+        (
+            &format!("{SOUND}[allow]\naddresses = [\"10.0.0.0/8\", \"0.0.0.0/0\"]\n"),
+            "[allow] addresses: 0.0.0.0/0 is so wide",
+        ),
+        (
+            &format!("{SOUND}[[blocklist]]\npath = \"/nowhere/spam.txt\"\n"),
+            "block list spam: cannot read /nowhere/spam.txt: No such file",
+        ),
+        (
+            &format!("{SOUND}[store]\npath = \"/nowhere/abuser/abuser.db\"\n"),
+            "[store] path: there is no folder /nowhere, so nothing would be kept",
+        ),
+        (
+            &api("127.0.0.1:9090", "/nowhere/token"),
+            "[api] token_file: cannot read the secret in /nowhere/token: No such file",
+        ),
+        (
+            &api("0.0.0.0:9090", &token.to_string()),
+            "whoever is on the way to 0.0.0.0:9090 can read the token",
+        ),
+    ] {
+        let said = warnings(text);
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.starts_with("abuser: warning: "), "{said}");
+        assert!(said.contains(phrase), "no {phrase:?}: {said}");
+    }
+    mode(0o644);
+    let said = warnings(&api("127.0.0.1:9090", &token.to_string()));
+    assert!(
+        said.contains("[api] token_file: others can get at the secret in"),
+        "{said}"
+    );
 }

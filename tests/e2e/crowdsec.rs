@@ -1,11 +1,12 @@
 //! `[crowdsec]`: decisions that are enforced, and bans that are pushed.
 //!
-//! `bouncer` and `push` have a real local API in the test's namespace; `answers` has one that answers
-//! what no real one should.
+//! `bouncer` and `push` have a real local API in the test's namespace; the others have one that answers
+//! what no real one should, or more than one would.
 
 mod answers;
 mod bouncer;
 mod push;
+mod refusals;
 
 use std::{collections::BTreeMap, path::Path};
 

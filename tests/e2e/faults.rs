@@ -127,7 +127,7 @@ fn listed(daemon: &Daemon) -> BTreeSet<u8> {
 }
 
 /// What the kernel's map holds.
-fn in_kernel(daemon: &Daemon) -> BTreeSet<u8> {
+pub(crate) fn in_kernel(daemon: &Daemon) -> BTreeSet<u8> {
     let path = daemon.pin_dir().join(format!("v{LAYOUT_VERSION}"));
     let data = aya::maps::MapData::from_pin(path.join(maps::BANS)).expect("the pinned map");
     let map = aya::maps::HashMap::<_, PrefixKey, Ban>::try_from(aya::maps::Map::HashMap(data))

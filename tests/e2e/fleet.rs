@@ -6,9 +6,13 @@
 //! | `sharing` | bans, ends and allow entries, from one node to the others |
 //! | `absence` | nodes that join, leave, restart, and are cut off |
 //! | `hostile` | what a node can do to the others, and what not |
+//! | `bounds` | what a node can cause without end, and how often |
+//! | `access` | certificates and credentials, and others after a reload |
 //! | `outage` | servers that are killed under a stream of bans |
 
 mod absence;
+mod access;
+mod bounds;
 mod hostile;
 mod outage;
 mod sharing;
@@ -73,15 +77,24 @@ impl Fleet {
             .lay_cable()
             .unwrap_or_else(|error| panic!("{error}"));
         let config = self.cluster.node_config(name, &site, keys);
-        let daemon = Daemon::start(&site.namespace, &config);
+        self.join_at(name, site, &config);
+    }
+
+    /// Starts another node with this configuration.
+    fn join_at(&mut self, name: &'static str, site: Site, config: &str) {
+        let daemon = Daemon::start(&site.namespace, config);
         self.nodes.push(Node { name, site, daemon });
     }
 
     /// Makes the bucket, as an admin does.
     fn init(&self, index: usize) {
         let admin = self.cluster.as_admin();
-        let admin = admin.each_ref().map(String::as_str);
-        let init = [&["fleet", "init"], &admin[..]].concat();
+        self.init_as(index, &admin.each_ref().map(String::as_str));
+    }
+
+    /// [`Fleet::init`] as somebody else.
+    fn init_as(&self, index: usize, admin: &[&str]) {
+        let init = [&["fleet", "init"], admin].concat();
         // A cluster that has just begun may not be able to yet.
         self.wait(AGREE, "a bucket", || {
             self.node(index).abuser(&init).status.success()

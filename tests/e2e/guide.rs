@@ -12,12 +12,12 @@
 //!
 //! puts what commands print in the place of what differs from it.
 
-mod document;
-mod likeness;
+pub(crate) mod document;
+pub(crate) mod likeness;
 mod play;
 mod stage;
 mod terminal;
-mod traffic;
+pub(crate) mod traffic;
 
 use std::{
     collections::BTreeSet,

@@ -40,11 +40,13 @@ fn status_has_every_documented_key() {
             "lookups",
             "verified",
             "store",
+            "pins",
             "reconciler",
             "blocklists",
             "crowdsec",
             "fleet",
             "notify",
+            "security",
             "capacity",
             "limits",
             "bans",
@@ -67,8 +69,9 @@ fn status_has_every_documented_key() {
     assert_keys(&status["buckets"], &["capacity", "active", "evictions"]);
     assert_keys(&status["lookups"], &["total", "connected"]);
     assert_keys(&status["verified"], &["capacity", "sources"]);
-    assert_keys(&status["store"], &["path", "error", "failed"]);
+    assert_keys(&status["store"], &["path", "error", "failed", "damaged"]);
     assert_eq!(status["store"]["error"], serde_json::Value::Null);
+    assert_keys(&status["pins"], &["path", "error", "failed", "repairs"]);
     assert_keys(
         &status["reconciler"],
         &["passes", "kernel_repairs", "store_repairs"],
@@ -90,6 +93,7 @@ fn status_has_every_documented_key() {
             "mode",
             "program_id",
             "dispatcher",
+            "outcomes",
             "error",
         ],
     );
@@ -156,8 +160,13 @@ fn limits_are_told_as_they_were_configured() {
             "observed",
             "allowed",
             "contended",
+            "bytes",
             "sources",
         ],
+    );
+    assert_keys(
+        &limits[0]["bytes"],
+        &["passed", "dropped", "observed", "allowed"],
     );
     for (key, value) in [
         ("name", json!("api")),

@@ -14,6 +14,7 @@
 //! | `blocklists` | files that are followed |
 //! | `crowdsec` | decisions of CrowdSec, and bans that are told to it |
 //! | `fleet` | nodes that share bans |
+//! | `pipes` | readers that stop reading, and disks that are full |
 //! | `listing` | `status`, `limits` and tables, for people and for programs |
 //! | `events` | the stream |
 //! | `explain` | what a packet would meet, and why |
@@ -21,6 +22,10 @@
 //! | `replay` | what a configuration would have done, by captures and logs |
 //! | `store` | what outlives the daemon |
 //! | `faults` | the daemon is killed at any moment |
+//! | `interrupted` | ... and amid what takes a while |
+//! | `disks` | a disk that is full, read-only, or breaks at work |
+//! | `damage` | a database that was damaged, or is another program's |
+//! | `resources` | too few descriptors, too little memory |
 //! | `reconcile` | maps and rows that somebody else changed |
 //! | `api` | hostile requests, straight to the socket |
 //! | `access` | who may do what, over the socket and over TCP |
@@ -34,6 +39,8 @@
 //! | `trial` | `abuser test`: a detector or a filter on a log |
 //! | `sources` | lines that other people's programs write, through their rotation |
 //! | `top` | who is busiest, and the view of it |
+//! | `soak` | everything at once, for a few seconds |
+//! | `security` | what the daemon gives up, and whom each route answers |
 //! | `service` | the service manager, logs, the Debian package, completions and manual pages |
 //! | `guide` | what the documentation shows |
 
@@ -45,8 +52,10 @@ mod blocklists;
 mod bounds;
 mod check;
 mod crowdsec;
+mod damage;
 mod detach;
 mod detection;
+mod disks;
 mod events;
 mod explain;
 mod faults;
@@ -55,6 +64,7 @@ mod guide;
 mod http;
 mod import;
 mod imports;
+mod interrupted;
 mod listing;
 mod metrics;
 mod no_daemon;
@@ -62,10 +72,14 @@ mod notify;
 mod offences;
 mod page;
 mod peers;
+mod pipes;
 mod reconcile;
 mod replay;
+mod resources;
 mod scan;
+mod security;
 mod service;
+mod soak;
 mod sources;
 mod start;
 mod store;

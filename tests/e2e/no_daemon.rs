@@ -46,6 +46,9 @@ fn the_socket_comes_from_the_flag_before_the_environment() {
     let mut status = command(&["status"]);
     finish(status.env("ABUSER_SOCKET", "/proc/nonexistent/third.sock"))
         .complains(1, &["third.sock"]);
+    // An empty one is none.
+    let mut help = command(&["completions", "bash"]);
+    finish(help.env("ABUSER_SOCKET", "")).success();
 }
 
 #[test]

@@ -269,6 +269,44 @@ fn entries_of_the_journal_come_as_syslog_would_write_them_and_each_once() {
 }
 
 #[test]
+fn who_reads_the_journal_has_one_capability_and_no_way_to_more() {
+    require_root!();
+    let mounts = Mounts::new(|| mount_empty("tmpfs", "/run")).expect("mounts");
+    mounts.run(|| {
+        let _journald = journald();
+        let journals = JournalConfig {
+            matches: vec!["SYSLOG_IDENTIFIER=confined".to_owned()],
+            directory: None,
+        };
+        let _reading = Reading::start(Kind::Journal(journals), Begin::End, &Kept::default());
+        // Between fork and exec it has this test's name and rights yet.
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            let found = fs::read_dir("/proc").expect("processes").find_map(|entry| {
+                let folder = entry.ok()?.path();
+                let line = fs::read_to_string(folder.join("cmdline")).ok()?;
+                let is_it = line.starts_with("journalctl") && line.contains("=confined");
+                is_it.then(|| fs::read_to_string(folder.join("status")).ok())?
+            });
+            if let Some(found) = found {
+                break found;
+            }
+            assert!(Instant::now() < deadline, "no journalctl");
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        // CAP_DAC_READ_SEARCH is the third.
+        for line in [
+            "CapInh:\t0000000000000000",
+            "CapPrm:\t0000000000000004",
+            "CapEff:\t0000000000000004",
+            "NoNewPrivs:\t1",
+        ] {
+            assert!(status.contains(line), "no {line} in {status}");
+        }
+    });
+}
+
+#[test]
 fn a_journal_that_is_not_there_is_an_error_that_is_tried_again() {
     require_root!();
     let folder = TempDir::new().expect("a folder");

@@ -151,7 +151,7 @@ fn a_socket_path_longer_than_the_kernel_takes_is_refused_before_a_folder_is_made
     let socket = folder.join("s".repeat(60));
     let config = site.config_with("interfaces = [\"lo\"]", &socket, site.pin_dir());
     site.run(&config, &[])
-        .complains(1, &["107 bytes", "[api] socket"]);
+        .complains(2, &["107 bytes", "[api] socket"]);
     assert!(!folder.exists());
     site.assert_untouched();
 }
@@ -244,7 +244,7 @@ fn an_interface_named_twice_is_attached_to_once() {
     wait_until("the daemon answers", || ask(&["status"]).status.success());
     let said = ask(&["detach"]).success();
     assert_eq!(
-        said.stdout, "detached from lo\nthe daemon stops\n",
+        said.stdout, "detached from lo\nthe daemon has stopped\n",
         "{said}"
     );
     finish_child(child, "abuser run".to_owned()).success();

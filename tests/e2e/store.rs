@@ -2,7 +2,9 @@
 
 use std::{
     collections::BTreeSet,
-    fs, thread,
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -203,6 +205,11 @@ fn a_store_that_is_there_only_after_the_start_is_taken_in() {
         .map(|ban| ban["id"].as_u64())
         .collect();
     assert_eq!(ids.len(), 3, "{list}");
+    // Those that were numbers 1 and 2 have new ones: what is written down about old ones is not theirs.
+    for source in ["203.0.113.7", "203.0.113.8"] {
+        let taken_in = daemon.json(&["ban", "show", source])[0]["id"].as_u64();
+        assert!(taken_in > Some(2), "{list}");
+    }
 }
 
 fn sources(daemon: &Daemon) -> Vec<String> {
@@ -272,4 +279,35 @@ fn what_led_to_a_ban_is_written_down_with_it() {
         .query_row("SELECT count(*) FROM offenders", [], |row| row.get(0))
         .unwrap();
     assert_eq!(offenders, 0);
+}
+
+#[test]
+fn a_new_store_is_told_of_and_nobody_else_can_read_it() {
+    require_root!();
+    let (_namespace, mut daemon) = daemon_on_lo("");
+    let begun = |daemon: &Daemon| daemon.stderr().matches("a new store").count();
+    assert_eq!(begun(&daemon), 1, "{}", daemon.stderr());
+    daemon.abuser(&["ban", "add", "203.0.113.7"]).success();
+    let path = daemon.store_path();
+    for suffix in ["", "-wal"] {
+        let file = format!("{}{suffix}", path.display());
+        let mode = fs::metadata(&file).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+    // One that an earlier version, or a copy, has left open.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("its mode");
+    daemon.terminate();
+    daemon.restart();
+    let mode = fs::metadata(&path).expect("a file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(begun(&daemon), 0, "{}", daemon.stderr());
+    assert_eq!(sources(&daemon), ["203.0.113.7/32"]);
+    // Nor what a crash has left beside it.
+    let log = format!("{}-wal", path.display());
+    daemon.abuser(&["ban", "add", "203.0.113.8"]).success();
+    daemon.kill();
+    fs::set_permissions(&log, fs::Permissions::from_mode(0o644)).expect("its mode");
+    daemon.restart();
+    let mode = fs::metadata(&log).expect("a log").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
 }

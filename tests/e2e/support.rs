@@ -287,3 +287,18 @@ impl Drop for Site {
         let _absent = fs::remove_dir_all(&self.pin_dir);
     }
 }
+
+/// How many rows a table of a store has that is being written, with its log.
+pub(crate) fn written(store: &Path, table: &str) -> Option<u32> {
+    let copies = tempfile::tempdir().expect("a folder");
+    let copy = copies.path().join("copy.db");
+    fs::copy(store, &copy).ok()?;
+    fs::copy(
+        store.with_extension("db-wal"),
+        copy.with_extension("db-wal"),
+    )
+    .ok()?;
+    let database = rusqlite::Connection::open(copy).ok()?;
+    let count = format!("SELECT count(*) FROM {table}");
+    database.query_row(&count, [], |row| row.get(0)).ok()
+}

@@ -50,6 +50,7 @@ fn a_time_that_is_none_is_refused_with_examples() {
     for (time, phrase) in [
         ("--for=10x", "\"x\" is not a unit of time"),
         ("--for=-5", "\"-5\" is not a time"),
+        ("--for=-5m", "\"-5m\" is not a time"),
         ("--for=", "\"\" is not a time"),
         ("--for=soon", "is not a time"),
         ("--for=5M", "minutes or months"),
@@ -60,6 +61,74 @@ fn a_time_that_is_none_is_refused_with_examples() {
         ),
     ] {
         abuser(&["ban", "add", time, "203.0.113.7"]).complains(2, &[phrase, "write"]);
+    }
+}
+
+#[test]
+fn a_value_with_a_hyphen_in_front_is_a_value() {
+    for arguments in [
+        &["ban", "add", "203.0.113.7", "--for", "-5m"][..],
+        &[
+            "throttle",
+            "add",
+            "203.0.113.7",
+            "--limit",
+            "x",
+            "--for",
+            "-5m",
+        ],
+        &["ban", "import", "--for", "-5m"],
+    ] {
+        abuser(arguments).complains(2, &["\"-5m\" is not a time", "write"]);
+    }
+    abuser(&["events", "-n", "-1"]).complains(2, &["\"-1\" is no number"]);
+    abuser(&["top", "--interval", "-1s"]).complains(2, &["from 100ms to 1h"]);
+    abuser(&["scan", "a.log", "--top", "-1"]).complains(2, &["\"-1\" is no number"]);
+}
+
+#[test]
+fn who_writes_what_fail2ban_calls_it_is_told_what_it_is_called_here() {
+    for (arguments, meant) in [
+        (&["bans"][..], "'abuser ban list'"),
+        (&["unban", "203.0.113.7"], "'abuser ban remove 203.0.113.7'"),
+        (&["ban", "203.0.113.7"], "'abuser ban add 203.0.113.7'"),
+        (
+            &["allow", "192.0.2.0/24"],
+            "'abuser allow add 192.0.2.0/24'",
+        ),
+    ] {
+        let said = abuser(arguments).exits(2);
+        let tip = format!("tip: write {meant}\n");
+        assert!(said.stderr.contains(&tip), "{said}");
+    }
+}
+
+#[test]
+fn the_socket_is_shown_where_it_does_anything_and_accepted_everywhere() {
+    let missing = abuser(&["ban", "add"]).exits(2);
+    assert!(
+        missing
+            .stderr
+            .contains("Usage: abuser ban add <ADDR|PREFIX>..."),
+        "{missing}"
+    );
+    for command in [
+        &["check"][..],
+        &["import", "fail2ban"],
+        &["scan"],
+        &["test"],
+        &["replay"],
+        &["completions"],
+        &["man"],
+    ] {
+        let said = abuser(&[command, &["--help"]].concat()).success();
+        assert!(!said.stdout.contains("--socket"), "{said}");
+    }
+    for arguments in [
+        &["completions", "bash", "--socket", "x"][..],
+        &["--socket", "x", "completions", "bash"],
+    ] {
+        abuser(arguments).success();
     }
 }
 
@@ -109,6 +178,47 @@ fn what_makes_no_sense_together_is_refused() {
     }
     let said = abuser(&["ban", "remove"]).exits(2);
     assert!(said.stderr.contains("<ADDR|PREFIX|--all>"), "{said}");
+}
+
+#[test]
+fn a_number_or_an_interval_that_is_none_is_refused_with_what_to_write() {
+    for (arguments, phrase) in [
+        (&["events", "-n", "0"][..], "write 1 or more"),
+        (&["events", "-n", "x"], "write for example 10"),
+        (&["scan", "a.log", "--over", "x"], "write for example 10"),
+        (&["scan", "a.log", "--top=-1"], "write for example 10"),
+        (
+            &["replay", "a.pcap", "--top", "1.5"],
+            "write for example 10",
+        ),
+        (
+            &["top", "--interval", "x"],
+            "from 100ms to 1h, such as 500ms",
+        ),
+        (
+            &["top", "--interval", "1"],
+            "from 100ms to 1h, such as 500ms",
+        ),
+        (
+            &["top", "--interval", "1ms"],
+            "write a time from 100ms to 1h",
+        ),
+    ] {
+        abuser(arguments).complains(2, &[phrase]);
+    }
+}
+
+#[test]
+fn what_cannot_be_written_or_read_is_said_with_the_reason() {
+    abuser(&["man", "/proc/abuser"]).complains(1, &["cannot write to /proc/abuser: No such file"]);
+    abuser(&["import", "fail2ban", "/nonexistent"]).complains(
+        1,
+        &[
+            "cannot read /nonexistent/jail.conf",
+            "name fail2ban's folder",
+        ],
+    );
+    abuser(&["check", "-c", "/nonexistent"]).complains(2, &["no such file", "--config"]);
 }
 
 #[test]
@@ -256,12 +366,22 @@ fn without_a_command_the_commands_are_listed_as_an_error() {
 #[test]
 fn output_that_cannot_be_written_is_a_failure_with_its_reason() {
     let config = tempfile::NamedTempFile::new().expect("a file");
+    let sound = "interfaces = [\"lo\"]\n[[limit]]\nname = \"all\"\nrate = \"1/s\"\n";
+    std::fs::write(config.path(), sound).expect("writing a configuration");
     let full = std::fs::File::create("/dev/full").expect("/dev/full");
     let mut check = command(&["check".as_ref(), "-c".as_ref(), config.path().as_os_str()]);
     let child = check.stdout(full).stderr(std::process::Stdio::piped());
     let child = child.spawn().expect("running abuser");
     crate::support::finish_child(child, "abuser check > /dev/full".to_owned())
         .complains(1, &["cannot write to standard output", "No space left"]);
+    for arguments in [["--help"], ["--version"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full");
+        let mut help = command(&arguments);
+        let child = help.stdout(full.expect("/dev/full"));
+        let child = child.stderr(std::process::Stdio::piped()).spawn();
+        crate::support::finish_child(child.expect("running abuser"), arguments.concat())
+            .complains(1, &["cannot write to standard output", "No space left"]);
+    }
     // The same with a place to write to.
     finish(&mut command(&[
         "check".as_ref(),

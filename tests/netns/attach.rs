@@ -7,11 +7,14 @@ use crate::support::{PORT, banned, config, deliver, number, settled, udp_v4, wir
 
 const TIGHT: &str = "[[limit]]\nname = \"tight\"\nprotocol = \"udp\"\nrate = \"1/h\"\nburst = 9\n";
 
+/// Without one there is a warning.
+const LIMIT: &str = "[[limit]]\nname = \"any\"\nrate = \"1M/s\"\n";
+
 #[test]
 fn auto_mode_uses_the_driver_of_a_veth() {
     testkit::require_root!();
     let wire = wire();
-    let daemon = Daemon::start(&wire.server, &config(""));
+    let daemon = Daemon::start(&wire.server, &config(LIMIT));
     let xdp = wire.server_end.xdp().unwrap().expect("it is attached");
     assert!(xdp.native);
     let status = daemon.json(&["status"]);

@@ -2,8 +2,7 @@
 //! others.
 //!
 //! A component is a program of the type `BPF_PROG_TYPE_EXT`, which not every kernel takes: hardened ones
-//! refuse it. So the tests that need it are ignored by themselves, and
-//! `others_come_and_go_while_abuser_does` runs them where they can be run: here, or in a guest.
+//! refuse it. So the tests that need it are ignored here, and `cargo xtask vm` runs them with kernels that do.
 
 use std::{fs, net::IpAddr, process::Command};
 
@@ -14,7 +13,7 @@ use aya::{
     programs::{Xdp, XdpMode},
 };
 use serde_json::Value;
-use testkit::{Daemon, Namespace, Wire, abuser_binary, bridge, guest, peers};
+use testkit::{Daemon, Namespace, Wire, abuser_binary, bridge, only_in_a_guest, peers};
 
 use crate::support::{OTHER_V4, Sender, config, eventually, number, settled, udp_v4, wire};
 
@@ -25,26 +24,13 @@ const FILTERED: IpAddr = OTHER_V4;
 /// Whom nobody does.
 const CLEAN: &str = "192.0.2.77";
 
+/// How often somebody comes and goes: each time takes the verifier seconds in a guest, and there are two guests.
+const ROUNDS: u32 = 2;
+
 const JOIN: &str = "";
 const ALWAYS: &str = "[xdp]\ndispatcher = \"always\"\n";
 
-#[test]
-fn others_come_and_go_while_abuser_does() {
-    testkit::require_root!();
-    let (said, passed) = guest::run("dispatcher::", &["xdp-loader", "xdp-filter"]).unwrap();
-    let tests = said.matches("... ok").count();
-    assert!(passed && tests > 0, "{said}");
-}
-
-/// Skips what only runs in a guest.
-macro_rules! only_in_a_guest {
-    () => {
-        assert!(
-            guest::is_inside(),
-            "run by others_come_and_go_while_abuser_does, in a guest"
-        );
-    };
-}
+mod leaving;
 
 /// Runs one of xdp-tools to its end.
 #[track_caller]
@@ -126,7 +112,7 @@ fn wire_of_three() -> (Wire, IpAddr) {
 }
 
 #[test]
-#[ignore = "run by others_come_and_go_while_abuser_does, in a guest"]
+#[ignore = "it runs in a guest: `cargo xtask vm dispatcher`"]
 fn abuser_comes_and_goes_beside_xdp_filter_and_nothing_lapses() {
     only_in_a_guest!();
     let (wire, clean) = wire_of_three();
@@ -141,7 +127,7 @@ fn abuser_comes_and_goes_beside_xdp_filter_and_nothing_lapses() {
         .abuser(&["ban", "add", &BANNED.to_string()])
         .success();
     let banned = Sender::start(&wire, BANNED, 1000.0);
-    for _ in 0..3 {
+    for _ in 0..ROUNDS {
         // Another version, as far as the kernel can tell.
         daemon.kill();
         banned.wait_for(50);
@@ -167,7 +153,7 @@ fn abuser_comes_and_goes_beside_xdp_filter_and_nothing_lapses() {
 }
 
 #[test]
-#[ignore = "run by others_come_and_go_while_abuser_does, in a guest"]
+#[ignore = "it runs in a guest: `cargo xtask vm dispatcher`"]
 fn others_come_and_go_beside_abuser_and_no_ban_lapses() {
     only_in_a_guest!();
     let (wire, clean) = wire_of_three();
@@ -179,7 +165,7 @@ fn others_come_and_go_beside_abuser_and_no_ban_lapses() {
         .success();
     let banned = Sender::start(&wire, BANNED, 1000.0);
     let passing = Sender::start(&wire, clean, 200.0);
-    for _ in 0..5 {
+    for _ in 0..ROUNDS {
         load_filter(&wire);
         becomes(&wire, &daemon, &["abuser", "xdpfilt_alw_ip"]);
         unload_filter(&wire);
@@ -201,7 +187,7 @@ fn others_come_and_go_beside_abuser_and_no_ban_lapses() {
 }
 
 #[test]
-#[ignore = "run by others_come_and_go_while_abuser_does, in a guest"]
+#[ignore = "it runs in a guest: `cargo xtask vm dispatcher`"]
 fn who_is_thrown_out_comes_back_and_the_dead_are_taken_out_alone() {
     only_in_a_guest!();
     let wire = wire();
@@ -232,7 +218,22 @@ fn who_is_thrown_out_comes_back_and_the_dead_are_taken_out_alone() {
 }
 
 #[test]
-#[ignore = "run by others_come_and_go_while_abuser_does, in a guest"]
+#[ignore = "it runs in a guest: `cargo xtask vm dispatcher`"]
+fn the_capabilities_of_the_service_with_its_drop_in_are_enough_to_join() {
+    only_in_a_guest!();
+    let wire = wire();
+    load_filter(&wire);
+    // CAP_DAC_READ_SEARCH, CAP_NET_ADMIN, CAP_PERFMON and CAP_BPF, and CAP_SYS_ADMIN of docs/COEXISTENCE.md.
+    testkit::privilege::leave_only(&[2, 12, 38, 39, 21]);
+    let mut daemon = Daemon::start(&wire.server, &config(JOIN));
+    becomes(&wire, &daemon, &["abuser", "xdpfilt_alw_ip"]);
+    assert_eq!(daemon.terminate().code(), Some(0));
+    assert_eq!(loaded(&wire), ["xdpfilt_alw_ip"]);
+    unload_filter(&wire);
+}
+
+#[test]
+#[ignore = "it runs in a guest: `cargo xtask vm dispatcher`"]
 fn a_start_that_fails_puts_back_the_component_that_it_replaced() {
     only_in_a_guest!();
     let wire = wire();

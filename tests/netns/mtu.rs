@@ -1,10 +1,16 @@
 //! The largest packets that there are, through both kinds of XDP.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    thread,
+    time::{Duration, Instant},
+};
 
-use testkit::{Daemon, Namespace, Wire, traffic::UdpCounter};
+use testkit::{Daemon, Namespace, Wire, guest, traffic::UdpCounter};
 
-use crate::support::{OTHER_V4, PORT, config, outcome, server_for, settled, udp_v4, wire};
+use crate::support::{
+    OTHER_V4, PORT, Sender, config, deliver, eventually, outcome, server_for, settled, udp_v4, wire,
+};
 
 /// The largest MTU of an Ethernet interface: the longest packet that IP can say the length of.
 const MAX_MTU: u32 = 65535;
@@ -23,8 +29,18 @@ fn deliver_largest(
     client.run(|| {
         let socket = UdpSocket::bind((source, 0)).unwrap();
         let payload = vec![b'a'; MAX_PAYLOAD];
+        // Where one does not arrive, none is waited for.
+        let mut arrives = true;
         for _ in 0..count {
+            let before = counter.received_from(source);
+            let sent = Instant::now();
             assert_eq!(socket.send_to(&payload, target).unwrap(), MAX_PAYLOAD);
+            // The receiving socket has room for one or two of them.
+            let patience = guest::patience(Duration::from_millis(100));
+            while arrives && counter.received_from(source) == before {
+                thread::sleep(Duration::from_millis(1));
+                arrives = sent.elapsed() < patience;
+            }
         }
     });
     settled(counter, source)
@@ -38,7 +54,9 @@ fn largest_packets_are_filtered(mode: &str, native: bool) {
     let server = udp_v4(&wire);
     let daemon = Daemon::start(
         &wire.server,
-        &config(&format!("[xdp]\nmode = \"{mode}\"\n")),
+        &config(&format!(
+            "[xdp]\nmode = \"{mode}\"\n[[limit]]\nname = \"any\"\nrate = \"1M/s\"\n"
+        )),
     );
     assert_eq!(wire.server_end.xdp().unwrap().unwrap().native, native);
     assert!(!daemon.stderr().contains("WARN"), "{}", daemon.stderr());
@@ -79,4 +97,41 @@ fn the_loopback_device_with_its_still_larger_mtu_is_filtered() {
     assert_eq!(passed, 10);
     assert_eq!(deliver_largest(&namespace, &server, banned, target, 10), 0);
     assert_eq!(outcome(&daemon, "dropped_ban"), 10);
+}
+
+#[test]
+fn an_mtu_that_is_raised_and_an_interface_that_goes_down_and_up_keep_the_filter_on() {
+    testkit::require_root!();
+    let wire = wire();
+    let server = udp_v4(&wire);
+    let daemon = Daemon::start(&wire.server, &config(""));
+    daemon.abuser(&["ban", "add", "192.0.2.10"]).success();
+    let program = wire.server_end.xdp().unwrap();
+    for end in [&wire.client_end, &wire.server_end] {
+        end.set_mtu(MAX_MTU).unwrap();
+    }
+    let passed = |source| {
+        let target = server_for(source);
+        deliver_largest(&wire.client, &server, source, target, 10)
+    };
+    assert_eq!(passed(Wire::CLIENT_V4), 0);
+    assert_eq!(passed(OTHER_V4), 10);
+
+    // Its traffic goes on as well as it can.
+    let banned = Sender::start(&wire, Wire::CLIENT_V4, 500.0);
+    for _ in 0..5 {
+        wire.server_end.down().unwrap();
+        banned.wait_for(20);
+        wire.server_end.up().unwrap();
+        banned.wait_for(20);
+    }
+    drop(banned);
+    eventually("others are served again", || {
+        deliver(&wire, &server, OTHER_V4, 1) == 1
+    });
+    assert_eq!(settled(&server, Wire::CLIENT_V4), 0);
+    assert_eq!(wire.server_end.xdp().unwrap(), program);
+    let interface = &daemon.json(&["status"])["interfaces"][0];
+    assert_eq!(interface["state"], "attached");
+    assert!(!daemon.stderr().contains("is not abuser's any more"));
 }

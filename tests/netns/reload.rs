@@ -58,6 +58,7 @@ fn bans_and_the_buckets_of_unchanged_limits_survive_a_reload() {
         json!({
             "attached": [],
             "detached": [],
+            "still_attached": [],
             "limits_added": ["new"],
             "limits_removed": ["gone"],
             "limits_changed": ["varied"],

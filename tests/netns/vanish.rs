@@ -74,7 +74,7 @@ fn one_that_vanishes_is_reported_and_one_that_returns_is_filtered_again() {
         json!({
             "name": "veth-server", "configured": "veth-server", "state": "missing",
             "index": null, "mode": null, "program_id": null,
-            "dispatcher": null, "error": null,
+            "dispatcher": null, "outcomes": null, "error": null,
         })
     );
     let said = daemon.abuser(&["status"]).success().stdout;

@@ -233,7 +233,7 @@ fn assert_banned(
     let started = Instant::now();
     while banned(&daemon).is_empty() {
         assert!(
-            started.elapsed() < BANNED_WITHIN,
+            started.elapsed() < testkit::guest::patience(BANNED_WITHIN),
             "no ban; {:#}, {:#}",
             daemon.json(&["status"]),
             daemon.json(&["limits"])

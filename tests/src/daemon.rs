@@ -14,12 +14,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    CommandOutput, LineStream, Namespace, abuser_binary, config::with_default, context, guest,
-    janitor::Janitor, stream,
+    CommandOutput, LineStream, Mounts, Namespace, abuser_binary, config::with_default, context,
+    guest, janitor::Janitor, stream,
 };
 
 /// How long the daemon may take until it answers.
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(60);
 /// How long it may take to leave after SIGTERM before it is killed.
 const STOP: Duration = Duration::from_secs(5);
 
@@ -35,6 +35,8 @@ pub struct Daemon {
     /// What `abuser run` is told besides the configuration.
     options: Vec<String>,
     namespace: Namespace,
+    /// The mounts that the daemon has, if not those of the test.
+    mounts: Option<Mounts>,
     socket: PathBuf,
     pin_dir: PathBuf,
     // Fields are dropped in this order: the folder is there until the janitor has gone.
@@ -62,18 +64,31 @@ impl Daemon {
     #[track_caller]
     pub fn start_with(namespace: &Namespace, config: &str, options: &[&str]) -> Self {
         abuser_binary()
-            .and_then(|binary| Self::try_start_with(&binary, namespace, config, options))
+            .and_then(|binary| Self::try_start_with(&binary, namespace, None, config, options))
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// [`Daemon::start`] with mounts of its own, in which the BPF file system can be another one.
+    ///
+    /// # Panics
+    /// As [`Daemon::start`].
+    #[track_caller]
+    pub fn start_in(namespace: &Namespace, mounts: &Mounts, config: &str) -> Self {
+        let mounts = Some(mounts.clone());
+        abuser_binary()
+            .and_then(|binary| Self::try_start_with(&binary, namespace, mounts, config, &[]))
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// [`Daemon::start`] with a given binary; the error has the daemon's own words.
     pub fn try_start(binary: &Path, namespace: &Namespace, config: &str) -> io::Result<Self> {
-        Self::try_start_with(binary, namespace, config, &[])
+        Self::try_start_with(binary, namespace, None, config, &[])
     }
 
     fn try_start_with(
         binary: &Path,
         namespace: &Namespace,
+        mounts: Option<Mounts>,
         config: &str,
         options: &[&str],
     ) -> io::Result<Self> {
@@ -97,6 +112,7 @@ impl Daemon {
             binary: binary.to_owned(),
             options: options.iter().map(ToString::to_string).collect(),
             namespace: namespace.clone(),
+            mounts,
             socket: socket.into(),
             _janitor: Janitor::hire(&[folder.path(), Path::new(&pin_dir)])?,
             pin_dir: pin_dir.into(),
@@ -124,14 +140,7 @@ impl Daemon {
         assert!(self.child.is_none(), "the daemon is running");
         let open = |name| File::create(self.folder.path().join(name));
         let child = self
-            .namespace
-            .command(&self.binary)
-            .env_remove("ABUSER_SOCKET")
-            .env_remove("RUST_LOG")
-            .args(["run", "-c"])
-            .arg(self.config_path())
-            .args(&self.options)
-            .stdin(Stdio::null())
+            .starting()
             .stdout(open("stdout")?)
             .stderr(open("stderr")?)
             .spawn()
@@ -158,6 +167,38 @@ impl Daemon {
             }
             thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// What starts it.
+    fn starting(&self) -> Command {
+        let mut command = self.namespace.command(&self.binary);
+        if let Some(mounts) = &self.mounts {
+            mounts.enter(&mut command, "/");
+        }
+        command
+            .env_remove("ABUSER_SOCKET")
+            .env_remove("RUST_LOG")
+            .args(["run", "-c"])
+            .arg(self.config_path())
+            .args(&self.options)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Starts it as [`Daemon::restart`] does, and kills it after so long, whatever it has come to.
+    ///
+    /// # Panics
+    /// If it cannot be run at all.
+    pub fn start_and_kill(&self, after: Duration) {
+        let mut start = self.starting();
+        let mut child = start
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run {}: {error}", self.binary.display()));
+        thread::sleep(after);
+        child.kill().expect("killing our own child");
+        child.wait().expect("waiting for our own child");
     }
 
     /// A command `abuser --socket SOCKET …` in the daemon's namespace, not started yet.
@@ -225,9 +266,16 @@ impl Daemon {
     /// # Panics
     /// If it was stopped before.
     pub fn terminate(&mut self) -> ExitStatus {
+        self.terminate_within(guest::patience(STOP))
+    }
+
+    /// [`Daemon::terminate`] that waits for so long before it kills.
+    ///
+    /// # Panics
+    /// If it was stopped before.
+    pub fn terminate_within(&mut self, patience: Duration) -> ExitStatus {
         let mut child = self.child.take().expect("the daemon was stopped before");
-        stream::stop(&mut child, Signal::SIGTERM, guest::patience(STOP))
-            .expect("stopping our own child")
+        stream::stop(&mut child, Signal::SIGTERM, patience).expect("stopping our own child")
     }
 
     /// Kills the daemon (SIGKILL) and waits. What it pinned goes on working.

@@ -12,6 +12,7 @@
 //! return [`std::io::Error`] with the same text.
 
 pub mod api_traffic;
+mod authority;
 mod binary;
 pub mod capture;
 mod command;
@@ -26,7 +27,6 @@ pub mod machine;
 pub mod markdown;
 pub mod mounts;
 pub mod nats;
-mod netlink;
 pub mod netns;
 pub mod nginx;
 pub mod packet;
@@ -37,6 +37,7 @@ mod stream;
 pub mod traffic;
 mod wire;
 
+pub use authority::{Authority, Certified};
 pub use binary::abuser_binary;
 pub use capture::Capture;
 pub use command::CommandOutput;

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use abuser_netlink::request;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
@@ -19,7 +20,7 @@ use netlink_packet_route::{
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
 };
 
-use crate::{Namespace, context, netlink::request};
+use crate::{Namespace, context};
 
 /// How long the kernel may take to notice a cable or an address; it looks once a second at the latest.
 const READY_WITHIN: Duration = Duration::from_secs(10);
@@ -314,6 +315,18 @@ impl Interface {
             LinkXdp::ProgId(program_id) => Some(XdpAttachment { program_id, native }),
             _ => None,
         }))
+    }
+
+    /// Takes off the XDP program that runs in the driver, as `ip link set dev NAME xdpdrv off` does.
+    pub fn take_xdp_off(&self) -> io::Result<()> {
+        // linux/if_link.h: XDP_FLAGS_DRV_MODE
+        const DRV_MODE: u32 = 1 << 2;
+        let xdp = vec![LinkXdp::Fd(-1), LinkXdp::Flags(DRV_MODE)];
+        let mut link = LinkMessage::default();
+        link.header.index = self.index;
+        link.attributes.push(LinkAttribute::Xdp(xdp));
+        self.request(RouteNetlinkMessage::SetLink(link), 0, "take XDP off")?;
+        Ok(())
     }
 
     /// Packets that the interface has received, as the kernel counts them.

@@ -83,14 +83,24 @@ fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 
 /// Mounts an empty file system of this type, such as `tmpfs`. To be called inside only.
 pub fn mount_empty(kind: &str, target: &str) -> io::Result<()> {
-    mount(
-        Some(kind),
-        target,
-        Some(kind),
-        MsFlags::empty(),
-        None::<&str>,
-    )
-    .map_err(|error| context(&error.into(), format!("cannot mount {kind} at {target}")))
+    mount_with(kind, target, MsFlags::empty(), "")
+}
+
+/// Mounts a file system that lives in memory and has room for so many bytes. To be called inside only.
+pub fn mount_small(target: &str, bytes: u64) -> io::Result<()> {
+    mount_with("tmpfs", target, MsFlags::empty(), &format!("size={bytes}"))
+}
+
+/// Makes what [`mount_small`] has mounted read-only, or not any more. To be called inside only.
+pub fn set_read_only(target: &str, read_only: bool) -> io::Result<()> {
+    let mut flags = MsFlags::MS_REMOUNT;
+    flags.set(MsFlags::MS_RDONLY, read_only);
+    mount_with("tmpfs", target, flags, "")
+}
+
+fn mount_with(kind: &str, target: &str, flags: MsFlags, options: &str) -> io::Result<()> {
+    mount(Some(kind), target, Some(kind), flags, Some(options))
+        .map_err(|error| context(&error.into(), format!("cannot mount {kind} at {target}")))
 }
 
 /// Makes a file be seen at `target`, too, where there is one already. To be called inside only.

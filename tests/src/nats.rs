@@ -6,7 +6,7 @@ use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::{Interface, Namespace, Service, context, peers, veth};
 
 /// The account and the permissions that the documentation shows.
-const ACCOUNTS: &str = include_str!("../../deploy/nats/abuser.conf");
+pub const ACCOUNTS: &str = include_str!("../../deploy/nats/abuser.conf");
 /// The users of those, and the variables that have their passwords.
 const USERS: [(&str, &str); 4] = [
     ("web-1", "WEB_1"),
@@ -66,8 +66,17 @@ impl Cluster {
 
     /// A cluster none of whose servers runs yet.
     pub fn prepare(size: usize) -> io::Result<Self> {
+        Self::prepare_with(size, |_| Ok(ACCOUNTS.to_owned()))
+    }
+
+    /// A cluster none of whose servers runs yet and whose configuration says this of who may connect and
+    /// how, instead of [`ACCOUNTS`]. Files of it can be in the folder that is given.
+    pub fn prepare_with(
+        size: usize,
+        accounts: impl FnOnce(&Path) -> io::Result<String>,
+    ) -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("abuser-nats-").tempdir()?;
-        fs::write(folder.path().join("abuser.conf"), ACCOUNTS)?;
+        fs::write(folder.path().join("abuser.conf"), accounts(folder.path())?)?;
         for (user, _) in USERS {
             let path = folder.path().join(user);
             fs::write(&path, password(user))?;
@@ -195,6 +204,17 @@ impl Cluster {
             let stream = streams.flatten().find(|stream| stream["name"] == *name)?;
             server_number(stream["cluster"]["leader"].as_str()?)
         })
+    }
+
+    /// What a server has to say of the connection of a node, if there is one: as whom it came in, and
+    /// with which certificates.
+    pub fn connection_of(&self, server: usize, node: &str) -> Option<Value> {
+        let name = format!("abuser {node}");
+        let status = self.monitor(server, "/connz?auth=1")?;
+        let mut connections = status["connections"].as_array()?.iter();
+        connections
+            .find(|connection| connection["name"] == *name)
+            .cloned()
     }
 
     fn meta_leader(&self) -> Option<usize> {

@@ -56,6 +56,12 @@ impl Namespace {
         Ok(namespace)
     }
 
+    /// The one that this process is in.
+    pub(crate) fn current() -> io::Result<Self> {
+        let fd = File::open("/proc/self/ns/net").map(OwnedFd::from)?;
+        Ok(Self { fd: Arc::new(fd) })
+    }
+
     /// Runs `work` on a fresh thread inside the namespace and hands back its result.
     ///
     /// A panic in `work` goes on in the caller. Sockets made inside stay inside, wherever

@@ -64,14 +64,20 @@ pub const PEERS: &[Peer] = &[
     Peer {
         program: "qemu-system-x86_64",
         package: "qemu-system-x86",
-        purpose: "run tests in a guest that this machine's kernel refuses",
+        purpose: "run tests with other kernels than this machine's",
         way: Way::Installed,
     },
     Peer {
         // Its name has its version.
-        program: "vmlinuz-*",
+        program: "vmlinuz-6.1.*-cloud-*",
         package: "linux-image-cloud-amd64",
-        purpose: "be the kernel of that guest",
+        purpose: "be the kernel of a guest",
+        way: Way::Unpacked,
+    },
+    Peer {
+        program: "vmlinuz-6.12.*-cloud-*",
+        package: "linux-image-6.12-cloud-amd64",
+        purpose: "be the kernel of a guest",
         way: Way::Unpacked,
     },
     Peer {
@@ -216,10 +222,10 @@ pub const REMEDY: &str = "cargo xtask doctor --fix";
 impl Peer {
     /// Where it is: on `PATH`, where only root's `PATH` leads, or unpacked.
     ///
-    /// A name that ends with `*` is that of a kernel, of which the newest is found.
+    /// A name with a `*` in it is that of a kernel, of which the newest is found.
     pub fn find(&self) -> Option<PathBuf> {
-        if let Some(prefix) = self.program.strip_suffix('*') {
-            return newest(prefix);
+        if self.program.contains('*') {
+            return newest(self.program);
         }
         let path = env::var_os("PATH").unwrap_or_default();
         let unpacked = folder();
@@ -232,24 +238,34 @@ impl Peer {
     }
 }
 
-/// The newest kernel whose name begins so and that has modules, in `boot` below [`folder`] or of
-/// this machine.
-fn newest(prefix: &str) -> Option<PathBuf> {
+/// The newest kernel whose name is like this, in `boot` below [`folder`] or of this machine.
+fn newest(pattern: &str) -> Option<PathBuf> {
     let roots = [folder(), PathBuf::from("/")];
-    let mut kernels: Vec<_> = roots
+    roots
         .iter()
         .filter_map(|root| fs::read_dir(root.join("boot")).ok())
         .flat_map(|entries| entries.filter_map(Result::ok))
-        .filter(|entry| {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            // Those of clouds have in them what a guest needs.
-            name.starts_with(prefix) && name.contains("cloud")
-        })
+        .filter(|entry| is_like(&entry.file_name().to_string_lossy(), pattern))
         .map(|entry| entry.path())
-        .collect();
-    kernels.sort();
-    kernels.pop()
+        .max_by_key(|path| numbers(&path.to_string_lossy()))
+}
+
+/// Whether a name is a pattern's, in which a `*` stands for anything.
+fn is_like(name: &str, pattern: &str) -> bool {
+    match pattern.split_once('*') {
+        None => name == pattern,
+        Some((before, after)) => name.strip_prefix(before).is_some_and(|rest| {
+            let mut ends = rest.char_indices().map(|(at, _)| at).chain([rest.len()]);
+            ends.any(|at| is_like(&rest[at..], after))
+        }),
+    }
+}
+
+/// The numbers in a name: 6.1.0-9 comes before 6.1.0-53.
+fn numbers(name: &str) -> Vec<u64> {
+    name.split(|character: char| !character.is_ascii_digit())
+        .filter_map(|number| number.parse().ok())
+        .collect()
 }
 
 /// Where one of [`PEERS`] is.
@@ -342,4 +358,21 @@ fn libraries(unpacked: &Path) -> Vec<PathBuf> {
         .filter(|entry| entry.file_name().to_string_lossy().contains("-linux-gnu"))
         .map(|entry| entry.path())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_is_told_by_its_name_and_the_newest_by_its_numbers() {
+        let old = "vmlinuz-6.1.0-9-cloud-amd64";
+        let new = "vmlinuz-6.1.0-53-cloud-amd64";
+        let newer = "vmlinuz-6.12.117+deb12-cloud-amd64";
+        assert!(is_like(old, "vmlinuz-6.1.*-cloud-*"));
+        assert!(is_like(newer, "vmlinuz-6.12.*-cloud-*"));
+        assert!(!is_like(newer, "vmlinuz-6.1.*-cloud-*"));
+        assert!(!is_like("vmlinuz-6.1.0-9-amd64", "vmlinuz-6.1.*-cloud-*"));
+        assert!(numbers(old) < numbers(new));
+    }
 }

@@ -37,6 +37,24 @@ pub fn skip() -> bool {
     true
 }
 
+/// From here on, what the calling thread runs can have no other capabilities than these, by their numbers in
+/// linux/capability.h. There is no way back.
+///
+/// # Panics
+/// If the caller is not root.
+pub fn leave_only(capabilities: &[libc::c_int]) {
+    for capability in (0..64).filter(|capability| !capabilities.contains(capability)) {
+        // SAFETY: the call takes numbers and touches no memory of this process.
+        let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+        // Of those that the kernel does not know there is nothing to drop.
+        let error = io::Error::last_os_error();
+        assert!(
+            dropped == 0 || error.raw_os_error() == Some(libc::EINVAL),
+            "cannot drop capability {capability}: {error}"
+        );
+    }
+}
+
 /// Runs `work` on a thread of its own as the user and group 65534, with no other group.
 ///
 /// What it opens stays open, and the kernel takes it for nobody's.

@@ -31,6 +31,21 @@ pub fn connect_from(
     Ok(socket.into())
 }
 
+/// Binds a socket, once nobody has the address any more: between fork and exec a child of another test holds
+/// a copy of every socket of this process, also of one that was just closed.
+fn listen<S>(bind: impl Fn() -> io::Result<S>) -> io::Result<S> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match bind() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                thread::sleep(TICK);
+            }
+            bound => return bound,
+        }
+    }
+}
+
 /// A TCP server that sends back what it gets.
 #[derive(Debug)]
 pub struct TcpEcho {
@@ -52,7 +67,7 @@ impl TcpEcho {
     /// If the address cannot be listened on.
     pub fn start(namespace: &Namespace, address: SocketAddr) -> Self {
         let listener = namespace
-            .run(|| TcpListener::bind(address))
+            .run(|| listen(|| TcpListener::bind(address)))
             .unwrap_or_else(|error| panic!("cannot listen on {address}: {error}"));
         socket2::SockRef::from(&listener)
             .set_read_timeout(Some(TICK))
@@ -130,7 +145,7 @@ impl UdpCounter {
     /// If the address cannot be listened on.
     pub fn start(namespace: &Namespace, address: SocketAddr) -> Self {
         let socket = namespace
-            .run(|| UdpSocket::bind(address))
+            .run(|| listen(|| UdpSocket::bind(address)))
             .unwrap_or_else(|error| panic!("cannot listen on {address}: {error}"));
         let options = socket2::SockRef::from(&socket);
         options

@@ -10,13 +10,13 @@ use std::net::{TcpListener, TcpStream};
 
 use abuser_common::{
     gate::EventStats,
-    layout::{LimitCounters, MAX_LIMITS, Outcome, Traffic},
+    layout::{LimitCounters, MAX_LIMITS, Outcomes},
     packet::{Bytes, Header, TcpTuple},
     prefix::PrefixKey,
     verdict::{Decision, Tables as _, decide},
 };
 use aya::maps::{MapData, RingBuf};
-use testkit::{Packet, packet::flags, require_root};
+use testkit::{Packet, guest, packet::flags, require_root};
 
 use self::scenario::Scenario;
 use crate::kernel::{BANK, Kernel, XDP_DROP, XDP_PASS, drain, pin_to_cpu};
@@ -28,7 +28,7 @@ const PACKETS: u32 = 50_000;
 const BATCH: u32 = 1_000;
 
 /// Configurations of each test. Each costs the kernel's verifier a second.
-const CONFIGURATIONS: u64 = 10;
+const CONFIGURATIONS: u32 = 10;
 
 #[test]
 fn half_a_million_random_packets_fare_as_decide_says() {
@@ -80,7 +80,9 @@ fn run_configurations(cpu: usize) {
     let told = std::env::var("ABUSER_SEED").map(|seed| seed.parse().expect("a number"));
     let seeds: Vec<u64> = match told {
         Ok(seed) => vec![seed],
-        Err(_) => (0..CONFIGURATIONS).map(|_| fastrand::u64(..)).collect(),
+        Err(_) => (0..guest::cases(CONFIGURATIONS))
+            .map(|_| fastrand::u64(..))
+            .collect(),
     };
     for seed in seeds {
         let started = std::time::Instant::now();
@@ -97,7 +99,7 @@ struct Pair {
     kernel: Kernel,
     ring: RingBuf<MapData>,
     /// What the host counted, by outcome.
-    traffic: [Traffic; Outcome::ALL.len()],
+    traffic: Outcomes,
     events: usize,
     bans: Vec<PrefixKey>,
     throttles: usize,
@@ -122,7 +124,7 @@ impl Pair {
             scenario,
             kernel,
             ring,
-            traffic: <[Traffic; Outcome::ALL.len()]>::default(),
+            traffic: Outcomes::default(),
             events: 0,
             bans: Vec::new(),
             throttles: 0,
@@ -138,7 +140,7 @@ impl Pair {
     }
 
     fn run(&mut self) {
-        for number in 1..=PACKETS {
+        for number in 1..=guest::cases(PACKETS) {
             if self.scenario.is_time_to_ban() {
                 self.ban();
             }
@@ -186,9 +188,7 @@ impl Pair {
             "seed {}, packet {number} at {now:?}: {outcome:?} on the host; {frame:02x?}",
             self.seed
         );
-        let traffic = &mut self.traffic[outcome as usize];
-        traffic.packets += 1;
-        traffic.bytes += u64::from(length);
+        self.traffic.count(outcome, length);
     }
 
     /// Compares counters and events.
@@ -215,8 +215,8 @@ impl Pair {
         };
         let dataplane = self.kernel.dataplane();
         let counters = dataplane.counters();
-        for (outcome, traffic) in counters.outcomes().expect("counters") {
-            assert_eq!(traffic, self.traffic[outcome as usize], "{outcome:?}; {at}");
+        for (outcome, traffic) in counters.packets().outcomes().expect("counters") {
+            assert_eq!(traffic, self.traffic.of(outcome), "{outcome:?}; {at}");
         }
         let limits: Vec<LimitCounters> = dataplane.limits().counted().expect("counters");
         assert_eq!(limits, model_limits, "limits; {at}");
@@ -244,11 +244,11 @@ impl Pair {
     }
 
     fn summary(&self) -> String {
-        let outcomes: Vec<_> = Outcome::ALL
-            .into_iter()
-            .map(|outcome| (outcome.name(), self.traffic[outcome as usize].packets))
-            .filter(|(_, packets)| *packets != 0)
-            .map(|(name, packets)| format!("{packets} {name}"))
+        let outcomes: Vec<_> = self
+            .traffic
+            .each()
+            .filter(|(_, traffic)| traffic.packets != 0)
+            .map(|(outcome, traffic)| format!("{} {}", traffic.packets, outcome.name()))
             .collect();
         let sources = self.kernel.model.source_stats.get();
         format!(

@@ -15,19 +15,19 @@ use abuser::{
         throttles::{self, Throttled, Throttling},
     },
 };
+use abuser_bench::timed::{self, Timed};
 use abuser_common::{
     bucket::{Key, Place},
     event::Event,
     gcra::KernelTime,
     layout::{
         AllowOrigin, Ban, Host, LAYOUT_VERSION, LimitCounters, MAX_LIMITS, Outcome, PORTS_PER_BANK,
-        PROTOCOLS_PER_BANK, Settings, TIMED_PROGRAM, maps,
+        PROTOCOLS_PER_BANK, Settings, maps,
     },
     model::{Machine, Model},
     prefix::{PrefixKey, Source},
 };
 use aya::{
-    Ebpf, EbpfLoader,
     maps::{Array, Map, MapData, RingBuf},
     programs::{TestRun as _, TestRunOptions, Xdp},
 };
@@ -48,7 +48,7 @@ pub(crate) const XDP_PASS: u32 = 2;
 pub(crate) struct Kernel {
     dataplane: Option<Dataplane>,
     /// The same program at a time that the frame tells, over the same maps.
-    timed: Option<Ebpf>,
+    timed: Option<Timed>,
     pin_dir: PathBuf,
     pub(crate) model: Model,
     /// The host's clock and connections.
@@ -69,18 +69,12 @@ impl Kernel {
     /// [`Kernel::run_timed`]), and the key of the places in the bucket table.
     pub(crate) fn load_timed(limits: &str, observe: bool, key: Key) -> Self {
         let mut kernel = Self::load_observing(limits, observe);
-        let pinned = |name| kernel.pin_dir.join(format!("v{LAYOUT_VERSION}")).join(name);
         let fresh = fresh_object();
-        let mut loader = EbpfLoader::new();
-        loader.override_global("AYA_LOG_LEVEL", &0_u8, false);
-        for name in maps::ALL {
-            loader.map_pin_path(name, pinned(name));
-        }
-        let mut timed = loader
-            .load(fresh.as_deref().unwrap_or(program::OBJECT))
-            .expect("the object");
-        timed_program(&mut timed).load().expect("the timed program");
-        let host = MapData::from_pin(pinned(maps::HOST)).expect("the pinned map");
+        let object = fresh.as_deref().unwrap_or(program::OBJECT);
+        let timed = Timed::load(object, &kernel.pin_dir);
+        let timed = timed.unwrap_or_else(|error| panic!("{error:#}"));
+        let pinned = kernel.pin_dir.join(format!("v{LAYOUT_VERSION}"));
+        let host = MapData::from_pin(pinned.join(maps::HOST)).expect("the pinned map");
         let mut host: Array<MapData, Host> = Map::Array(host).try_into().expect("the host map");
         let constants = host.get(&0, 0).expect("the host's constants");
         host.set(0, Host { key, ..constants }, 0)
@@ -193,7 +187,8 @@ impl Kernel {
 
     /// The program of [`Kernel::run_timed`], for [`run_at`].
     pub(crate) fn timed(&mut self) -> &Xdp {
-        timed_program(self.timed.as_mut().expect("a kernel of `load_timed`"))
+        let timed = self.timed.as_mut().expect("a kernel of `load_timed`");
+        timed.program().expect("the timed program")
     }
 
     /// Runs the program on a frame and returns what became of it, by the program's own
@@ -229,7 +224,12 @@ impl Kernel {
 
     /// Packets by outcome.
     pub(crate) fn outcomes(&mut self) -> Vec<(Outcome, u64)> {
-        let outcomes = self.dataplane().counters().outcomes().expect("counters");
+        let outcomes = self
+            .dataplane()
+            .counters()
+            .packets()
+            .outcomes()
+            .expect("counters");
         outcomes
             .into_iter()
             .map(|(outcome, traffic)| (outcome, traffic.packets))
@@ -263,7 +263,7 @@ impl Kernel {
 impl Drop for Kernel {
     fn drop(&mut self) {
         if let Some(dataplane) = self.dataplane.take() {
-            dataplane.shut_down();
+            let _detached = dataplane.shut_down();
         }
     }
 }
@@ -282,12 +282,9 @@ pub(crate) fn run(program: &Xdp, frame: &[u8], repeat: u32) -> u32 {
         .return_value
 }
 
-/// Runs the timed program on a frame at a time, which takes the frame's first eight octets;
-/// the action.
+/// [`timed::run_at`], which has to work.
 pub(crate) fn run_at(program: &Xdp, frame: &mut [u8], now: KernelTime) -> u32 {
-    let (time, _) = frame.split_first_chunk_mut().expect("a frame");
-    *time = now.0.to_ne_bytes();
-    run(program, frame, 1)
+    timed::run_at(program, frame, now).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
 /// All events that are in the ring buffer.
@@ -307,13 +304,6 @@ fn key(prefix: &str) -> PrefixKey {
 fn fresh_object() -> Option<Vec<u8>> {
     std::env::var_os("ABUSER_BPF_OBJECT")
         .map(|path| std::fs::read(path).expect("the object in ABUSER_BPF_OBJECT"))
-}
-
-fn timed_program(loaded: &mut Ebpf) -> &mut Xdp {
-    let timed = loaded.program_mut(TIMED_PROGRAM);
-    timed
-        .and_then(|timed| timed.try_into().ok())
-        .expect("the timed program")
 }
 
 /// `count` IPv4 networks of `length` bits whose buckets lie in one set under the limit with

@@ -1,11 +1,15 @@
 //! A rate is what it says, from one packet an hour to a hundred million a second.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
+use abuser_bench::rates::{Cell, Rate, live::Cables, told};
 use abuser_common::{bucket::Key, gcra::KernelTime};
 use testkit::{Packet, require_root};
 
 use crate::kernel::{Kernel, XDP_PASS};
+
+/// How long live frames flood.
+const LIVE: Duration = Duration::from_secs(5);
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -81,6 +85,32 @@ fn a_flood_gets_what_the_rate_says_to_half_a_percent() {
             passed.abs_diff(expected) * 200 <= expected,
             "{count} {what}/{unit}: {passed} packets passed in {duration} ns, not {expected}"
         );
+    }
+}
+
+/// What `cargo xtask bench rates` measures for 100,000 sources, by the same code, for fewer of each.
+#[test]
+fn many_sources_on_two_cpus_each_get_what_the_rate_says() {
+    require_root!();
+    let rates = [Rate::ALL[0], Rate::ALL[3], Rate::ALL[8]];
+    let cells = told::measure(10_000, 2, &rates).unwrap_or_else(|error| panic!("{error:#}"));
+    assert_within_a_percent(&cells);
+}
+
+/// The same for its live frames, which two cables bring to the daemon's interfaces.
+#[test]
+fn a_live_flood_on_two_cpus_gets_what_the_rate_says() {
+    require_root!();
+    let rate = Rate::ALL[5];
+    let cell = Cables::lay(2, &[rate]).and_then(|mut cables| cables.measure(rate, LIVE));
+    assert_within_a_percent(&[cell.unwrap_or_else(|error| panic!("{error:#}"))]);
+}
+
+fn assert_within_a_percent(cells: &[Cell]) {
+    for cell in cells {
+        println!("{cell:?}: {:+.3}%", cell.error_percent());
+        assert!(cell.offered > cell.admitted, "{cell:?}");
+        assert!(cell.error_percent().abs() <= 1.0, "{cell:?}");
     }
 }
 

@@ -90,14 +90,19 @@ fn a_replay_counts_what_the_program_counts() {
     };
     let report = replay(&config, vec![input], &options).expect("a capture");
     assert_eq!(report.packets, PACKETS);
-    let outcomes = kernel.dataplane().counters().outcomes().expect("counters");
+    let outcomes = kernel
+        .dataplane()
+        .counters()
+        .packets()
+        .outcomes()
+        .expect("counters");
     for ((outcome, counted), (_, replayed)) in outcomes.into_iter().zip(report.outcomes.each()) {
         assert_eq!(counted, replayed, "{outcome:?}");
     }
     for (counted, replayed) in kernel.limits().iter().zip(&report.limits) {
         assert_eq!(
-            (counted.passed, counted.dropped, counted.observed),
-            (replayed.passed, replayed.dropped, replayed.observed),
+            [counted.passed, counted.dropped, counted.observed].map(|traffic| traffic.packets),
+            [replayed.passed, replayed.dropped, replayed.observed],
             "{}",
             replayed.name
         );

@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: builds what is measured and what measures, then hands over to
-//! `abuser-bench`.
+//! `cargo xtask bench` and `cargo xtask soak`: build what is measured and what measures, then hand over
+//! to `abuser-bench` or `abuser-soak`.
 
 use std::{
     ffi::OsString,
@@ -15,13 +15,29 @@ use crate::{process, workspace::Workspace};
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Args {
-    /// Passed to abuser-bench; `--help` says what there is
+    /// Passed on; `--help` says what there is
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
 }
 
-/// Runs the bench; its exit status is this one's.
-pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
+/// Which of the bench's programs it is.
+#[derive(Clone, Copy)]
+pub(crate) enum Program {
+    Bench,
+    Soak,
+}
+
+impl Program {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Bench => "abuser-bench",
+            Self::Soak => "abuser-soak",
+        }
+    }
+}
+
+/// Runs one of them; its exit status is this one's.
+pub(crate) fn run(workspace: &Workspace, program: Program, args: &Args) -> Result<ExitCode> {
     // Both at once: cargo would choose other features for one alone, and build twice.
     // Standard output is the bench's: people pipe it.
     let mut build = process::cargo(workspace);
@@ -40,7 +56,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         bail!("abuser and its bench were not built ({status}); the messages are above");
     }
     let release = workspace.target.join("release");
-    let bench = release.join("abuser-bench");
+    let bench = release.join(program.name());
     let status = std::process::Command::new(&bench)
         .args(&args.arguments)
         .env("ABUSER_BIN", release.join("abuser"))
@@ -49,7 +65,8 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     match status.code() {
         Some(code) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))),
         None => bail!(
-            "the bench was ended by signal {}",
+            "{} was ended by signal {}",
+            program.name(),
             status.signal().unwrap_or_default()
         ),
     }

@@ -11,6 +11,28 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
+    /// Adds those of another run.
+    pub(crate) fn add(&mut self, other: Self) {
+        let Self {
+            passed,
+            failed,
+            skipped,
+        } = other;
+        self.passed += passed;
+        self.failed += failed;
+        self.skipped += skipped;
+    }
+
+    /// How many passed.
+    pub(crate) fn passed(&self) -> u64 {
+        self.passed
+    }
+
+    /// How many failed.
+    pub(crate) fn failed(&self) -> u64 {
+        self.failed
+    }
+
     /// Adds a line of libtest's summary; any other line adds nothing.
     pub(crate) fn add_line(&mut self, line: &str) {
         let Some((_, numbers)) = line

@@ -7,14 +7,12 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | `binary` | building both binaries |
-//! | `cargo_deb` | the program that makes the package |
 //! | `package` | gathering what is packed, and the package |
 //! | `tarball` | the tarball and the sums |
 //! | `aarch64` | whether it compiles for 64-bit Arm, and runs there |
 
 mod aarch64;
 mod binary;
-pub(crate) mod cargo_deb;
 mod package;
 mod tarball;
 
@@ -26,11 +24,12 @@ use std::{
 
 use anyhow::Result;
 
-use crate::{process, workspace::Workspace};
+pub(crate) use self::package::Packing;
+use crate::{cargo_tool, process, workspace::Workspace};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only the Debian package, with this binary instead of one that is built for it
+    /// Only the Debian package, with this binary instead of one that is built for it, and packed fast: to be tried
     #[arg(long, value_name = "BINARY", conflicts_with = "check_aarch64")]
     package: Option<PathBuf>,
     /// Only see that everything compiles for 64-bit Arm, and that the pure part works there
@@ -43,13 +42,13 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         return aarch64::check(workspace);
     }
     let made = if let Some(binary) = &args.package {
-        vec![package(workspace, binary)?]
+        vec![package(workspace, binary, Packing::Fast)?]
     } else {
         let shared = binary::build(workspace, binary::Linking::Shared)?;
         let standalone = binary::build(workspace, binary::Linking::Static)?;
         // The last: it packs what was gathered for the package, but for the binary.
         vec![
-            package(workspace, &shared)?,
+            package(workspace, &shared, Packing::Small)?,
             tarball::make(workspace, &standalone)?,
         ]
     };
@@ -61,9 +60,9 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
 }
 
 /// Makes the Debian package of a binary; where it is.
-pub(crate) fn package(workspace: &Workspace, binary: &Path) -> Result<PathBuf> {
-    let tool = cargo_deb::ensure(workspace)?;
-    package::make(workspace, binary, &tool)
+pub(crate) fn package(workspace: &Workspace, binary: &Path, packing: Packing) -> Result<PathBuf> {
+    let tool = cargo_tool::DEB.ensure(workspace)?;
+    package::make(workspace, binary, packing, &tool)
 }
 
 /// Where it all goes.

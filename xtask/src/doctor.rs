@@ -11,9 +11,9 @@ use testkit::{
 };
 
 use crate::{
+    cargo_tool::{self, CargoTool},
     compiler::{self, Compiler},
     debian,
-    dist::cargo_deb,
     linker::{self, Linker},
     machine::{is_mounted, is_root, kernel_release},
     peers, process,
@@ -57,14 +57,12 @@ enum Finding {
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> ExitCode {
     if args.fix {
         // The report still follows: it shows how far this came.
-        for error in [
+        let ours = [
             Toolchain::ensure(workspace, None).map(|_| ()).err(),
             peers::ensure().err(),
-            cargo_deb::ensure(workspace).err(),
-        ]
-        .into_iter()
-        .flatten()
-        {
+        ];
+        let tools = cargo_tool::ALL.map(|tool| tool.ensure(workspace).err());
+        for error in ours.into_iter().chain(tools).flatten() {
             eprintln!("error: {error:#}\n");
         }
     }
@@ -72,7 +70,8 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> ExitCode {
     findings.extend(ebpf_tools(workspace));
     findings.extend([kernel(), btf(), bpffs(), root()]);
     findings.extend(programs());
-    findings.extend([cargo_deb(workspace), tree()]);
+    findings.extend(cargo_tool::ALL.map(|tool| cargo_tool(workspace, tool)));
+    findings.extend([tree(), cargo_fuzz(workspace)]);
     let mut complete = true;
     for finding in &findings {
         match finding {
@@ -279,18 +278,31 @@ fn programs() -> impl Iterator<Item = Finding> {
     })
 }
 
-fn cargo_deb(workspace: &Workspace) -> Finding {
-    let what = format!("cargo-deb {}", cargo_deb::VERSION);
-    match cargo_deb::find(workspace) {
+fn cargo_tool(workspace: &Workspace, tool: &CargoTool) -> Finding {
+    let what = format!("{} {}", tool.name, tool.version);
+    match tool.find(workspace) {
         Ok(path) => Finding::Present {
             what,
             detail: path.display().to_string(),
         },
         Err(error) => Finding::Missing {
             what: format!("{what} ({error:#})"),
-            purpose: "make the Debian package",
+            purpose: tool.purpose,
             remedy: REMEDY.to_owned(),
         },
+    }
+}
+
+/// Nothing but fuzzing needs it.
+fn cargo_fuzz(workspace: &Workspace) -> Finding {
+    let tool = cargo_tool::FUZZ;
+    let detail = match tool.find(workspace) {
+        Ok(path) => path.display().to_string(),
+        Err(_) => "not there: `cargo xtask fuzz` builds it".to_owned(),
+    };
+    Finding::Note {
+        what: format!("{} {}", tool.name, tool.version),
+        detail,
     }
 }
 

@@ -5,23 +5,28 @@
 //! in CI it fails the run.
 
 use std::{
+    collections::BTreeSet,
     iter,
+    num::NonZero,
     path::PathBuf,
     process::ExitCode,
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::Result;
 
 use crate::{
+    audit,
     build_ebpf::{self, Checked},
     counts::Counts,
-    dist,
+    debian, dist,
     machine::{is_ci, is_root},
     objects::OBJECTS,
     peers, process,
     record::Record,
     toolchain::Toolchain,
+    vm,
     workspace::Workspace,
 };
 
@@ -45,12 +50,14 @@ enum Action {
     Tools,
     Cargo(&'static [(&'static str, &'static str)], Cargo),
     Tests(Cargo),
+    Audit,
     ObjectCheck,
     Package,
+    Guests,
 }
 
 /// A cargo command: `cargo VERB PACKAGES REST`.
-struct Cargo(&'static str, Packages, &'static [&'static str]);
+pub(crate) struct Cargo(&'static str, Packages, &'static [&'static str]);
 
 /// What a cargo command is about. Every step names the same packages where it can: cargo
 /// chooses the features of what they depend on by that, and would build it all again for
@@ -63,27 +70,23 @@ enum Packages {
     Host,
     /// All that is built for the BPF target.
     Bpf,
-    One(&'static str),
 }
 
 impl Packages {
     fn arguments(self) -> Vec<&'static str> {
-        let bpf = |flag| {
-            OBJECTS
-                .iter()
-                .flat_map(move |object| [flag, object.package])
-        };
+        // Two objects may be of one package.
+        let packages: BTreeSet<_> = OBJECTS.iter().map(|object| object.package).collect();
+        let bpf = |flag| packages.iter().flat_map(move |package| [flag, *package]);
         match self {
             Self::Unnamed => Vec::new(),
             Self::Host => iter::once("--workspace").chain(bpf("--exclude")).collect(),
             Self::Bpf => bpf("-p").collect(),
-            Self::One(package) => vec!["-p", package],
         }
     }
 }
 
 impl Cargo {
-    fn arguments(&self) -> Vec<&'static str> {
+    pub(crate) fn arguments(&self) -> Vec<&'static str> {
         let Self(verb, packages, rest) = self;
         [&[*verb][..], &packages.arguments(), rest].concat()
     }
@@ -97,6 +100,21 @@ enum Outcome {
 const NO_ENV: &[(&str, &str)] = &[];
 
 const NEEDS_ROOT: &str = "it takes root to load XDP programs and make namespaces";
+
+const NO_GUESTS: &str = "it takes qemu and two kernels of Debian's, which are got on Debian only";
+
+/// The binary under test: as built for development, which checks its own arithmetic. `cargo xtask dist` makes the
+/// release build.
+pub(crate) const BINARY: Cargo = Cargo("build", Packages::Host, &["--bin", "abuser"]);
+
+/// What needs no privilege.
+pub(crate) const HOST_TESTS: Cargo = Cargo("test", Packages::Host, &["--lib", "--bins"]);
+
+/// The XDP program in the kernel, packet by packet.
+pub(crate) const KERNEL_TESTS: Cargo = Cargo("test", Packages::Host, &["--test", "testrun"]);
+
+/// The daemon on interfaces of the tests' own.
+pub(crate) const NAMESPACE_TESTS: Cargo = Cargo("test", Packages::Host, &["--test", "netns"]);
 
 const STEPS: &[Step] = &[
     Step {
@@ -127,6 +145,12 @@ const STEPS: &[Step] = &[
             ),
         ),
     },
+    Step {
+        name: "dependencies",
+        quick: false,
+        needs_root: false,
+        action: Action::Audit,
+    },
     // On their own: together with a crate that uses std they would be a second panic handler.
     // For the host, whose core cannot unwind without std either.
     Step {
@@ -151,7 +175,7 @@ const STEPS: &[Step] = &[
         name: "host tests",
         quick: true,
         needs_root: false,
-        action: Action::Tests(Cargo("test", Packages::Host, &["--lib", "--bins"])),
+        action: Action::Tests(HOST_TESTS),
     },
     Step {
         name: "documentation's examples",
@@ -166,13 +190,10 @@ const STEPS: &[Step] = &[
         action: Action::ObjectCheck,
     },
     Step {
-        name: "release build",
+        name: "binary under test",
         quick: false,
         needs_root: false,
-        action: Action::Cargo(
-            NO_ENV,
-            Cargo("build", Packages::One("abuser-userspace"), &["--release"]),
-        ),
+        action: Action::Cargo(NO_ENV, BINARY),
     },
     Step {
         name: "package",
@@ -184,13 +205,19 @@ const STEPS: &[Step] = &[
         name: "kernel tests",
         quick: false,
         needs_root: true,
-        action: Action::Tests(Cargo("test", Packages::Host, &["--test", "testrun"])),
+        action: Action::Tests(KERNEL_TESTS),
     },
     Step {
         name: "namespace tests",
         quick: false,
         needs_root: true,
-        action: Action::Tests(Cargo("test", Packages::Host, &["--test", "netns"])),
+        action: Action::Tests(NAMESPACE_TESTS),
+    },
+    Step {
+        name: "kernel matrix",
+        quick: false,
+        needs_root: true,
+        action: Action::Guests,
     },
     Step {
         name: "end-to-end tests",
@@ -279,11 +306,21 @@ impl Action {
                 command.args(cargo.arguments());
                 if needs_root {
                     command.env("ABUSER_BIN", binary(workspace));
+                    command.env("RUST_TEST_THREADS", at_once().to_string());
                 }
                 process::run_tests(&mut command, counts)?;
             }
+            Self::Audit => audit::run(workspace, &audit::Args::default())?,
+            Self::Guests => {
+                // Elsewhere the tools were got, or the run has failed before.
+                if let (Some(why), false) = (vm::missing(), debian::is_here()) {
+                    println!("{why}");
+                    return Ok(Outcome::Skipped(NO_GUESTS));
+                }
+                vm::matrix(workspace, counts)?;
+            }
             Self::Package => {
-                dist::package(workspace, &binary(workspace))?;
+                dist::package(workspace, &binary(workspace), dist::Packing::Fast)?;
             }
             Self::ObjectCheck => match build_ebpf::check(workspace, counts)? {
                 Checked::Identical | Checked::OtherToolsPassed => {}
@@ -306,6 +343,8 @@ impl Step {
             Action::Package => {
                 format!("cargo xtask dist --package {}", binary(workspace).display())
             }
+            Action::Audit => "cargo xtask audit".to_owned(),
+            Action::Guests => "cargo xtask vm".to_owned(),
             Action::ObjectCheck => "cargo xtask build-ebpf --check".to_owned(),
             Action::Tests(cargo) if self.needs_root => {
                 format!(
@@ -324,6 +363,26 @@ impl Step {
     }
 }
 
+/// What has cargo test these binaries: with the packages of the steps, so that nothing is built twice.
+pub(crate) fn host_tests(binaries: &[&'static str]) -> Vec<&'static str> {
+    let named = binaries.iter().flat_map(|name| ["--test", name]);
+    iter::once("test")
+        .chain(Packages::Host.arguments())
+        .chain(named)
+        .collect()
+}
+
+/// How many tests over real interfaces run at once: they wait more than they work.
+fn at_once() -> usize {
+    2 * thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// Builds the binary under test; where it is.
+pub(crate) fn build_binary(workspace: &Workspace) -> Result<PathBuf> {
+    process::run(process::cargo(workspace).args(BINARY.arguments()))?;
+    Ok(binary(workspace))
+}
+
 fn binary(workspace: &Workspace) -> PathBuf {
-    workspace.target.join("release/abuser")
+    workspace.target.join("debug/abuser")
 }

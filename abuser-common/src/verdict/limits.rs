@@ -10,7 +10,7 @@
 
 use crate::{
     bits,
-    bucket::{self, Charge, Place},
+    bucket::{self, ATTEMPTS, Charge, Place},
     event::Reason,
     gate::{self, EVENT_SLOTS, EventOutcome, TALLY_SLOTS},
     gcra::{KernelTime, MAX_COST},
@@ -31,26 +31,25 @@ struct Over {
     limits: u64,
     /// Those of them that drop.
     drops: u64,
-    /// The limit that gives the reason: the first that drops, else the first.
-    reason: u8,
-    /// Who is over that limit.
-    who: u64,
 }
 
 impl Over {
-    /// Takes note of limit `number`; to be called from the first limit to the last.
+    /// Takes note of what limit `number` came to. Without a branch: the verifier would walk the rest of a
+    /// loop once for each way.
     #[inline(always)]
     fn add(&mut self, number: u8, charged: Charged) {
-        if !charged.over() {
-            return;
-        }
-        let is_reason = self.limits == 0 || charged.drops() && self.drops == 0;
-        if is_reason {
-            self.reason = number;
-            self.who = charged.who();
-        }
-        self.limits |= 1 << number;
-        self.drops |= u64::from(charged.drops()) << number;
+        self.limits |= charged.over_bit() << number;
+        self.drops |= charged.drops_bit() << number;
+    }
+
+    /// The limit that gives the reason: the first that drops, else the first.
+    #[inline(always)]
+    fn reason(&self) -> u8 {
+        bits::lowest(if self.drops == 0 {
+            self.limits
+        } else {
+            self.drops
+        })
     }
 }
 
@@ -127,11 +126,7 @@ impl Applied {
         if self.0 & Self::OVER == 0 {
             return None;
         }
-        Some(match self.0 >> Self::VERDICT_SHIFT & 3 {
-            0 => Verdict::Drop,
-            1 => Verdict::Observe,
-            _ => Verdict::Allow,
-        })
+        Some(Verdict::from_bits(self.0 >> Self::VERDICT_SHIFT))
     }
 
     /// Whether an event is due.
@@ -156,14 +151,14 @@ fn apply_one<B: Bytes + ?Sized, T: Tables>(
     number: u8,
     now: KernelTime,
 ) -> Applied {
-    let charged = tables.charge(&request(&at.packet, number, now));
+    let charged = charge(tables, &request(&at.packet, number, now));
     if !charged.over() {
         return Applied::default();
     }
     let index = limit_index(at.packet.settings, number);
     let observe = !charged.drops() || at.packet.settings.observe();
     let verdict = verdict(tables, &at.packet.source, observe);
-    tables.count_limit(index, LimitOutcome::Over(verdict));
+    tables.count_limit(index, LimitOutcome::Over(verdict), at.packet.length);
     Applied::over(number, verdict, tell(tables, charged.who(), now))
 }
 
@@ -182,21 +177,49 @@ pub fn apply_several<B: Bytes + ?Sized, T: Tables>(
     }
     let observe = over.drops == 0 || at.packet.settings.observe();
     let verdict = verdict(tables, &at.packet.source, observe);
-    let mut remaining = over.limits;
+    let Packet {
+        settings, length, ..
+    } = at.packet;
+    // Where the packet is dropped, limits that only observe have observed it.
+    let observing = match verdict {
+        Verdict::Drop => over.limits & !over.drops,
+        Verdict::Observe | Verdict::Allow => 0,
+    };
+    tables.count_several(over.limits, observing, verdict, settings, length);
+    let reason = over.reason();
+    let request = request(&at.packet, reason, now);
+    let who = tables
+        .limit(request.index)
+        .map_or(0, |limit| who(&packet(tables, limit, &request)));
+    Applied::over(reason, verdict, tell(tables, who, now))
+}
+
+/// Counts a packet that is over several limits, those in `mask`, with each of them: by `verdict`, and as
+/// observed by those in `observing`, which is empty unless it is dropped. What [`Tables::count_several`] does.
+#[inline(always)]
+pub fn count_several<T: Tables>(
+    tables: &T,
+    mask: u64,
+    observing: u64,
+    verdict: Verdict,
+    settings: Settings,
+    length: u32,
+) {
+    let mut remaining = mask;
     for _ in 0..MAX_LIMITS {
         if remaining == 0 {
             break;
         }
         let number = bits::lowest(remaining);
         remaining &= remaining - 1;
-        let own = match verdict {
-            Verdict::Drop if over.drops & (1 << number) == 0 => Verdict::Observe,
-            verdict => verdict,
+        let own = if observing & (1 << number) == 0 {
+            verdict
+        } else {
+            Verdict::Observe
         };
-        let index = limit_index(at.packet.settings, number);
-        tables.count_limit(index, LimitOutcome::Over(own));
+        let index = limit_index(settings, number);
+        tables.count_limit(index, LimitOutcome::Over(own), length);
     }
-    Applied::over(over.reason, verdict, tell(tables, over.who, now))
 }
 
 /// Charges the limits in `mask`, unless the packet is over one that drops.
@@ -208,7 +231,6 @@ fn charge_several<B: Bytes + ?Sized, T: Tables>(
     now: KernelTime,
 ) -> Over {
     let mut over = Over::default();
-    let mut conforming = 0;
     let mut remaining = mask;
     // Counted, not `while remaining != 0`: the verifier cannot see that it shrinks.
     for _ in 0..MAX_LIMITS {
@@ -217,20 +239,19 @@ fn charge_several<B: Bytes + ?Sized, T: Tables>(
         }
         let number = bits::lowest(remaining);
         remaining &= remaining - 1;
-        let checked = tables.check(&request(&at.packet, number, now));
-        over.add(number, checked);
-        conforming |= u64::from(!checked.over()) << number;
+        over.add(number, tables.check(&request(&at.packet, number, now)));
     }
     if over.drops != 0 {
         return over;
     }
+    let mut conforming = mask & !over.limits;
     for _ in 0..MAX_LIMITS {
         if conforming == 0 {
             break;
         }
         let number = bits::lowest(conforming);
         conforming &= conforming - 1;
-        over.add(number, tables.charge(&request(&at.packet, number, now)));
+        over.add(number, charge(tables, &request(&at.packet, number, now)));
     }
     over
 }
@@ -349,26 +370,44 @@ pub struct ChargeRequest {
 pub struct Charged(pub u64);
 
 impl Charged {
-    const OVER: u64 = 1;
-    const DROPS: u64 = 1 << 1;
+    const DROPS_SHIFT: u32 = 1;
+    const LOST: u64 = 1 << 2;
     const WHO_SHIFT: u32 = 8;
 
     #[inline(always)]
     fn over_limit(limit: &Limit, who: u64) -> Self {
-        let drops = if limit.observe == 0 { Self::DROPS } else { 0 };
-        Self(Self::OVER | drops | who << Self::WHO_SHIFT)
+        let drops = u64::from(limit.observe == 0) << Self::DROPS_SHIFT;
+        Self(1 | drops | who << Self::WHO_SHIFT)
+    }
+
+    /// 1 if the packet is over the limit, else 0.
+    #[inline(always)]
+    const fn over_bit(self) -> u64 {
+        self.0 & 1
+    }
+
+    /// 1 if it is, and the limit drops, else 0.
+    #[inline(always)]
+    const fn drops_bit(self) -> u64 {
+        self.0 >> Self::DROPS_SHIFT & 1
     }
 
     /// The packet is over the limit.
     #[inline(always)]
     pub const fn over(self) -> bool {
-        self.0 & Self::OVER != 0
+        self.over_bit() != 0
     }
 
     /// It is, and the limit drops.
     #[inline(always)]
     pub const fn drops(self) -> bool {
-        self.0 & Self::DROPS != 0
+        self.drops_bit() != 0
+    }
+
+    /// Another CPU was faster; it is over unless it is charged after all.
+    #[inline(always)]
+    const fn lost(self) -> bool {
+        self.0 & Self::LOST != 0
     }
 
     /// Who is over it: the limit's slot and the bucket's place.
@@ -378,9 +417,25 @@ impl Charged {
     }
 }
 
-/// Charges one packet under one limit; what [`Tables::charge`] does.
+/// Charges one packet under one limit, again and again where another CPU is faster.
+///
+/// The loop is out here because the verifier walks every pass: of a call there is little to walk.
 #[inline(always)]
-pub fn charge<T: Tables>(tables: &T, request: &ChargeRequest) -> Charged {
+fn charge<T: Tables>(tables: &T, request: &ChargeRequest) -> Charged {
+    let mut charged = Charged::default();
+    for _ in 0..ATTEMPTS {
+        charged = tables.charge_once(request);
+        if !charged.lost() {
+            return charged;
+        }
+    }
+    tables.count_limit(request.index, LimitOutcome::Contended, request.length);
+    charged
+}
+
+/// One attempt to charge a packet under a limit; what [`Tables::charge_once`] does.
+#[inline(always)]
+pub fn charge_once<T: Tables>(tables: &T, request: &ChargeRequest) -> Charged {
     let Some((limit, scales)) = tables.limit(request.index).zip(tables.scales()) else {
         return Charged::default();
     };
@@ -388,20 +443,22 @@ pub fn charge<T: Tables>(tables: &T, request: &ChargeRequest) -> Charged {
     let Some(set) = tables.buckets(packet.place.set()) else {
         return Charged::default();
     };
-    match bucket::charge(set, &packet, |slot| scales.get(slot)) {
+    let who = who(&packet);
+    match bucket::charge_once(set, &packet, |slot| scales.get(slot)) {
         Charge::Conforms => {}
         Charge::Evicts => tables.count_eviction(),
-        Charge::Over => return Charged::over_limit(limit, who(&packet)),
+        Charge::Over => return Charged::over_limit(limit, who),
+        Charge::Lost => return Charged(Charged::over_limit(limit, who).0 | Charged::LOST),
         Charge::Contended => {
-            tables.count_limit(request.index, LimitOutcome::Contended);
-            return Charged::over_limit(limit, who(&packet));
+            tables.count_limit(request.index, LimitOutcome::Contended, request.length);
+            return Charged::over_limit(limit, who);
         }
     }
-    tables.count_limit(request.index, LimitOutcome::Passed);
+    tables.count_limit(request.index, LimitOutcome::Passed, request.length);
     Charged::default()
 }
 
-/// As [`charge`], but only tells whether the packet would be over; what [`Tables::check`]
+/// As [`charge_once`], but only tells whether the packet would be over; what [`Tables::check`]
 /// does.
 #[inline(always)]
 pub fn check<T: Tables>(tables: &T, request: &ChargeRequest) -> Charged {

@@ -1,8 +1,11 @@
 //! The packet path over the [`Model`].
 
+use core::ptr::{NonNull, with_exposed_provenance_mut};
+
 use super::*;
 use crate::{
-    bucket::Place,
+    atomic::{Shared, schedule},
+    bucket::{Place, Set},
     gate::INTERVAL_NS,
     gcra::Rate,
     layout::{Count, LimitCounters, MAX_TERMS, Term},
@@ -117,14 +120,26 @@ fn a_packet_over_one_limit_is_charged_to_none_and_the_first_that_drops_gives_the
     assert!(outcomes[1..].iter().all(|o| *o == Outcome::DroppedLimit));
     // The third limit holds all but one back: the others were charged only for that.
     for index in 0..3 {
-        assert_eq!(host.counters(index).passed, 1, "limit {index}");
+        assert_eq!(host.counters(index).passed.packets, 1, "limit {index}");
     }
-    assert_eq!(host.counters(2).dropped, 9);
+    assert_eq!(host.counters(2).dropped.packets, 9);
     assert_eq!(
-        (host.counters(0).observed, host.counters(1).dropped),
+        (
+            host.counters(0).observed.packets,
+            host.counters(1).dropped.packets
+        ),
         (0, 0)
     );
     assert_eq!(host.model.events.borrow()[0].cause, 102);
+}
+
+#[test]
+fn of_several_limits_that_are_exceeded_the_first_that_drops_gives_the_reason_else_the_first() {
+    for (observing, cause) in [([1, 0, 0], 101), ([1, 1, 1], 100), ([0, 1, 0], 100)] {
+        let host = host(&observing.map(|observe| (1, 0, observe)));
+        host.decide_many(&udp([203, 0, 113, 7]), 2);
+        assert_eq!(host.model.events.borrow()[0].cause, cause, "{observing:?}");
+    }
 }
 
 #[test]
@@ -147,7 +162,13 @@ fn what_one_host_is_refused_its_neighbours_keep() {
         Outcome::DroppedLimit,
         "the network has used its five"
     );
-    assert_eq!((host.counters(0).passed, host.counters(1).passed), (5, 5));
+    assert_eq!(
+        (
+            host.counters(0).passed.packets,
+            host.counters(1).passed.packets
+        ),
+        (5, 5)
+    );
 }
 
 #[test]
@@ -163,8 +184,20 @@ fn a_limit_that_observes_keeps_nobody_from_being_charged() {
             Outcome::DroppedLimit
         ]
     );
-    assert_eq!((host.counters(0).passed, host.counters(0).observed), (1, 3));
-    assert_eq!((host.counters(1).passed, host.counters(1).dropped), (3, 1));
+    assert_eq!(
+        (
+            host.counters(0).passed.packets,
+            host.counters(0).observed.packets
+        ),
+        (1, 3)
+    );
+    assert_eq!(
+        (
+            host.counters(1).passed.packets,
+            host.counters(1).dropped.packets
+        ),
+        (3, 1)
+    );
     let events = host.model.events.borrow();
     assert_eq!((events[0].cause, events[1].cause), (100, 101));
 }
@@ -207,7 +240,7 @@ fn a_connection_limit_s_offence_is_verified_if_the_source_has_spoken() {
     assert_eq!((stats.lookups, stats.connected), (2, 1));
     host.decide_many(&tcp(client, TCP_ACK), 100);
     assert_eq!(host.model.source_stats.get().lookups, 2, "once a minute");
-    assert_eq!(host.counters(0).passed, 2, "only SYNs are charged");
+    assert_eq!(host.counters(0).passed.packets, 2, "only SYNs are charged");
 }
 
 #[test]
@@ -260,7 +293,54 @@ fn a_source_whose_bucket_two_cpus_opened_at_once_is_over_and_counted_as_contende
         contended,
         ..
     } = host.counters(0);
-    assert_eq!((passed, dropped, contended), (1, 1, 1));
+    assert_eq!((passed.packets, dropped.packets, contended), (1, 1, 1));
+}
+
+#[test]
+fn who_is_overtaken_tries_again_and_is_over_and_contended_if_that_goes_on() {
+    type Task = Box<dyn FnOnce() -> Option<(Outcome, LimitCounters)> + Send>;
+    let source = [203, 0, 113, 7];
+    // How often another CPU changes the bucket, once after each access of this one.
+    for (changes, outcome, counted) in [
+        (1, Outcome::Passed, (2, 0, 0)),
+        (1_000, Outcome::DroppedLimit, (1, 1, 1)),
+    ] {
+        let host = host(&[(1, 5, 0)]);
+        assert_eq!(host.decide(&udp(source)), Outcome::Passed);
+        let place = Place::new(&host.model.key, 0, &Source::v4(source));
+        let set = host.model.buckets(place.set()).unwrap();
+        let own = set.word(0).load();
+        assert_ne!(own, 0);
+        let address = set.as_ptr().expose_provenance();
+        // Both tasks have ended before the host goes, with what it points at.
+        let host = std::sync::Arc::new(std::sync::Mutex::new(host));
+        let kept = std::sync::Arc::clone(&host);
+        let this: Task = Box::new(move || {
+            let host = host.lock().unwrap();
+            Some((host.decide(&udp(source)), host.counters(0)))
+        });
+        let other: Task = Box::new(move || {
+            let set = NonNull::new(with_exposed_provenance_mut(address)).unwrap();
+            // SAFETY: the host is kept, and its sets never move.
+            let set: Shared<'_, Set> = unsafe { Shared::new(set) };
+            for change in 1..=changes {
+                set.word(0).store(own + change);
+            }
+            None
+        });
+        let schedule = [1, 0].repeat(1_000);
+        let came = schedule::run(schedule, std::vec![this, other]);
+        drop(kept);
+        let (decided, counters) = came[0].unwrap();
+        assert_eq!(decided, outcome, "{changes}");
+        let LimitCounters {
+            passed,
+            dropped,
+            contended,
+            ..
+        } = counters;
+        assert_eq!((passed.packets, dropped.packets, contended), counted);
+    }
 }
 
 #[test]
@@ -284,6 +364,29 @@ fn events_tell_of_every_drop_but_come_once_a_second() {
     assert_eq!(drops, [1, 41]);
     let stats = host.model.event_stats.get();
     assert_eq!((stats.sent, stats.suppressed, stats.lost), (2, 40, 0));
+}
+
+#[test]
+fn each_source_that_is_over_one_of_several_limits_is_told_of_by_itself() {
+    let host = host(&[(1, 5, 0), (1, 0, 0)]);
+    let sources = [[203, 0, 113, 7], [203, 0, 113, 8]];
+    for source in sources {
+        host.decide_many(&udp(source), 3);
+    }
+    let events = host.model.events.borrow();
+    let told: Vec<_> = events
+        .iter()
+        .map(|event| (event.cause, event.drops))
+        .collect();
+    assert_eq!(told, [(101, 1), (101, 1)]);
+    drop(events);
+    // The second drop of each was counted for it, and is told with its next one.
+    host.machine.now.set(KernelTime(START.0 + INTERVAL_NS));
+    for source in sources {
+        host.decide_many(&udp(source), 2);
+    }
+    let events = host.model.events.borrow();
+    assert_eq!((events[2].drops, events[3].drops), (2, 2));
 }
 
 #[test]
@@ -338,7 +441,7 @@ fn the_allow_list_beats_bans_limits_and_observation() {
     assert_eq!(host.decide(&frame), Outcome::Allowed);
     host.model.add_ban(source.host(), Ban::default());
     assert_eq!(host.decide(&frame), Outcome::Allowed);
-    assert_eq!(host.counters(0).allowed, 3);
+    assert_eq!(host.counters(0).allowed.packets, 3);
 }
 
 #[test]
@@ -350,7 +453,7 @@ fn observing_drops_nothing_and_counts_everything() {
     host.model
         .add_ban(Source::v4([203, 0, 113, 7]).host(), Ban::default());
     assert_eq!(host.decide(&frame), Outcome::Observed);
-    assert_eq!(host.counters(0).observed, 1);
+    assert_eq!(host.counters(0).observed.packets, 1);
 }
 
 #[test]
@@ -397,7 +500,13 @@ fn a_limit_for_throttled_sources_charges_and_counts_nobody_else() {
     assert_eq!(host.counters(0), LimitCounters::default());
     let outcomes = host.decide_many(&udp(client), 2);
     assert_eq!(outcomes, [Outcome::Passed, Outcome::DroppedLimit]);
-    assert_eq!((host.counters(0).passed, host.counters(0).dropped), (1, 1));
+    assert_eq!(
+        (
+            host.counters(0).passed.packets,
+            host.counters(0).dropped.packets
+        ),
+        (1, 1)
+    );
     assert_eq!(host.model.events.borrow()[0].cause, 100);
 }
 

@@ -5,7 +5,7 @@ use memchr::memmem::Finder;
 use regex::RegexBuilder;
 
 use super::{Comparison, ConditionError, Items, Node, Test, Wanted};
-use crate::{field::Field, time::Time};
+use crate::{field::Field, time::Time, words::on_one_line};
 
 /// The most parentheses and `not`s within each other.
 const MAX_DEPTH: usize = 64;
@@ -140,7 +140,7 @@ impl<'t> Parser<'t> {
     fn expected(&self, what: &str, found: Token<'_>) -> ConditionError {
         let found = match found {
             Token::Word(text) | Token::Symbol(text) => text.to_owned(),
-            Token::Text(text, quote) => format!("{quote}{text}{quote}"),
+            Token::Text(text, quote) => format!("{quote}{}{quote}", on_one_line(text)),
             Token::End => "the end".to_owned(),
         };
         self.error(format!("expected {what}, found {found}"))

@@ -182,6 +182,11 @@ fn what_is_no_condition_is_refused_with_its_column_and_what_was_expected() {
         ("status == ", 11, &["expected a number", "the end"]),
         ("status == 'abc'", 11, &["expected a number", "'abc'"]),
         (
+            "status == 'a\n\u{1b}[31m'",
+            11,
+            &["found 'a\\n\\u{1b}[31m'"],
+        ),
+        (
             "statsu == 401",
             1,
             &["\"statsu\"", "did you mean \"status\""],

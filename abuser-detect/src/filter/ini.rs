@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::Error;
+use crate::words::on_one_line;
 
 /// Reads files for this crate, which does no input or output.
 pub trait Files {
@@ -159,7 +160,7 @@ impl Ini {
             if options.contains_key(&name) {
                 return Err(error(
                     number,
-                    &format!("the option `{name}` is there twice"),
+                    &format!("the option `{}` is there twice", on_one_line(&name)),
                 ));
             }
             option = Some((name, vec![value.trim().to_owned()]));

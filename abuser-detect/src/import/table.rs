@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 
 use toml::Value;
 
+use crate::words::on_one_line;
+
 /// The longest line of a list, in bytes; longer ones have a line for each element.
 const WIDTH: usize = 100;
 
@@ -126,13 +128,7 @@ pub(super) fn render(tables: &[Table]) -> String {
 /// A comment cannot end its line, nor have control characters (TOML 1.0).
 fn push_comment(text: &mut String, comment: &str) {
     text.push_str("# ");
-    for c in comment.chars() {
-        if c.is_control() {
-            text.extend(c.escape_default());
-        } else {
-            text.push(c);
-        }
-    }
+    text.push_str(&on_one_line(comment));
 }
 
 fn written(value: &Value) -> String {

@@ -3,7 +3,7 @@
 use std::{io, os::unix::fs::FileTypeExt as _, path::Path, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Method, Request, Response, StatusCode, body::Incoming, client::conn::http1::SendRequest, header,
 };
@@ -52,6 +52,15 @@ pub enum ClientError {
     /// The conversation broke.
     #[error("the conversation with abuser broke off: {0}")]
     Broken(String),
+    /// It takes no connections.
+    #[error(
+        "abuser at {path} takes no connections: so many wait that there is no room for one more; it is busy, or \
+         stopped: look at its log, or restart it"
+    )]
+    Full {
+        /// The socket.
+        path: String,
+    },
     /// The daemon does not answer.
     #[error("abuser does not answer within {0:?}; look at its log, or restart it")]
     Silent(Duration),
@@ -85,6 +94,11 @@ impl Client {
                 // The kernel refuses a connection to any file.
                 io::ErrorKind::ConnectionRefused if !is_socket(path) => "is not a socket",
                 io::ErrorKind::ConnectionRefused => "is a socket that nobody listens on",
+                io::ErrorKind::WouldBlock => {
+                    return ClientError::Full {
+                        path: path.display().to_string(),
+                    };
+                }
                 _ if is_too_long(path) => "is longer than the 107 bytes a socket's path can have",
                 io::ErrorKind::PermissionDenied => {
                     return ClientError::NotPermitted {
@@ -139,7 +153,12 @@ impl Client {
     pub async fn events(self, filter: &EventFilter) -> Result<Lines, ClientError> {
         let query = serde_urlencoded::to_string(filter).map_err(ClientError::broken)?;
         let path = format!("/v1/events?{query}");
-        self.stream(Method::GET, &path, Bytes::new()).await
+        let lines = self.stream(Method::GET, &path, Bytes::new()).await?;
+        // Where nothing happens there is nothing to tell.
+        Ok(Lines {
+            patience: None,
+            ..lines
+        })
     }
 
     /// `GET`s something that comes bit by bit.
@@ -166,6 +185,7 @@ impl Client {
         let response = self.send(method, path, body).await?;
         Ok(Lines {
             body: response.into_body(),
+            patience: Some(PATIENCE),
             pending: BytesMut::new(),
             _connection: self,
         })
@@ -220,16 +240,46 @@ fn is_socket(path: &Path) -> bool {
 }
 
 async fn read(response: Response<Incoming>) -> Result<Bytes, ClientError> {
-    Limited::new(response.into_body(), MAX_ANSWER)
-        .collect()
-        .await
-        .map(http_body_util::Collected::to_bytes)
-        .map_err(ClientError::broken)
+    let mut body = response.into_body();
+    let mut answer = BytesMut::new();
+    while let Some(part) = next_part(&mut body, Some(PATIENCE)).await? {
+        if answer.len() + part.len() > MAX_ANSWER {
+            return Err(ClientError::broken("the answer is too long"));
+        }
+        answer.extend_from_slice(&part);
+    }
+    Ok(answer.freeze())
+}
+
+/// The next part of an answer as it comes, which may take so long; `None` at the end.
+async fn next_part(
+    body: &mut Incoming,
+    patience: Option<Duration>,
+) -> Result<Option<Bytes>, ClientError> {
+    loop {
+        let frame = match patience {
+            Some(patience) => tokio::time::timeout(patience, body.frame())
+                .await
+                .map_err(|_| ClientError::Silent(patience))?,
+            None => body.frame().await,
+        };
+        match frame {
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+            Some(Err(error)) => return Err(ClientError::broken(error)),
+            None => return Ok(None),
+        }
+    }
 }
 
 /// An answer that comes bit by bit.
 pub struct Lines {
     body: Incoming,
+    /// How long the next part may take.
+    patience: Option<Duration>,
     pending: BytesMut,
     _connection: Client,
 }
@@ -237,17 +287,7 @@ pub struct Lines {
 impl Lines {
     /// The next part as it comes; `None` at the end.
     pub async fn next_part(&mut self) -> Result<Option<Bytes>, ClientError> {
-        loop {
-            match self.body.frame().await {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        return Ok(Some(data));
-                    }
-                }
-                Some(Err(error)) => return Err(ClientError::broken(error)),
-                None => return Ok(None),
-            }
-        }
+        next_part(&mut self.body, self.patience).await
     }
 
     /// The next line without its end; `None` at the end.

@@ -7,14 +7,14 @@ use ipnet::IpNet;
 use super::{
     CliError,
     args::{BanAddArgs, BanCommand},
-    control::note_unwritten,
+    control::{allow_list, note_unwritten},
     exchange,
-    output::{self, grouped, span},
+    output::{self, counted, grouped, span},
 };
 use crate::{
     api::{
         client::{Client, Lines},
-        types::{AllowInfo, BanDuration, BanInfo, BanRequest, RemoveRequest},
+        types::{BanDuration, BanInfo, BanRequest, RemoveRequest},
     },
     host,
     policy::BanTime,
@@ -27,8 +27,8 @@ pub(super) async fn ban(socket: &Path, command: BanCommand) -> Result<(), CliErr
             check_own_session(&args.sources, args.force)?;
             let json = args.json;
             let bans: Vec<BanInfo> = client.post("/v1/bans", &request(args)).await?;
-            note_allowed(&mut client, &bans).await?;
-            note_unwritten(&mut client).await?;
+            note_allowed(&mut client, &bans).await;
+            note_unwritten(&mut client).await;
             if json {
                 return Ok(output::json(&bans)?);
             }
@@ -42,10 +42,7 @@ pub(super) async fn ban(socket: &Path, command: BanCommand) -> Result<(), CliErr
             if args.json {
                 return array(removed).await;
             }
-            while let Some(ban) = removed.next_element::<BanInfo>().await? {
-                output::line(&format!("unbanned {}", ban.source))?;
-            }
-            Ok(())
+            tell_removed(&mut removed).await
         }
         BanCommand::Remove(args) => {
             let request = RemoveRequest {
@@ -53,13 +50,13 @@ pub(super) async fn ban(socket: &Path, command: BanCommand) -> Result<(), CliErr
                 all: false,
             };
             let bans: Vec<BanInfo> = client.delete("/v1/bans", &request).await?;
-            note_unwritten(&mut client).await?;
+            note_unwritten(&mut client).await;
             if args.json {
                 return Ok(output::json(&bans)?);
             }
             for ban in bans {
                 output::line(&format!("unbanned {}", ban.source))?;
-                note_listed(&mut client, &ban).await?;
+                note_listed(&mut client, &ban).await;
             }
             Ok(())
         }
@@ -94,6 +91,31 @@ pub(super) async fn ban(socket: &Path, command: BanCommand) -> Result<(), CliErr
     }
 }
 
+/// Says who is not banned any more: each by itself, or if they are many, how many they are.
+async fn tell_removed(removed: &mut Lines) -> Result<(), CliError> {
+    /// More than that nobody reads.
+    const TOLD: usize = 100;
+    let (mut first, mut count) = (Vec::new(), 0);
+    let mut next = removed.next_element::<BanInfo>().await;
+    while let Ok(Some(ban)) = next {
+        count += 1;
+        if first.len() < TOLD {
+            first.push(ban.source);
+        }
+        next = removed.next_element().await;
+    }
+    // If it broke off: these are not banned any more all the same.
+    if count > first.len() {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        output::line(&format!("unbanned {}", counted(count, "source", "sources")))?;
+    } else {
+        for source in first {
+            output::line(&format!("unbanned {source}"))?;
+        }
+    }
+    next.map(drop).map_err(CliError::from)
+}
+
 /// Refuses to ban where the caller's own SSH session comes from, unless that is what is meant.
 pub(super) fn check_own_session(sources: &[IpNet], force: bool) -> Result<(), CliError> {
     let Some(session) = host::session().filter(|_| !force) else {
@@ -101,9 +123,16 @@ pub(super) fn check_own_session(sources: &[IpNet], force: bool) -> Result<(), Cl
     };
     let client = session.client;
     match sources.iter().find(|source| source.contains(&client)) {
-        Some(source) => Err(CliError::Other(anyhow::anyhow!(
-            "{source} holds {client}, which your SSH session comes from; use --force if you mean it"
-        ))),
+        Some(source) => {
+            let from = if source.prefix_len() == source.max_prefix_len() {
+                format!("your SSH session comes from {client}")
+            } else {
+                format!("{source} holds {client}, which your SSH session comes from")
+            };
+            Err(CliError::Other(anyhow::anyhow!(
+                "{from}; use --force if you mean it"
+            )))
+        }
         None => Ok(()),
     }
 }
@@ -139,9 +168,15 @@ pub(super) const fn duration(time: Option<BanTime>) -> BanDuration {
 }
 
 /// Says that a source stays banned, because a block list names it or another node bans it.
-async fn note_listed(client: &mut Client, lifted: &BanInfo) -> Result<(), CliError> {
+async fn note_listed(client: &mut Client, lifted: &BanInfo) {
     let path = format!("/v1/bans/covering/{}", lifted.source.addr());
-    let bans: Vec<BanInfo> = client.get(&path).await?;
+    let bans: Vec<BanInfo> = client.get(&path).await.unwrap_or_else(|error| {
+        output::error(&format!(
+            "this is done; whether anything else bans {} is not known: {error}",
+            lifted.source
+        ));
+        Vec::new()
+    });
     for ban in bans.iter().filter(|ban| ban.source == lifted.source) {
         if let Some(list) = &ban.blocklist {
             output::error(&format!(
@@ -156,12 +191,11 @@ async fn note_listed(client: &mut Client, lifted: &BanInfo) -> Result<(), CliErr
             ));
         }
     }
-    Ok(())
 }
 
 /// Says which bans have no effect, because the allow list beats them.
-async fn note_allowed(client: &mut Client, bans: &[BanInfo]) -> Result<(), CliError> {
-    let allowed: Vec<AllowInfo> = client.get("/v1/allow").await?;
+async fn note_allowed(client: &mut Client, bans: &[BanInfo]) {
+    let allowed = allow_list(client).await;
     for BanInfo { source, .. } in bans {
         if let Some(entry) = allowed.iter().find(|entry| entry.source.contains(source)) {
             output::error(&format!(
@@ -170,7 +204,6 @@ async fn note_allowed(client: &mut Client, bans: &[BanInfo]) -> Result<(), CliEr
             ));
         }
     }
-    Ok(())
 }
 
 /// Prints an array as it comes: to a terminal indented, else as it is.
@@ -182,9 +215,9 @@ pub(super) async fn array(mut elements: Lines) -> Result<(), CliError> {
     while let Some(element) = elements.next_element::<serde_json::Value>().await? {
         output::bytes(if begun { b",\n" } else { b"[\n" })?;
         begun = true;
-        output::bytes(format!("{element:#}").as_bytes())?;
+        output::json_part(&format!("{element:#}"))?;
     }
-    Ok(output::line(if begun { "\n]" } else { "[]" })?)
+    Ok(output::bytes(if begun { b"\n]\n" } else { b"[]\n" })?)
 }
 
 /// Prints bans as they come; for a terminal, whose columns are as wide as their widest cell, when

@@ -13,7 +13,7 @@ use flate2::bufread::MultiGzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
 use memchr::{memchr, memrchr};
 
-use super::{CliError, output::plain};
+use super::CliError;
 
 /// The size of a block. A line that does not fit into one is longer than what is looked at of
 /// a line, and its rest is left out.
@@ -212,7 +212,7 @@ impl Input {
 
 /// An error of reading, with what was to be read.
 pub(super) fn unreadable(name: &str, error: &io::Error) -> CliError {
-    CliError::Other(anyhow::anyhow!("cannot read {}: {error}", plain(name)))
+    CliError::Other(anyhow::anyhow!("cannot read {name}: {error}"))
 }
 
 /// How a file is called in messages.

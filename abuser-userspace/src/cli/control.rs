@@ -15,8 +15,8 @@ use crate::api::{
     types::{
         AllowInfo, AllowRequest, BlocklistStatus, ComponentStatus, CrowdsecPushStatus,
         CrowdsecStatus, DispatcherStatus, InterfaceState, InterfaceStatus, LimitStatus,
-        ObserveRequest, Observing, ReconcilerStatus, Reloaded, RemoveRequest, Status, StoreStatus,
-        TrafficCount,
+        ObserveRequest, Observing, PinsStatus, ReconcilerStatus, Reloaded, RemoveRequest,
+        SandboxState, SecurityStatus, Status, StoreStatus, TrafficCount,
     },
 };
 
@@ -57,6 +57,9 @@ pub(super) async fn status(socket: &Path, args: &JsonArgs) -> Result<(), CliErro
         grouped(status.buckets.evictions)
     ))?;
     output::line(&store(&status))?;
+    if let Some(line) = pins(&status) {
+        output::line(&line)?;
+    }
     for list in &status.blocklists {
         output::line(&blocklist(list))?;
     }
@@ -72,6 +75,7 @@ pub(super) async fn status(socket: &Path, args: &JsonArgs) -> Result<(), CliErro
     if let Some(fleet) = &status.fleet {
         output::line(&fleet::summary(fleet))?;
     }
+    output::line(&security(&status.security))?;
     output::line(&format!(
         "sources with a connection: {} of {}",
         grouped(status.verified.sources as u64),
@@ -92,10 +96,40 @@ pub(super) async fn status(socket: &Path, args: &JsonArgs) -> Result<(), CliErro
             vec![outcome.name().to_owned(), grouped(packets), grouped(bytes)]
         })
         .collect();
+    output::table(&["OUTCOME", "PACKETS", "BYTES"], rows, &[1, 2])?;
+    by_interface(&status.interfaces)
+}
+
+/// What was passed and dropped on each interface, if there are several.
+fn by_interface(interfaces: &[InterfaceStatus]) -> Result<(), CliError> {
+    let counted = interfaces.iter();
+    let counted = counted.filter_map(|interface| Some((interface, interface.outcomes.as_ref()?)));
+    let rows: Vec<_> = counted
+        .map(|(interface, outcomes)| {
+            let (mut passed, mut dropped) = (TrafficCount::default(), TrafficCount::default());
+            for outcome in Outcome::ALL {
+                let counted = outcomes.get(outcome.name()).copied().unwrap_or_default();
+                let sum = if outcome.dropped() {
+                    &mut dropped
+                } else {
+                    &mut passed
+                };
+                sum.packets += counted.packets;
+                sum.bytes += counted.bytes;
+            }
+            let name = interface.name.clone();
+            let counts = [passed.packets, passed.bytes, dropped.packets, dropped.bytes];
+            [name].into_iter().chain(counts.map(grouped)).collect()
+        })
+        .collect();
+    if rows.len() < 2 {
+        return Ok(());
+    }
+    output::line("")?;
     Ok(output::table(
-        &["OUTCOME", "PACKETS", "BYTES"],
+        &["INTERFACE", "PASSED", "BYTES", "DROPPED", "BYTES"],
         rows,
-        &[1, 2],
+        &[1, 2, 3, 4],
     )?)
 }
 
@@ -148,6 +182,40 @@ fn neighbours(dispatcher: &DispatcherStatus) -> String {
         dispatcher.program_id,
         called.join(", then ")
     )
+}
+
+/// What the daemon may still do.
+fn security(security: &SecurityStatus) -> String {
+    /// Of more than these only the number tells something.
+    const NAMED: usize = 12;
+    let SecurityStatus {
+        sandbox,
+        capabilities,
+        no_new_privileges: _,
+        landlock,
+        seccomp,
+    } = security;
+    let named = capabilities.iter();
+    let named = named.map(|name| name.strip_prefix("CAP_").unwrap_or(name));
+    let named: Vec<_> = named.collect();
+    let named = match named.len() {
+        0 => "no capabilities".to_owned(),
+        1..=NAMED => named.join(", "),
+        many => format!("{many} capabilities"),
+    };
+    let rest = match sandbox {
+        SandboxState::Off => "; the sandbox is off".to_owned(),
+        SandboxState::Commands => "; commands have what the daemon was started with".to_owned(),
+        SandboxState::On => {
+            let landlock = landlock.map_or_else(
+                || "no Landlock".to_owned(),
+                |version| format!("Landlock {version}"),
+            );
+            let seccomp = if *seccomp { "seccomp" } else { "no seccomp" };
+            format!("; {landlock}, {seccomp}")
+        }
+    };
+    format!("security: {named}{rest}")
 }
 
 /// How it stands with a block list.
@@ -211,6 +279,7 @@ fn crowdsec_push(push: &CrowdsecPushStatus) -> String {
     let CrowdsecPushStatus {
         active,
         queued,
+        refused,
         error,
         ..
     } = push;
@@ -220,6 +289,9 @@ fn crowdsec_push(push: &CrowdsecPushStatus) -> String {
             "{line}, {} to be told",
             counted(*queued, "change", "changes")
         );
+    }
+    if *refused > 0 {
+        line = format!("{line}, {refused} REFUSED");
     }
     match error {
         Some(error) => format!("{line}; IS NOT TOLD: {error}"),
@@ -233,11 +305,15 @@ fn store(status: &Status) -> String {
         path,
         error,
         failed,
+        damaged,
     } = &status.store;
     let mut line = format!("store: {path}");
     if let Some(error) = error {
         let since = failed.as_deref().unwrap_or_default();
         line = format!("{line} IS NOT WRITTEN since {since}: {error}");
+    }
+    if let Some(latest) = damaged.last() {
+        line = format!("{line}; WAS DAMAGED, and begun anew: the damaged one is {latest}");
     }
     let ReconcilerStatus {
         kernel_repairs,
@@ -252,6 +328,28 @@ fn store(status: &Status) -> String {
         );
     }
     line
+}
+
+/// What is wrong with the pins, or was.
+fn pins(status: &Status) -> Option<String> {
+    let PinsStatus {
+        path,
+        error,
+        failed,
+        repairs,
+    } = &status.pins;
+    if let Some(error) = error {
+        let since = failed.as_deref().unwrap_or_default();
+        return Some(format!(
+            "pins: ARE NOT THERE since {since}, the filter ends with this daemon: {error}"
+        ));
+    }
+    let made = counted(
+        *repairs,
+        "was removed or replaced, and made again",
+        "were removed or replaced, and made again",
+    );
+    (*repairs > 0).then(|| format!("pins: {path}; {made}"))
 }
 
 pub(super) async fn limits(socket: &Path, args: &JsonArgs) -> Result<(), CliError> {
@@ -338,17 +436,33 @@ pub(super) async fn observe(socket: &Path, command: ObserveCommand) -> Result<()
     })?)
 }
 
-/// Says that what was asked for is in force and not on disk, if that is so.
-pub(super) async fn note_unwritten(client: &mut Client) -> Result<(), CliError> {
-    let status: Status = client.get("/v1/status").await?;
-    if let Some(error) = status.store.error {
-        output::error(&format!(
-            "this is in force, and NOT ON DISK: {} cannot be written ({error}); it is lost when the \
-             daemon stops, unless that is mended before",
-            status.store.path
-        ));
+/// Says that what was asked for is in force and not on disk, if that is so. That nobody answers to this
+/// does not make what is done a failure.
+pub(super) async fn note_unwritten(client: &mut Client) {
+    match client.get("/v1/status").await {
+        Ok(Status { store, .. }) => {
+            if let Some(error) = store.error {
+                output::error(&format!(
+                    "this is in force, and NOT ON DISK: {} cannot be written ({error}); it is lost \
+                     when the daemon stops, unless that is mended before",
+                    store.path
+                ));
+            }
+        }
+        Err(error) => output::error(&format!(
+            "this is done; whether it is on disk, too, is not known: {error}"
+        )),
     }
-    Ok(())
+}
+
+/// The allow list, to tell what it makes of what was done.
+pub(super) async fn allow_list(client: &mut Client) -> Vec<AllowInfo> {
+    client.get("/v1/allow").await.unwrap_or_else(|error| {
+        output::error(&format!(
+            "this is done; whether the allow list beats it is not known: {error}"
+        ));
+        Vec::new()
+    })
 }
 
 pub(super) async fn allow(socket: &Path, command: AllowCommand) -> Result<(), CliError> {
@@ -358,9 +472,10 @@ pub(super) async fn allow(socket: &Path, command: AllowCommand) -> Result<(), Cl
             let request = AllowRequest {
                 sources: args.sources,
                 reason: args.reason,
+                force: args.force,
             };
             let entries: Vec<AllowInfo> = client.post("/v1/allow", &request).await?;
-            note_unwritten(&mut client).await?;
+            note_unwritten(&mut client).await;
             show_changed("allowed", &entries, args.json)
         }
         AllowCommand::Remove(args) => {
@@ -369,7 +484,7 @@ pub(super) async fn allow(socket: &Path, command: AllowCommand) -> Result<(), Cl
                 all: false,
             };
             let entries: Vec<AllowInfo> = client.delete("/v1/allow", &request).await?;
-            note_unwritten(&mut client).await?;
+            note_unwritten(&mut client).await;
             show_changed("no longer allowed:", &entries, args.json)
         }
         AllowCommand::List(args) => {

@@ -110,7 +110,6 @@ fn troubles(source: &SourceStatus) -> Vec<String> {
         }
     }
     if let (Some(line), Some(error)) = (&source.unparsed_sample, &source.unparsed_error) {
-        let line = output::plain(line).into_owned();
         troubles.push(format!("{name}: no record: {error}: {line}"));
     }
     troubles

@@ -31,7 +31,11 @@ pub(super) async fn events(socket: &Path, args: &EventsArgs) -> Result<(), CliEr
         let Some((event, line)) = events.next_event().await? else {
             return Err(CliError::Other(anyhow::anyhow!("the daemon stopped")));
         };
-        output::line(&if *json { line } else { event.line() })?;
+        if *json {
+            output::json_line(&line)?;
+        } else {
+            output::line(&event.line())?;
+        }
         left = left.map(|left| left - 1);
     }
     Ok(())

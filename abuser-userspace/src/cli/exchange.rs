@@ -127,7 +127,15 @@ pub(super) async fn import(
         )));
     }
     if !dry_run && !outcome.is_nothing() {
-        note_unwritten(&mut Client::connect(socket).await?).await?;
+        match Client::connect(socket).await {
+            Ok(mut client) => note_unwritten(&mut client).await,
+            Err(error) => output::error(&format!(
+                "this is done; whether it is on disk, too, is not known: {error}"
+            )),
+        }
+    }
+    if outcome.is_of_nobody() {
+        output::error(&"the list names nobody");
     }
     if json {
         output::json(&outcome)?;

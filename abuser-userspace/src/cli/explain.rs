@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{
     CliError,
     args::ExplainArgs,
-    output::{self, counted, grouped, plain, span},
+    output::{self, counted, grouped, span},
 };
 use crate::api::{
     client::Client,
@@ -23,7 +23,7 @@ pub(super) async fn explain(socket: &Path, args: &ExplainArgs) -> Result<(), Cli
         return Ok(output::json(&explanation)?);
     }
     for line in lines(&explanation) {
-        output::line(&plain(&line))?;
+        output::line(&line)?;
     }
     Ok(())
 }

@@ -67,8 +67,12 @@ pub(super) fn summary(status: &FleetStatus) -> String {
         Some(server) => format!("fleet: {node}, bucket {bucket} by {server}"),
         None => format!("fleet: {node} is NOT CONNECTED to any server"),
     }];
+    let gone = match others(status).filter(|node| node.gone).count() {
+        0 => String::new(),
+        gone => format!(" ({gone} of them gone)"),
+    };
     parts.push(format!(
-        "{}, who ban {} and allow {}",
+        "{}{gone}, who ban {} and allow {}",
         counted(others(status).count() as u64, "other node", "other nodes"),
         counted(status.bans as u64, "source", "sources"),
         status.allow,
@@ -110,22 +114,13 @@ fn show(status: &FleetStatus) -> Result<(), CliError> {
     output::line(&heard.join("; "))?;
     output::line("")?;
     let rows = status.nodes.iter().map(|node| {
-        let note = match node {
-            FleetNode { this: true, .. } => "this node".to_owned(),
-            FleetNode { ignored: true, .. } => "ignored".to_owned(),
-            FleetNode {
-                ahead_ms: Some(ahead),
-                ..
-            } if ahead.unsigned_abs() > 5000 => format!("its clock is off by {} s", ahead / 1000),
-            _ => String::new(),
-        };
         vec![
             node.name.clone(),
             node.version.clone().unwrap_or_default(),
             node.seen.clone().unwrap_or_default(),
             grouped(node.bans as u64),
             grouped(node.allow as u64),
-            note,
+            note(node),
         ]
     });
     Ok(output::table(
@@ -133,6 +128,19 @@ fn show(status: &FleetStatus) -> Result<(), CliError> {
         rows.collect(),
         &[3, 4],
     )?)
+}
+
+fn note(node: &FleetNode) -> String {
+    match node {
+        FleetNode { this: true, .. } => "this node".to_owned(),
+        FleetNode { ignored: true, .. } => "ignored".to_owned(),
+        FleetNode { gone: true, .. } => "gone".to_owned(),
+        FleetNode {
+            ahead_ms: Some(ahead),
+            ..
+        } if ahead.unsigned_abs() > 5000 => format!("its clock is off by {} s", ahead / 1000),
+        _ => String::new(),
+    }
 }
 
 /// Reads the secrets that are named, with the rights of whoever runs this.
@@ -156,4 +164,38 @@ fn login(args: FleetLoginArgs) -> Result<FleetLoginRequest, CliError> {
         user,
         password: read(password_file.as_deref())?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn nodes_that_are_gone_are_told_as_such() {
+        let node = |name: &str, this: bool, gone: bool| {
+            json!({
+                "name": name, "this": this, "version": null, "seen": null, "bans": 0, "allow": 0,
+                "ignored": false, "gone": gone, "ahead_ms": null,
+            })
+        };
+        let mut status = json!({
+            "node": "a", "bucket": "abuser", "connected": true, "server": "n0", "since": null,
+            "reconnects": 0, "complete": true, "error": null, "shared_bans": 0, "shared_allow": 0,
+            "pending": 0, "published": 0, "unshared": 0, "bans": 1, "allow": 0, "received": 0,
+            "refused": {}, "latency": null,
+        });
+        status["nodes"] = json!([
+            node("a", true, false),
+            node("b", false, true),
+            node("c", false, false)
+        ]);
+        let status: FleetStatus = serde_json::from_value(status).unwrap();
+        let told = "fleet: a, bucket abuser by n0; 2 other nodes (1 of them gone), who ban 1 source and \
+                    allow 0";
+        assert_eq!(summary(&status), told);
+        let notes: Vec<_> = status.nodes.iter().map(note).collect();
+        assert_eq!(notes, ["this node", "gone", ""]);
+    }
 }

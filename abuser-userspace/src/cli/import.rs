@@ -10,8 +10,10 @@ use std::{
 };
 
 use abuser_detect::import::{self, Files, ImportError, Imported, MAX_FILE_BYTES, Rules};
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use serde::Serialize;
+
+use crate::config::parse_duration;
 
 use super::{
     CliError,
@@ -72,7 +74,7 @@ pub(super) fn import(command: &ImportCommand) -> Result<(), CliError> {
         ImportCommand::Fail2ban(args) => {
             // Detectors name its filters, whatever folder the daemon is in.
             let folder = std::path::absolute(&args.folder).unwrap_or_else(|_| args.folder.clone());
-            let imported = import::fail2ban(&Disk, &folder);
+            let imported = import::fail2ban(&Disk, &folder, |text| parse_duration(text).is_ok());
             (imported, &args.output, "jail that is enabled and can run")
         }
         ImportCommand::Nginx(args) => {
@@ -94,7 +96,18 @@ pub(super) fn import(command: &ImportCommand) -> Result<(), CliError> {
 
 /// A file that cannot be read or makes no sense; the error has said which.
 fn failed(error: ImportError) -> CliError {
-    CliError::Other(error.into())
+    match &error {
+        ImportError::Read { file, error }
+            if error.kind() == io::ErrorKind::NotFound && file.ends_with("jail.conf") =>
+        {
+            CliError::Other(anyhow!(
+                "cannot read {}: there is no such file; name fail2ban's folder, as in `abuser import \
+                 fail2ban /etc/fail2ban`",
+                file.display()
+            ))
+        }
+        _ => CliError::Other(error.into()),
+    }
 }
 
 fn tell(imported: &Imported, output: &ImportOutput, what: &str) -> Result<(), CliError> {
@@ -162,6 +175,6 @@ fn write(path: &Path, text: &str, force: bool) -> Result<(), CliError> {
     };
     file.write_all(text.as_bytes())
         .and_then(|()| file.sync_all())
-        .with_context(|| format!("cannot write {}", path.display()))?;
+        .map_err(|error| anyhow!("cannot write {}: {error}", path.display()))?;
     Ok(())
 }

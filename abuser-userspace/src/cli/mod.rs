@@ -28,10 +28,11 @@ mod trial;
 
 use std::{io, process::ExitCode, time::Duration};
 
-use clap::Parser as _;
-
 use self::args::{Args, Command};
-use crate::{api::client::ClientError, config::ConfigError, detection::DetectionError, lookup};
+use crate::{
+    api::client::ClientError, config::ConfigError, dataplane::error::chain,
+    detection::DetectionError, lookup,
+};
 
 /// Wrong usage or configuration.
 const USAGE: u8 = 2;
@@ -47,6 +48,9 @@ enum CliError {
     /// A configuration whose filters cannot be used.
     #[error(transparent)]
     Detection(#[from] DetectionError),
+    /// A configuration that the daemon cannot start with.
+    #[error(transparent)]
+    Refused(anyhow::Error),
     #[error(transparent)]
     Client(#[from] ClientError),
     /// Standard output is gone.
@@ -67,7 +71,9 @@ impl CliError {
     fn status(&self) -> ExitCode {
         match self {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-            Self::Usage(_) | Self::Config(_) | Self::Detection(_) => ExitCode::from(USAGE),
+            Self::Usage(_) | Self::Config(_) | Self::Detection(_) | Self::Refused(_) => {
+                ExitCode::from(USAGE)
+            }
             Self::Logged(error) => error.status(),
             Self::Client(_) | Self::Output(_) | Self::Silent | Self::Other(_) => ExitCode::FAILURE,
         }
@@ -86,19 +92,21 @@ impl CliError {
 /// Parses the arguments, runs the command, and says how it went.
 pub fn main() -> ExitCode {
     lookup::settle();
-    let args = match Args::try_parse() {
-        Ok(args) => args,
+    let done = match Args::read() {
+        Ok(args) => dispatch(args),
+        // `--help` and `--version` come this way, too.
+        Err(said) if !said.use_stderr() => output::help(&said).map_err(CliError::from),
         Err(error) => {
-            // `--help` and `--version` come this way, too, and with status 0.
+            // If standard error is closed there is nobody left to tell.
             let _closed = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
         }
     };
-    let Err(error) = dispatch(args) else {
+    let Err(error) = done else {
         return ExitCode::SUCCESS;
     };
     if error.is_to_be_told() {
-        output::error(&error);
+        output::error(&chain(&error));
     }
     error.status()
 }
@@ -116,7 +124,7 @@ fn dispatch(args: Args) -> Result<(), CliError> {
         match command {
             Command::Run(args) => run::run(args, socket).await,
             Command::Scan(args) => scan::scan(&args),
-            Command::Check(args) => check::check(&args),
+            Command::Check(args) => check::check(&args).await,
             Command::Test(args) => trial::test(&args),
             Command::Replay(args) => replay::replay(&args),
             Command::Status(args) => control::status(&socket.path(), &args).await,
@@ -134,7 +142,7 @@ fn dispatch(args: Args) -> Result<(), CliError> {
             Command::Reload(args) => control::reload(&socket.path(), &args).await,
             Command::Confirm => control::confirm(&socket.path()).await,
             Command::Observe(command) => control::observe(&socket.path(), command).await,
-            Command::Detach(args) => detach::detach(&socket.path(), &args).await,
+            Command::Detach(args) => detach::detach(socket, args).await,
             Command::Completions(args) => reference::completions(&args),
             Command::Man(args) => reference::man(&args),
         }

@@ -38,8 +38,7 @@ pub(super) async fn notify(socket: &Path, command: NotifyCommand) -> Result<(), 
     if !delivered {
         let why = error.unwrap_or_default();
         return Err(CliError::Other(anyhow::anyhow!(
-            "{name}: {kind} {target}: {}",
-            output::plain(&why)
+            "{name}: {kind} {target}: {why}"
         )));
     }
     let status = match status {
@@ -47,9 +46,7 @@ pub(super) async fn notify(socket: &Path, command: NotifyCommand) -> Result<(), 
         Some(status) => format!("it answered {status}"),
         None => "done".to_owned(),
     };
-    let answer = answer.map_or_else(String::new, |answer| {
-        format!(": {}", output::plain(&answer))
-    });
+    let answer = answer.map_or_else(String::new, |answer| format!(": {answer}"));
     Ok(output::line(&format!(
         "{name}: told {kind} {target} of a sample event; {status}{answer}"
     ))?)
@@ -84,10 +81,7 @@ pub(super) fn line(notifier: &NotifierStatus) -> String {
         .collect();
     let line = format!("notify {name}: {}", parts.join(", "));
     match error {
-        Some(error) => format!(
-            "{line}; {kind} {target} DOES NOT WORK: {}",
-            output::plain(error)
-        ),
+        Some(error) => format!("{line}; {kind} {target} DOES NOT WORK: {error}"),
         None => format!("{line} ({kind} {target})"),
     }
 }

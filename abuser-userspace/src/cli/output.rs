@@ -1,12 +1,18 @@
 //! Writing to standard output and standard error: the only place that does.
+//!
+//! Whatever is for people may have words of others in it (reasons, lines of logs, names, answers of
+//! peers), and goes through [`plain`]; JSON and what other programs read goes as it is.
 
 use std::{
+    borrow::Cow,
     fmt::Display,
     io::{self, IsTerminal as _, Write as _},
 };
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
+
+use crate::words::is_plain;
 
 pub(super) use crate::words::{counted, grouped, plain};
 
@@ -22,8 +28,42 @@ pub(super) fn message(text: &str) {
     let _closed = writeln!(io::stderr(), "{}", plain(text));
 }
 
-/// A line of data.
+/// A line for people, which may have words of others in it.
 pub(super) fn line(text: &str) -> io::Result<()> {
+    raw_line(&plain(text))
+}
+
+/// JSON that is in one line already, as the daemon wrote it.
+pub(super) fn json_line(json: &str) -> io::Result<()> {
+    raw_line(&json_for(json, is_terminal()))
+}
+
+/// A part of JSON, for whoever has written the rest.
+pub(super) fn json_part(json: &str) -> io::Result<()> {
+    bytes(json_for(json, is_terminal()).as_bytes())
+}
+
+/// JSON for programs as it is, and for a terminal with what [`plain`] would write out as the escapes
+/// that JSON has for it: to whoever parses it that is the same.
+fn json_for(json: &str, terminal: bool) -> Cow<'_, str> {
+    let shows = |c: char| c == '\n' || is_plain(c);
+    if !terminal || json.chars().all(shows) {
+        return Cow::Borrowed(json);
+    }
+    let mut escaped = String::with_capacity(json.len() + 8);
+    for c in json.chars() {
+        if shows(c) {
+            escaped.push(c);
+        } else {
+            // It can be within strings only.
+            let units = c.encode_utf16(&mut [0; 2]).to_vec();
+            escaped.extend(units.iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+fn raw_line(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{text}")?;
     stdout.flush()
@@ -61,6 +101,12 @@ pub(super) fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
+/// Help or the version, in colours for a terminal.
+pub(super) fn help(said: &clap::Error) -> io::Result<()> {
+    said.print()?;
+    io::stdout().flush()
+}
+
 /// Data as it is.
 pub(super) fn bytes(data: &[u8]) -> io::Result<()> {
     io::stdout().lock().write_all(data)
@@ -73,7 +119,7 @@ pub(super) fn json(value: &impl Serialize) -> io::Result<()> {
     } else {
         serde_json::to_string(value)
     };
-    line(&text.map_err(io::Error::other)?)
+    json_line(&text.map_err(io::Error::other)?)
 }
 
 /// A table: with a header for a terminal, else tab-separated values without one. The
@@ -82,7 +128,7 @@ pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>, right: &[usize]) ->
     if !io::stdout().is_terminal() {
         for row in rows {
             let row: Vec<_> = row.iter().map(|cell| plain(cell)).collect();
-            line(&row.join("\t"))?;
+            raw_line(&row.join("\t"))?;
         }
         return Ok(());
     }
@@ -100,7 +146,7 @@ pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>, right: &[usize]) ->
         }
     }
     for row in table.lines() {
-        line(row.trim_end())?;
+        raw_line(row.trim_end())?;
     }
     Ok(())
 }
@@ -125,6 +171,24 @@ pub(super) fn span(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_commands_no_terminal_and_means_the_same() {
+        let value =
+            serde_json::json!({ "a": "\u{9b}2J\u{202e}\u{e0041}\u{1b}", "b": "gr\u{fc}\u{df}e" });
+        let json = serde_json::to_string_pretty(&value).unwrap();
+        assert_eq!(json_for(&json, false), json);
+        let shown = json_for(&json, true);
+        assert!(
+            shown.lines().all(|line| line.chars().all(is_plain)),
+            "{shown}"
+        );
+        assert!(shown.contains("gr\u{fc}\u{df}e"), "{shown}");
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&shown).unwrap(),
+            value
+        );
+    }
 
     #[test]
     fn a_span_shows_its_two_largest_parts() {

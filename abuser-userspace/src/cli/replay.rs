@@ -12,7 +12,7 @@ use super::{
     CliError,
     args::ReplayArgs,
     blocks::{Contents, Opened},
-    output::{self, counted, grouped, plain, span},
+    output::{self, counted, grouped, span},
 };
 use crate::{
     config::{self, Config},
@@ -60,14 +60,14 @@ pub(super) fn replay(args: &ReplayArgs) -> Result<(), CliError> {
 
 /// The error that a file is no log, while there are logs.
 fn not_together(other: &File, log: &File) -> CliError {
-    let name = plain(&other.opened.name);
+    let name = &other.opened.name;
     match other.contents {
         Contents::Capture if other.named.source.is_some() => {
             CliError::Usage(format!("{name} is a capture, and no log of a [[source]]"))
         }
         Contents::Capture => CliError::Usage(format!(
             "{name} is a capture and {} is a log; replay one kind at a time",
-            plain(&log.opened.name)
+            log.opened.name
         )),
         _ => anyhow::anyhow!("{name} is neither text, as logs are, nor a capture").into(),
     }
@@ -94,7 +94,7 @@ fn captures(
     let mut is_damaged = false;
     for capture in &report.captures {
         if let Some(error) = &capture.error {
-            output::error(&plain(&format!("{} {error}", capture.path)));
+            output::error(&format!("{} {error}", capture.path));
             is_damaged |= !capture.is_cut;
         }
     }
@@ -125,7 +125,7 @@ fn of_logs(
     let mut is_damaged = false;
     for file in report.logs.iter().flat_map(|log| &log.files) {
         if let Some(error) = &file.error {
-            output::error(&plain(&format!("{} {error}", file.path)));
+            output::error(&format!("{} {error}", file.path));
             is_damaged = true;
         }
     }

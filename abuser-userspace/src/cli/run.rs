@@ -61,12 +61,13 @@ async fn protect(args: RunArgs, socket: Socket) -> Result<(), CliError> {
         }),
         confirm,
     };
-    daemon::run(options)
-        .await
-        .map_err(|error| match error.downcast() {
-            Ok(detection) => CliError::Detection(detection),
-            Err(error) => CliError::Other(error),
-        })
+    daemon::run(options).await.map_err(|error| {
+        if daemon::is_refusal(&error) {
+            CliError::Refused(error)
+        } else {
+            CliError::Other(error)
+        }
+    })
 }
 
 /// What the command line says about the configuration, for a start and every reload.
@@ -108,7 +109,7 @@ impl Overrides {
 
 /// The configuration and where it came from: the file named, else the default one if it is
 /// there, else what is built in.
-fn configuration(named: Option<PathBuf>) -> Result<(Config, Option<PathBuf>), CliError> {
+pub(super) fn configuration(named: Option<PathBuf>) -> Result<(Config, Option<PathBuf>), CliError> {
     let path = named.or_else(|| {
         let default = Path::new(DEFAULT_CONFIG);
         default.exists().then(|| default.to_owned())
@@ -133,5 +134,5 @@ fn print_line(event: &EventRecord) -> std::io::Result<()> {
 }
 
 fn print_json(event: &EventRecord) -> std::io::Result<()> {
-    output::line(&serde_json::to_string(event).map_err(std::io::Error::other)?)
+    output::json_line(&serde_json::to_string(event).map_err(std::io::Error::other)?)
 }

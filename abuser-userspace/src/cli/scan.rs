@@ -156,10 +156,8 @@ fn guess(block: &[u8], name: &str, progress: &ProgressBar) -> Result<Kind, CliEr
 fn complain(totals: Totals, unparsed: u64, sample: &Sample) -> Result<(), CliError> {
     let Sample { log, line, why, .. } = sample;
     let unparsed = counted(unparsed, "line is no record", "lines are no records");
-    let problem = format!(
-        "{unparsed}; the first, in {log}: {why}: {}",
-        output::plain(&output::start(line))
-    );
+    let start = output::start(line);
+    let problem = format!("{unparsed}; the first, in {log}: {why}: {start}");
     if totals.records == 0 {
         return Err(CliError::Other(anyhow::anyhow!(
             "{problem}; if that is written by something else, name it with --parser"

@@ -6,12 +6,12 @@ use super::{
     CliError,
     args::{ThrottleAddArgs, ThrottleCommand},
     bans::{array, duration},
-    control::note_unwritten,
+    control::{allow_list, note_unwritten},
     output::{self, span},
 };
 use crate::api::{
     client::{Client, Lines},
-    types::{AllowInfo, ThrottleInfo, ThrottleRequest, UnthrottleRequest},
+    types::{ThrottleInfo, ThrottleRequest, UnthrottleRequest},
 };
 
 pub(super) async fn throttle(socket: &Path, command: ThrottleCommand) -> Result<(), CliError> {
@@ -34,8 +34,8 @@ pub(super) async fn throttle(socket: &Path, command: ThrottleCommand) -> Result<
                 force,
             };
             let throttles: Vec<ThrottleInfo> = client.post("/v1/throttles", &request).await?;
-            note_allowed(&mut client, &throttles).await?;
-            note_unwritten(&mut client).await?;
+            note_allowed(&mut client, &throttles).await;
+            note_unwritten(&mut client).await;
             if json {
                 return Ok(output::json(&throttles)?);
             }
@@ -55,7 +55,7 @@ pub(super) async fn throttle(socket: &Path, command: ThrottleCommand) -> Result<
                 limit: args.limit,
             };
             let throttles: Vec<ThrottleInfo> = client.delete("/v1/throttles", &request).await?;
-            note_unwritten(&mut client).await?;
+            note_unwritten(&mut client).await;
             if args.json {
                 return Ok(output::json(&throttles)?);
             }
@@ -75,8 +75,8 @@ pub(super) async fn throttle(socket: &Path, command: ThrottleCommand) -> Result<
 }
 
 /// Says which throttles have no effect, because the allow list beats them.
-async fn note_allowed(client: &mut Client, throttles: &[ThrottleInfo]) -> Result<(), CliError> {
-    let allowed: Vec<AllowInfo> = client.get("/v1/allow").await?;
+async fn note_allowed(client: &mut Client, throttles: &[ThrottleInfo]) {
+    let allowed = allow_list(client).await;
     for ThrottleInfo { source, .. } in throttles {
         if let Some(entry) = allowed.iter().find(|entry| entry.source.contains(source)) {
             output::error(&format!(
@@ -85,7 +85,6 @@ async fn note_allowed(client: &mut Client, throttles: &[ThrottleInfo]) -> Result
             ));
         }
     }
-    Ok(())
 }
 
 /// Prints throttles as they come; for a terminal, whose columns are as wide as their widest cell,

@@ -17,7 +17,7 @@ use super::{
     CliError,
     args::TestArgs,
     blocks::{Contents, Input, Opened},
-    output::{self, plain},
+    output,
 };
 use crate::replay::{LineReader, judge::Judge, lines::Lines};
 
@@ -33,7 +33,7 @@ pub(super) fn test(args: &TestArgs) -> Result<(), CliError> {
         ProgressBar::new_spinner()
     };
     let opened = Opened::open(&args.file, &progress)?;
-    let name = plain(&opened.name).into_owned();
+    let name = opened.name.clone();
     match opened.contents() {
         Contents::Text => {}
         Contents::Empty => {

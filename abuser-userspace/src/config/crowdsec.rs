@@ -14,6 +14,7 @@ use super::{
     duration::parse_duration,
     error::{ConfigError, quote},
     section::{Item, Section},
+    shared::{self, SHARED},
     source::Place,
 };
 use crate::policy::BanTime;
@@ -26,16 +27,6 @@ const INTERVALS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_
 const MAX_WORDS: usize = 64;
 /// The longest word of a filter, in bytes.
 const MAX_WORD_LENGTH: usize = 200;
-
-/// The causes whose bans are pushed, by name, and whether they are unless the configuration says which.
-const CAUSES: [(&str, (BanCause, bool)); 6] = [
-    ("limit", (BanCause::Limit, true)),
-    ("detector", (BanCause::Detector, true)),
-    ("application", (BanCause::Application, true)),
-    ("rollup", (BanCause::Rollup, true)),
-    ("manual", (BanCause::Manual, true)),
-    ("import", (BanCause::Import, false)),
-];
 
 /// `[crowdsec]`: a local API of `CrowdSec`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +62,25 @@ pub struct CrowdsecPush {
     pub password_file: PathBuf,
     /// Bans of these causes.
     pub causes: Vec<BanCause>,
+}
+
+#[cfg(test)]
+impl CrowdsecConfig {
+    /// A local API at a unix socket, and nothing said of it.
+    pub fn at(socket: &str) -> Self {
+        Self {
+            address: CrowdsecAddress::Socket(socket.into()),
+            api_key_file: None,
+            interval: INTERVAL,
+            origins: Vec::new(),
+            scenarios_containing: Vec::new(),
+            scenarios_not_containing: Vec::new(),
+            force: false,
+            ca_file: None,
+            identity: None,
+            push: None,
+        }
+    }
 }
 
 /// Where a local API is.
@@ -256,14 +266,10 @@ fn push(
              = \"abuser\" and password_file = \"/etc/abuser/crowdsec.password\"",
         ));
     };
-    let by_default = || {
-        let causes = CAUSES.iter().filter(|(_, (_, by_default))| *by_default);
-        causes.map(|(_, (cause, _))| *cause).collect()
-    };
     Ok(CrowdsecPush {
         machine_id,
         password_file,
-        causes: causes.map_or_else(by_default, |(causes, _)| causes),
+        causes: causes.map_or_else(shared::by_default, |(causes, _)| causes),
     })
 }
 
@@ -350,7 +356,7 @@ fn word(item: &Item<'_>, expected: &str) -> Result<String, ConfigError> {
 fn causes(item: &Item<'_>) -> Result<Vec<BanCause>, ConfigError> {
     let mut found = Vec::new();
     for item in item.list("a list of causes, such as [\"limit\", \"detector\"]")? {
-        let (cause, _) = item.word(&CAUSES)?;
+        let cause = item.word(&SHARED)?;
         if !found.contains(&cause) {
             found.push(cause);
         }

@@ -13,6 +13,7 @@ use super::{
     logs, metrics, notify,
     preset::Preset,
     section::{self, Item, Section},
+    security,
     source::{Place, Source},
     store,
 };
@@ -102,6 +103,10 @@ impl Draft {
         if let Some(item) = top.get("store") {
             let section = item.section(&section::STORE, "a table: [store]")?;
             store::read(&section, &mut self.config.store)?;
+        }
+        if let Some(item) = top.get("security") {
+            let section = item.section(&section::SECURITY, "a table: [security]")?;
+            security::read(&section, &mut self.config.security)?;
         }
         if let Some(item) = top.get("fleet") {
             let section = item.section(&section::FLEET, "a table: [fleet]")?;

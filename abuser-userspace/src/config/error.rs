@@ -12,13 +12,24 @@ use super::file::MAX_FILE_BYTES;
 pub enum ConfigError {
     /// There is no such file.
     #[error(
-        "{}: no such file; write one (its first line: interfaces = [\"eth0\"]), or start without \
-         one and with the built-in limits: abuser run -i IFACE",
+        "{}: no such file; write one (its first line: interfaces = [\"eth0\"]), name another with \
+         --config, or start without one and with the built-in limits: abuser run -i IFACE",
         path.display()
     )]
     NotFound {
         /// The file that was asked for.
         path: PathBuf,
+    },
+    /// A symbolic link to what is not there.
+    #[error(
+        "{}: is a link to {}, which is not there; mend the link, or remove it",
+        path.display(), target.display()
+    )]
+    Dangling {
+        /// The link.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
     },
     /// A directory stands where a file should.
     #[error("{}: is a directory, not a file; name a file in it", path.display())]

@@ -23,7 +23,13 @@ pub(super) fn read_all(path: &Path) -> Result<Draft, ConfigError> {
 
 fn read(path: &Path) -> Result<std::sync::Arc<Source>, ConfigError> {
     let failed = |source: std::io::Error| match source.kind() {
-        ErrorKind::NotFound => ConfigError::NotFound { path: path.into() },
+        ErrorKind::NotFound => match fs::read_link(path) {
+            Ok(target) => ConfigError::Dangling {
+                path: path.into(),
+                target,
+            },
+            Err(_) => ConfigError::NotFound { path: path.into() },
+        },
         ErrorKind::IsADirectory => ConfigError::Directory { path: path.into() },
         _ => ConfigError::Read {
             path: path.into(),

@@ -14,6 +14,7 @@ use super::{
     draft::absolute_path,
     error::{ConfigError, quote},
     section::{Item, Section},
+    shared::{self, SHARED},
     source::Place,
 };
 
@@ -89,17 +90,6 @@ impl FleetConfig {
         named && !self.ignore.contains(node)
     }
 }
-
-/// Causes of bans that can be shared: those that this host has decided itself or was told of by
-/// somebody, not those that a list of others calls for.
-const SHARED: [(&str, BanCause); 6] = [
-    ("limit", BanCause::Limit),
-    ("detector", BanCause::Detector),
-    ("application", BanCause::Application),
-    ("rollup", BanCause::Rollup),
-    ("manual", BanCause::Manual),
-    ("import", BanCause::Import),
-];
 
 /// What the files read so far say.
 #[derive(Debug, Default)]
@@ -237,12 +227,7 @@ impl FleetDraft {
         };
         let login = self.login()?;
         let certificate = together(("cert_file", self.cert_file), ("key_file", self.key_file))?;
-        let share = self.share.unwrap_or_else(|| {
-            let unless_imported = SHARED
-                .iter()
-                .filter(|(_, cause)| *cause != BanCause::Import);
-            unless_imported.map(|(_, cause)| *cause).collect()
-        });
+        let share = self.share.unwrap_or_else(shared::by_default);
         Ok(Some(FleetConfig {
             nats: self.nats,
             node,

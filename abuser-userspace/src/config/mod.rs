@@ -19,11 +19,14 @@
 //! | `detector` | `[[detector]]` |
 //! | `preset` | parsers and detectors that come by name |
 //! | `notify` | `[[notify]]` |
+//! | `shared` | which bans others can be told of |
 //! | `store` | `[store]` |
 //! | `fleet` | `[fleet]` |
+//! | `security` | `[security]` |
 //! | `api` | `[api]` |
 //! | `metrics` | `[metrics]` |
 //! | `allow`, `prefix` | `[allow]` |
+//! | `doubts` | what is probably a mistake |
 
 mod allow;
 mod api;
@@ -31,6 +34,7 @@ mod ban;
 mod blocklist;
 mod crowdsec;
 mod detector;
+mod doubts;
 mod draft;
 mod duration;
 mod error;
@@ -45,6 +49,8 @@ mod prefix;
 mod preset;
 mod rate;
 mod section;
+mod security;
+mod shared;
 mod source;
 mod store;
 #[cfg(test)]
@@ -80,6 +86,7 @@ pub use notify::{
 pub use prefix::{PrefixError, normalise, parse_prefix};
 pub use rate::{RateError, RateSpec};
 pub(crate) use section::nearest;
+pub use security::{Sandbox, Security};
 
 /// All settings. [`Config::default`] is that of an empty file: no interfaces, no limits.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -119,6 +126,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// The fleet that this node is in, if it is in one.
     pub fleet: Option<FleetConfig>,
+    /// What the daemon gives up once it runs.
+    pub security: Security,
 }
 
 /// Whether what this host must not lock out is allowed without being named.
@@ -323,7 +332,20 @@ pub fn filter_dirs(path: &Path) -> Vec<PathBuf> {
 ///
 /// See [`ConfigError`].
 pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
+    parse_all([(path, text)])
+}
+
+/// Reads texts as files that are laid over each other, as [`load`] does; each with what errors call it.
+///
+/// # Errors
+///
+/// See [`ConfigError`].
+pub fn parse_all<'a>(
+    files: impl IntoIterator<Item = (&'a Path, &'a str)>,
+) -> Result<Config, ConfigError> {
     let mut draft = draft::Draft::default();
-    draft.add(&source::Source::new(path, text))?;
+    for (path, text) in files {
+        draft.add(&source::Source::new(path, text))?;
+    }
     draft.finish()
 }

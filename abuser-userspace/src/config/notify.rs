@@ -14,6 +14,7 @@ use super::{
     error::{ConfigError, quote},
     limit,
     section::{self, Item, Section, not_there},
+    shared,
     source::Place,
 };
 use crate::{
@@ -69,7 +70,7 @@ pub struct NotifyFilter {
     pub events: Vec<EventKind>,
     /// Of these policies; empty: of any or none.
     pub policies: Vec<String>,
-    /// Bans, and their ends, with one of these causes; empty: with any.
+    /// Bans, and their ends, with one of these causes; at least one.
     pub causes: Vec<String>,
     /// Findings of these detectors, their bans, and the ends of those; empty: all.
     pub detectors: Vec<String>,
@@ -263,20 +264,17 @@ fn refuse(section: &Section<'_>, key: &'static str, why: &str) -> Result<(), Con
 }
 
 fn filter(section: &Section<'_>) -> Result<NotifyFilter, ConfigError> {
-    let kinds = [
-        EventKind::Drop,
-        EventKind::Observe,
-        EventKind::Allow,
-        EventKind::Ban,
-        EventKind::Unban,
-        EventKind::Detect,
-        EventKind::Throttle,
-        EventKind::Unthrottle,
-    ];
-    let kinds = kinds.map(|kind| (kind.name(), kind));
+    let kinds = EventKind::TOLD.map(|kind| (kind.name(), kind));
     let causes = BanCause::ALL.map(|cause| (cause.name(), cause.name()));
     let events: Vec<EventKind> = words(section, "events", &kinds)?;
-    let causes: Vec<&str> = words(section, "causes", &causes)?;
+    let mut causes: Vec<&str> = words(section, "causes", &causes)?;
+    if causes.is_empty() {
+        // Nobody wants a message for each line of a list.
+        causes = shared::by_default()
+            .into_iter()
+            .map(BanCause::name)
+            .collect();
+    }
     let names = |key, what: &str| {
         let items = section.get(key).map(|item| one_at_least(&item));
         let items = items.transpose()?.unwrap_or_default();

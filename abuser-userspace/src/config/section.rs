@@ -41,6 +41,7 @@ pub(super) const TOP: Schema = Schema {
         "notify",
         "store",
         "fleet",
+        "security",
     ],
 };
 /// Keys of `[xdp]`.
@@ -64,6 +65,11 @@ pub(super) const API: Schema = Schema {
 pub(super) const METRICS: Schema = Schema {
     label: "in [metrics]",
     keys: &["listen"],
+};
+/// Keys of `[security]`.
+pub(super) const SECURITY: Schema = Schema {
+    label: "in [security]",
+    keys: &["sandbox"],
 };
 /// Keys of `[allow]`.
 pub(super) const ALLOW: Schema = Schema {
@@ -266,9 +272,9 @@ pub(super) const FLEET: Schema = Schema {
         "widest_ipv6",
     ],
 };
-const ALL: [&Schema; 17] = [
+const ALL: [&Schema; 18] = [
     &TOP, &XDP, &API, &METRICS, &ALLOW, &LIMIT, &BAN, &POLICY, &ROLLUP, &BLOCKLIST, &SOURCE,
-    &DETECTOR, &NOTIFY, &BATCH, &STORE, &FLEET, &CROWDSEC,
+    &DETECTOR, &NOTIFY, &BATCH, &STORE, &FLEET, &CROWDSEC, &SECURITY,
 ];
 
 /// One table of a file, whose keys are all known.

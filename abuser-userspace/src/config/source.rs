@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::error::ConfigError;
+use crate::words::plain;
 
 /// The text of one file.
 #[derive(Debug)]
@@ -53,7 +54,8 @@ impl Place {
             path: self.source.path.clone(),
             line,
             column,
-            message: message.into(),
+            // Messages quote what is in the file, which need not be meant for a terminal.
+            message: plain(&message.into()).into_owned(),
         }
     }
 

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::wire::{Answer, Reading};
 use crate::{
     config::{CrowdsecAddress, CrowdsecConfig},
+    daemon::apart::apart,
     files::{self, SecretError},
     outbound::{self, Options, OutboundError},
 };
@@ -25,8 +26,8 @@ const WHOLE: Duration = Duration::from_secs(600);
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest list of decisions, in bytes: room for four times as many as can be banned.
 const MAX_DECISIONS_BYTES: u64 = 2 << 30;
-/// The longest other answer, in bytes.
-const MAX_ANSWER_BYTES: usize = 256 << 20;
+/// The longest other answer, in bytes: room for a page of alerts, each with its evidence.
+const MAX_ANSWER_BYTES: usize = 32 << 20;
 /// How much of an answer that is an error is shown, in bytes.
 const MAX_ERROR_BYTES: usize = 64 << 10;
 /// The longest message of a local API that is shown, in characters.
@@ -67,6 +68,27 @@ pub(super) enum LapiError {
     /// It answers nonsense.
     #[error("{0}")]
     Malformed(String),
+}
+
+impl LapiError {
+    /// Whether it may be because of what was sent, rather than of who sent it, where to, or when.
+    pub(super) fn is_about_what_was_sent(&self) -> bool {
+        const BAD: [StatusCode; 3] = [
+            StatusCode::BAD_REQUEST,
+            StatusCode::PAYLOAD_TOO_LARGE,
+            StatusCode::UNPROCESSABLE_ENTITY,
+        ];
+        // A local API of old says so of all that it cannot take.
+        let is = |status: &StatusCode| {
+            BAD.contains(status) || *status == StatusCode::INTERNAL_SERVER_ERROR
+        };
+        matches!(self, Self::Status { status, .. } if is(status))
+    }
+
+    /// Whether it says that something is wrong there.
+    pub(super) fn is_of_server(&self) -> bool {
+        matches!(self, Self::Status { status, .. } if status.is_server_error())
+    }
 }
 
 /// What to do if a bouncer is refused.
@@ -121,27 +143,15 @@ impl Lapi {
     }
 
     /// Asks for decisions: for all, or for what has changed since the last time.
-    pub(super) async fn decisions(
-        &self,
-        config: &CrowdsecConfig,
-        reading: Reading,
-    ) -> Result<Answer, LapiError> {
-        let mut query = vec![
+    pub(super) async fn decisions(&self, reading: Reading) -> Result<Answer, LapiError> {
+        let mut query = reading.filter.query();
+        query.extend([
             ("startup", reading.whole.to_string()),
             ("scopes", "ip,range".to_owned()),
             // Else it tells only of the longest decision about a source, and not that one has ended
             // while another holds.
             ("dedup", "false".to_owned()),
-        ];
-        for (name, words) in [
-            ("origins", &config.origins),
-            ("scenarios_containing", &config.scenarios_containing),
-            ("scenarios_not_containing", &config.scenarios_not_containing),
-        ] {
-            if !words.is_empty() {
-                query.push((name, words.join(",")));
-            }
-        }
+        ]);
         let request = self.request(Method::GET, "v1/decisions/stream")?;
         let response = send(request.query(&query), BOUNCER_REMEDY);
         let read = async { read_as_it_comes(response.await?, reading).await };
@@ -178,15 +188,15 @@ impl Lapi {
 }
 
 /// Sends a request that is answered with JSON.
-pub(super) async fn ask<T: DeserializeOwned>(
+pub(super) async fn ask<T: DeserializeOwned + Send + 'static>(
     request: RequestBuilder,
     remedy: &'static str,
 ) -> Result<T, LapiError> {
     let response = send(request.timeout(TIMEOUT), remedy).await?;
     let body = outbound::body(response, MAX_ANSWER_BYTES).await;
     let body = body.map_err(LapiError::Unreachable)?;
-    serde_json::from_slice(&body)
-        .map_err(|error| LapiError::Malformed(format!("its answer makes no sense: {error}")))
+    let parsed = apart(move || serde_json::from_slice(&body)).await;
+    parsed.map_err(|error| LapiError::Malformed(format!("its answer makes no sense: {error}")))
 }
 
 /// Sends a request; an answer other than success is an error.

@@ -3,7 +3,9 @@
 //! One source may be in several decisions, and is banned for as long as the one that lasts longest. An
 //! end of one of them ends the ban only if that was the last; so they are kept each for itself, by the
 //! numbers that the local API gives them. What this daemon has pushed itself comes back as well, and
-//! bans nobody a second time.
+//! bans nobody a second time: it is not kept.
+//!
+//! There may be millions, so whatever looks at all of them is for a thread of its own.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -12,30 +14,34 @@ use std::{
 
 use abuser_common::prefix::{Family, PrefixKey};
 
-use crate::{daemon::engine::lists::Listed, store::rows::BanNote};
+use crate::{daemon::engine::lists::Listed, policy::ends::outlasts, store::rows::BanNote};
 
 /// One decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Decision {
+pub struct Decision {
     /// Its number.
-    pub(super) id: u64,
+    pub id: u64,
     /// Whom it bans.
-    pub(super) source: PrefixKey,
+    pub source: PrefixKey,
     /// As in the map: kernel time in nanoseconds, 0 for never.
-    pub(super) expires_ns: u64,
+    pub expires_ns: u64,
     /// Its origin, and why it was made.
-    pub(super) note: Arc<BanNote>,
+    pub note: Arc<BanNote>,
 }
 
 /// Which decision, if it is no more.
-pub(super) type DecisionKey = (PrefixKey, u64);
+pub type DecisionKey = (PrefixKey, u64);
+
+/// How many sources are banned, by the origin and whether they are `ipv4` or `ipv6`.
+pub(super) type Active = BTreeMap<(String, &'static str), u64>;
 
 /// All decisions of a local API.
 #[derive(Debug, Default)]
-pub(super) struct Decisions {
+pub struct Decisions {
+    /// Without own ones.
     terms: BTreeMap<DecisionKey, Term>,
     /// Those that this daemon has pushed.
-    own: HashSet<u64>,
+    own: HashSet<DecisionKey>,
 }
 
 #[derive(Debug)]
@@ -46,34 +52,33 @@ struct Term {
 
 /// What is to be told of a change.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Changes {
+pub struct Changes {
     /// Who is banned now, or otherwise than before.
-    pub(super) named: Vec<Listed>,
+    pub named: Vec<Listed>,
     /// Who is not any more.
-    pub(super) dropped: Vec<PrefixKey>,
+    pub dropped: Vec<PrefixKey>,
 }
 
 impl Decisions {
     /// How many there are, without own ones.
     pub(super) fn len(&self) -> usize {
-        let all = self.terms.keys();
-        all.filter(|(_, id)| !self.own.contains(id)).count()
+        self.terms.len()
     }
 
     /// Takes these for all that there are.
-    pub(super) fn replace(&mut self, decisions: Vec<Decision>) {
-        self.terms = decisions.into_iter().map(Term::of).collect();
+    pub fn replace(&mut self, decisions: Vec<Decision>) {
+        let terms = decisions.into_iter().map(Term::of);
+        self.terms = terms.filter(|(key, _)| !self.own.contains(key)).collect();
     }
 
     /// Whom they ban.
-    pub(super) fn all(&self) -> Vec<Listed> {
+    pub fn all(&self) -> Vec<Listed> {
         let mut all: Vec<Listed> = Vec::new();
-        for ((source, id), term) in &self.terms {
-            if self.own.contains(id) {
-                continue;
-            }
+        for ((source, _), term) in &self.terms {
             match all.last_mut().filter(|last| last.source == *source) {
-                Some(last) if term.outlasts(last.expires_ns) => *last = term.listed(*source),
+                Some(last) if outlasts(term.expires_ns, last.expires_ns) => {
+                    *last = term.listed(*source);
+                }
                 Some(_) => {}
                 None => all.push(term.listed(*source)),
             }
@@ -82,8 +87,8 @@ impl Decisions {
     }
 
     /// How many sources they ban, by origin and whether that is `ipv4` or `ipv6`.
-    pub(super) fn active(&self) -> BTreeMap<(String, &'static str), u64> {
-        let mut active: BTreeMap<_, u64> = BTreeMap::new();
+    pub(super) fn active(&self) -> Active {
+        let mut active = Active::new();
         for listed in self.all() {
             let family = if listed.source.family() == Some(Family::V4) {
                 "ipv4"
@@ -97,11 +102,13 @@ impl Decisions {
     }
 
     /// Takes note of new ones and of those that are no more; one that is both is no more.
-    pub(super) fn change(&mut self, new: Vec<Decision>, over: &[DecisionKey]) -> Changes {
+    pub fn change(&mut self, new: Vec<Decision>, over: &[DecisionKey]) -> Changes {
         let touched = new.iter().map(|decision| decision.source);
         let touched = touched.chain(over.iter().map(|(source, _)| *source));
         self.changes(touched.collect(), |this| {
-            this.terms.extend(new.into_iter().map(Term::of));
+            let new = new.into_iter().map(Term::of);
+            let new = new.filter(|(key, _)| !this.own.contains(key));
+            this.terms.extend(new);
             for key in over {
                 this.terms.remove(key);
             }
@@ -109,24 +116,27 @@ impl Decisions {
     }
 
     /// Takes note of which this daemon has pushed: all of them.
-    pub(super) fn set_own(&mut self, own: HashSet<u64>) -> Changes {
-        let terms = self.terms.keys();
-        let touched = terms.filter(|(_, id)| self.own.contains(id) != own.contains(id));
-        let touched = touched.map(|(source, _)| *source).collect();
-        self.changes(touched, |this| this.own = own)
+    pub fn set_own(&mut self, own: HashSet<DecisionKey>) -> Changes {
+        let new: Vec<_> = own.difference(&self.own).copied().collect();
+        let changes = self.add_own(&new);
+        self.own = own;
+        changes
     }
 
     /// Takes note that this daemon has pushed these as well.
-    pub(super) fn add_own(&mut self, own: &[DecisionKey]) -> Changes {
+    pub fn add_own(&mut self, own: &[DecisionKey]) -> Changes {
         let touched = own.iter().map(|(source, _)| *source).collect();
         self.changes(touched, |this| {
-            this.own.extend(own.iter().map(|(_, id)| *id));
+            for key in own {
+                this.terms.remove(key);
+            }
+            this.own.extend(own);
         })
     }
 
     /// Whether this daemon has pushed it.
-    pub(super) fn is_own(&self, id: u64) -> bool {
-        self.own.contains(&id)
+    pub(super) fn is_own(&self, key: &DecisionKey) -> bool {
+        self.own.contains(key)
     }
 
     /// What `change` changes for these.
@@ -151,10 +161,9 @@ impl Decisions {
     /// Until when and why a source is banned.
     fn verdict(&self, source: PrefixKey) -> Option<Listed> {
         let terms = self.terms.range((source, 0)..=(source, u64::MAX));
-        let terms = terms.filter(|((_, id), _)| !self.own.contains(id));
         // Of several that last as long, the first counts, so that nothing changes for nothing.
         let longest = terms.reduce(|longest, other| {
-            let is_longer = other.1.outlasts(longest.1.expires_ns);
+            let is_longer = outlasts(other.1.expires_ns, longest.1.expires_ns);
             if is_longer { other } else { longest }
         });
         longest.map(|(_, term)| term.listed(source))
@@ -170,12 +179,6 @@ impl Term {
             note,
         } = decision;
         ((source, id), Self { expires_ns, note })
-    }
-
-    /// Whether it lasts longer than what ends then.
-    fn outlasts(&self, expires_ns: u64) -> bool {
-        // Never, which is 0, comes last.
-        self.expires_ns.wrapping_sub(1) > expires_ns.wrapping_sub(1)
     }
 
     fn listed(&self, source: PrefixKey) -> Listed {
@@ -257,7 +260,7 @@ mod tests {
             decision(2, 2, 100),
             decision(3, 2, 50),
         ]);
-        let changes = decisions.set_own([1, 2].into());
+        let changes = decisions.set_own([(key(1), 1), (key(2), 2)].into());
         assert_eq!(changes.dropped, [key(1)]);
         assert_eq!(ends(&changes.named), [(key(2), 50)]);
         assert_eq!(decisions.len(), 1);
@@ -284,7 +287,7 @@ mod tests {
                 (
                     proptest::collection::vec((0_u64..12, 0_u8..4, 0_u64..5), 0..5),
                     proptest::collection::vec((0_u8..4, 0_u64..12), 0..5),
-                    proptest::collection::hash_set(0_u64..12, 0..4),
+                    proptest::collection::hash_set((0_u8..4, 0_u64..12), 0..4),
                     0_u8..4,
                 ),
                 0..20,
@@ -294,18 +297,13 @@ mod tests {
             let mut told: BTreeMap<PrefixKey, Listed> = BTreeMap::new();
             for (new, over, own, what) in steps {
                 let changes = match what {
-                    0 => decisions.set_own(own),
-                    1 => {
-                        let own: Vec<_> = over.iter().map(|(number, id)| (key(*number), *id)).collect();
-                        // A number is that of one decision.
-                        let there: Vec<_> = decisions.terms.keys().copied().collect();
-                        let own: Vec<_> = own
-                            .into_iter()
-                            .filter(|(source, id)| {
-                                there.iter().all(|(other, known)| known != id || other == source)
-                            })
-                            .collect();
-                        decisions.add_own(&own)
+                    0 | 1 => {
+                        let own = own.into_iter().map(|(number, id)| (key(number), id * 4 + u64::from(number)));
+                        if what == 0 {
+                            decisions.set_own(own.collect())
+                        } else {
+                            decisions.add_own(&own.collect::<Vec<_>>())
+                        }
                     }
                     _ => {
                         let new = new.into_iter().map(|(id, number, end)| decision(id * 4 + u64::from(number), number, end));

@@ -14,8 +14,9 @@ use tokio::{
 use super::{
     backoff::Backoff,
     client::{Lapi, LapiError},
-    decisions::{Changes, DecisionKey, Decisions},
-    push::{self, Own},
+    decisions::{Changes, Decision, DecisionKey, Decisions},
+    filter::Filter,
+    push::{self, Memory, Own},
     status::Monitor,
     usage::Usage,
     wire::{Answer, MAX_DECISIONS, Reading},
@@ -23,9 +24,12 @@ use super::{
 use crate::{
     api::types::EventRecord,
     config::{Config, CrowdsecAddress, CrowdsecConfig},
-    daemon::engine::{
-        Command,
-        lists::{MAX_CHANGE, Outside, Update},
+    daemon::{
+        apart::{apart, drop_apart},
+        engine::{
+            Command,
+            lists::{Entries, MAX_CHANGE, Outside, Update},
+        },
     },
     words::counted,
 };
@@ -72,12 +76,13 @@ pub(super) struct Gone;
 
 /// Follows the local API that the configuration names, if it names one, until the engine ends.
 pub async fn follow(mut configured: watch::Receiver<Arc<Config>>, surroundings: Surroundings) {
+    let mut memory = Memory::default();
     loop {
         let config = configured.borrow_and_update().crowdsec.clone();
         let Some(config) = config else {
             surroundings.monitor.clear();
             // Bans of an earlier configuration are lifted.
-            let nobody = Command::Outside(Outside::Crowdsec, Update::All(Vec::new()));
+            let nobody = Command::Outside(Outside::Crowdsec, Update::All(Entries::default()));
             if surroundings.commands.send(nobody).await.is_err()
                 || configured.changed().await.is_err()
             {
@@ -94,7 +99,7 @@ pub async fn follow(mut configured: watch::Receiver<Arc<Config>>, surroundings: 
         surroundings.monitor.begin(&config, pushes);
         warn_of_plain_http(&config);
         tokio::select! {
-            Gone = keep_following(&config, &surroundings, pushes) => return,
+            Gone = keep_following(&config, &surroundings, pushes, &mut memory) => return,
             // Also when it is as it was: the files that it names may be others.
             changed = configured.changed() => if changed.is_err() {
                 return;
@@ -126,6 +131,7 @@ async fn keep_following(
     config: &CrowdsecConfig,
     surroundings: &Surroundings,
     pushes: bool,
+    memory: &mut Memory,
 ) -> Gone {
     let (tell_own, own) = mpsc::channel(BACKLOG);
     // One task sends and receives, so it cannot wait for room; there are no more than own bans.
@@ -133,6 +139,7 @@ async fn keep_following(
     let mut following = Following {
         config,
         surroundings,
+        filter: Filter::new(config, pushes),
         decisions: Decisions::default(),
         own,
         is_own_known: !pushes,
@@ -141,7 +148,7 @@ async fn keep_following(
     };
     let pushing = async {
         if let Some(push) = config.push.as_ref().filter(|_| pushes) {
-            return push::keep_pushing(config, push, surroundings, tell_own, over).await;
+            return push::keep_pushing(config, push, surroundings, memory, tell_own, over).await;
         }
         let _kept_open = (tell_own, over);
         std::future::pending().await
@@ -157,6 +164,7 @@ async fn keep_following(
 struct Following<'a> {
     config: &'a CrowdsecConfig,
     surroundings: &'a Surroundings,
+    filter: Filter,
     decisions: Decisions,
     /// Which decisions we have pushed is told here.
     own: mpsc::Receiver<Own>,
@@ -203,15 +211,11 @@ impl Following<'_> {
             let reading = Reading {
                 force: self.config.force,
                 whole,
+                filter: self.filter.clone(),
             };
-            let mut answer = lapi.decisions(self.config, reading).await?;
+            let mut answer = lapi.decisions(reading).await?;
             self.complain(&answer);
-            let told = if whole {
-                self.take_all(&mut answer).await?
-            } else {
-                self.take_changes(&mut answer).await?
-            };
-            if told.is_err() {
+            if self.take(&mut answer, whole).await?.is_err() {
                 return Ok(Gone);
             }
             let monitor = &self.surroundings.monitor;
@@ -224,9 +228,11 @@ impl Following<'_> {
             if whole {
                 asked_for_all = Some(Instant::now());
             }
-            usage
-                .tell(&lapi, &self.decisions, &self.surroundings.commands)
-                .await;
+            if usage.is_due() {
+                let active = self.with_decisions(|decisions| decisions.active()).await;
+                let commands = &self.surroundings.commands;
+                usage.tell(&lapi, active, commands).await;
+            }
             if self
                 .wait(Instant::now() + self.config.interval)
                 .await
@@ -237,20 +243,11 @@ impl Following<'_> {
         }
     }
 
-    async fn take_all(&mut self, answer: &mut Answer) -> Result<Result<(), Gone>, LapiError> {
-        self.decisions.replace(std::mem::take(&mut answer.new));
-        let all = self.decisions.all();
-        if all.len() > MAX_BANS as usize {
-            return Err(LapiError::Malformed(format!(
-                "its decisions name {} sources, and {MAX_BANS} can be banned; leave some out with origins in \
-                 [crowdsec]",
-                all.len()
-            )));
-        }
-        Ok(self.send(Update::All(all)).await)
-    }
-
-    async fn take_changes(&mut self, answer: &mut Answer) -> Result<Result<(), Gone>, LapiError> {
+    async fn take(
+        &mut self,
+        answer: &mut Answer,
+        whole: bool,
+    ) -> Result<Result<(), Gone>, LapiError> {
         // What was told while the answer was on its way.
         while let Ok(own) = self.own.try_recv() {
             if self.take_own(own).await.is_err() {
@@ -258,21 +255,68 @@ impl Following<'_> {
             }
         }
         let over = std::mem::take(&mut answer.over);
-        for (source, id) in &over {
-            if self.decisions.is_own(*id) {
-                // Who pushes may have gone.
-                let _gone = self.over.send((*source, *id));
-            }
+        let over = self.with_decisions(move |decisions| {
+            let own = over.iter().filter(|key| decisions.is_own(key)).copied();
+            (own.collect::<Vec<_>>(), over)
+        });
+        let (own, over) = over.await;
+        for key in own {
+            // Who pushes may have gone.
+            let _gone = self.over.send(key);
         }
-        let changes = self
-            .decisions
-            .change(std::mem::take(&mut answer.new), &over);
+        let new = std::mem::take(&mut answer.new);
+        if whole {
+            self.take_all(new).await
+        } else {
+            self.take_changes(new, over).await
+        }
+    }
+
+    async fn take_all(&mut self, new: Vec<Decision>) -> Result<Result<(), Gone>, LapiError> {
+        let all = self.with_decisions(move |decisions| {
+            decisions.replace(new);
+            let all = decisions.all();
+            let named = all.len();
+            let fits = named <= MAX_BANS as usize;
+            fits.then(|| all.into_iter().collect()).ok_or(named)
+        });
+        let all = all.await.map_err(|named| {
+            LapiError::Malformed(format!(
+                "its decisions name {named} sources, and {MAX_BANS} can be banned; leave some out with \
+                 origins in [crowdsec]"
+            ))
+        })?;
+        Ok(self.send(Update::All(all)).await)
+    }
+
+    async fn take_changes(
+        &mut self,
+        new: Vec<Decision>,
+        over: Vec<DecisionKey>,
+    ) -> Result<Result<(), Gone>, LapiError> {
+        let changes = self.with_decisions(move |decisions| decisions.change(new, &over));
+        let changes = changes.await;
         if self.decisions.len() > MAX_DECISIONS {
             return Err(LapiError::Malformed(format!(
                 "it has more than {MAX_DECISIONS} decisions"
             )));
         }
         Ok(self.tell(changes).await)
+    }
+
+    /// Does something with all decisions where nobody waits for it: there may be millions.
+    async fn with_decisions<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Decisions) -> T + Send + 'static,
+    ) -> T {
+        let mut decisions = std::mem::take(&mut self.decisions);
+        let done = apart(move || {
+            let value = work(&mut decisions);
+            (decisions, value)
+        });
+        let value;
+        (self.decisions, value) = done.await;
+        value
     }
 
     /// Waits until then, and takes note of what is pushed meanwhile.
@@ -287,10 +331,13 @@ impl Following<'_> {
     }
 
     async fn take_own(&mut self, own: Own) -> Result<(), Gone> {
-        let changes = match own {
-            Own::All(own) => self.decisions.set_own(own),
-            Own::More(own) => self.decisions.add_own(&own),
-            Own::Unknown => return Ok(()),
+        let changes = self.with_decisions(move |decisions| match own {
+            Own::All(own) => Some(decisions.set_own(own)),
+            Own::More(own) => Some(decisions.add_own(&own)),
+            Own::Unknown => None,
+        });
+        let Some(changes) = changes.await else {
+            return Ok(());
         };
         self.is_own_known = true;
         self.surroundings.monitor.decisions(self.decisions.len());
@@ -306,21 +353,16 @@ impl Following<'_> {
                 dropped.len()
             );
         }
-        for named in named.chunks(MAX_CHANGE) {
-            let named = named.to_vec();
-            self.send(Update::Change {
-                named,
-                dropped: Vec::new(),
-            })
-            .await?;
+        let (mut named, mut dropped) = (named.into_iter(), dropped.into_iter());
+        while named.len() > 0 {
+            let named = named.by_ref().take(MAX_CHANGE).collect();
+            let dropped = Vec::new();
+            self.send(Update::Change { named, dropped }).await?;
         }
-        for dropped in dropped.chunks(MAX_CHANGE) {
-            let dropped = dropped.to_vec();
-            self.send(Update::Change {
-                named: Vec::new(),
-                dropped,
-            })
-            .await?;
+        while dropped.len() > 0 {
+            let dropped = dropped.by_ref().take(MAX_CHANGE).collect();
+            let named = Vec::new();
+            self.send(Update::Change { named, dropped }).await?;
         }
         Ok(())
     }
@@ -339,5 +381,113 @@ impl Following<'_> {
         for shown in &answer.shown {
             tracing::warn!("CrowdSec at {}: {shown}; left out", self.config.address);
         }
+    }
+}
+
+impl Drop for Following<'_> {
+    fn drop(&mut self) {
+        drop_apart(std::mem::take(&mut self.decisions));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, fs, net::Ipv4Addr};
+
+    use abuser_common::{layout::BanCause, prefix::PrefixKey};
+
+    use super::*;
+    use crate::store::rows::BanNote;
+
+    /// As many as can be banned at once.
+    const MANY: u32 = 1_000_000;
+    /// What of it may be done on the thread that all share. It is some twentieth of a millisecond; the
+    /// rest, seconds in a binary that was not made to be fast, is done apart.
+    const LITTLE: Duration = Duration::from_millis(100);
+
+    fn key(number: u32) -> PrefixKey {
+        PrefixKey::new(Ipv4Addr::from(0x0a00_0000 + number).into(), 32).unwrap()
+    }
+
+    fn decisions(ids: u32) -> Vec<Decision> {
+        let note = Arc::new(BanNote {
+            cause: BanCause::Crowdsec,
+            subject: Some("CAPI".to_owned()),
+            policy: None,
+            reason: None,
+            by: None,
+        });
+        let decisions = (0..MANY).map(|number| Decision {
+            id: u64::from(ids + number),
+            source: key(number),
+            expires_ns: u64::from(ids + number),
+            note: Arc::clone(&note),
+        });
+        decisions.collect()
+    }
+
+    /// How long this thread has been at work: what else the machine does has no part in it.
+    fn worked() -> Duration {
+        let stat = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        let nanos = stat.split(' ').next().unwrap().parse().unwrap();
+        Duration::from_nanos(nanos)
+    }
+
+    /// Asserts that little of this is done on this thread.
+    #[track_caller]
+    fn assert_apart(what: &str, since: (Instant, Duration)) {
+        let (begin, before) = since;
+        let (took, here) = (begin.elapsed(), worked().saturating_sub(before));
+        eprintln!("{what}: {here:?} of {took:?} on the thread that all share");
+        assert!(here < LITTLE, "{what}: {here:?} of {took:?}");
+    }
+
+    fn begin() -> (Instant, Duration) {
+        (Instant::now(), worked())
+    }
+
+    #[tokio::test]
+    async fn a_million_decisions_are_taken_in_on_a_thread_of_their_own() {
+        let config = CrowdsecConfig::at("/nonexistent/socket");
+        let (commands, mut told) = mpsc::channel(64);
+        let (events, _) = broadcast::channel(1);
+        let surroundings = Surroundings::new(&commands, events.downgrade(), false);
+        let (_tell_own, own) = mpsc::channel(BACKLOG);
+        let (over, _heard) = mpsc::unbounded_channel();
+        let mut following = Following {
+            config: &config,
+            surroundings: &surroundings,
+            filter: Filter::default(),
+            decisions: Decisions::default(),
+            own,
+            is_own_known: true,
+            over,
+            backoff: Backoff::default(),
+        };
+        for whole in ["the first", "another, which takes its place"] {
+            let mut answer = Answer {
+                new: decisions(1),
+                ..Answer::default()
+            };
+            let begun = begin();
+            let taken = following.take(&mut answer, true).await;
+            assert!(matches!(taken, Ok(Ok(()))));
+            assert_eq!(following.decisions.len(), MANY as usize);
+            assert_apart(whole, begun);
+            let told = told.recv().await;
+            assert!(matches!(told, Some(Command::Outside(_, Update::All(_)))));
+        }
+        // Half of them are ours, which is told now.
+        let own = (0..MANY / 2).map(|number| (key(number), u64::from(1 + number)));
+        let own: HashSet<_> = own.collect();
+        let begun = begin();
+        let changes = following.with_decisions(move |decisions| decisions.set_own(own));
+        let changes = changes.await;
+        assert_apart("which are ours", begun);
+        assert_eq!(changes.dropped.len(), MANY as usize / 2);
+        assert_eq!(following.decisions.len(), MANY as usize / 2);
+        let begun = begin();
+        drop(following);
+        assert_apart("letting go of them", begun);
     }
 }

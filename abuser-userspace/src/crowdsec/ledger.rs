@@ -2,16 +2,18 @@
 //! difference: pure.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     time::{Duration, SystemTime},
 };
 
 use abuser_common::prefix::PrefixKey;
 
-use crate::store::rows::same_end;
+use crate::policy::ends::same_end;
 
 /// What ends so soon is left to end by itself.
 const SOON: Duration = Duration::from_secs(2);
+/// Sources that are looked at in one go: there may be a million, of which all is there.
+const LOOKED_AT_ONCE: usize = 1024;
 
 /// When a ban or a decision ends; `None`: never.
 pub(super) type End = Option<SystemTime>;
@@ -34,8 +36,8 @@ struct Record {
     told: Option<End>,
 }
 
-/// Bans that were overruled: somebody deleted their decisions there. They are not pushed again.
-pub(super) type Overruled = HashMap<PrefixKey, End>;
+/// Bans that are not pushed again: somebody deleted their decisions there, or the local API refuses them.
+pub(super) type GivenUp = HashMap<PrefixKey, End>;
 
 /// What is to be done about a source.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub(super) struct Task {
     pub(super) source: PrefixKey,
     /// Whether its ban is to be pushed.
     pub(super) push: bool,
+    /// Whether it may have been pushed before, and somebody have deleted the decision.
+    pub(super) is_unsure: bool,
     /// Decisions that are to be taken back, after that.
     pub(super) withdraw: Vec<u64>,
 }
@@ -53,8 +57,12 @@ pub(super) struct Task {
 pub(super) struct Ledger {
     wanted: BTreeMap<PrefixKey, End>,
     there: BTreeMap<PrefixKey, Record>,
+    /// How many of those have decisions.
+    active: usize,
     /// Sources that may differ.
     queue: BTreeSet<PrefixKey>,
+    /// Of those, whose bans are older than what is known of the local API.
+    unsure: HashSet<PrefixKey>,
 }
 
 impl Ledger {
@@ -62,21 +70,20 @@ impl Ledger {
     pub(super) fn new(
         wanted: impl IntoIterator<Item = (PrefixKey, End)>,
         there: impl IntoIterator<Item = (PrefixKey, Pushed)>,
-        overruled: &mut Overruled,
+        given_up: &mut GivenUp,
     ) -> Self {
         let mut ledger = Self {
             wanted: wanted.into_iter().collect(),
             ..Self::default()
         };
         for (source, decision) in there {
-            let record = ledger.there.entry(source).or_default();
-            record.decisions.push(decision);
+            ledger.change(source, |record| record.decisions.push(decision));
         }
-        overruled.retain(|source, end| {
+        given_up.retain(|source, end| {
             let wanted = ledger.wanted.get(source);
             wanted.is_some_and(|wanted| same_end(*wanted, *end))
         });
-        for (source, end) in &*overruled {
+        for (source, end) in &*given_up {
             ledger.there.entry(*source).or_default().told = Some(*end);
         }
         ledger.queue = ledger
@@ -85,7 +92,17 @@ impl Ledger {
             .chain(ledger.there.keys())
             .copied()
             .collect();
+        ledger.unsure = ledger.wanted.keys().copied().collect();
         ledger
+    }
+
+    /// Changes what is known of a source.
+    fn change<T>(&mut self, source: PrefixKey, change: impl FnOnce(&mut Record) -> T) -> T {
+        let record = self.there.entry(source).or_default();
+        self.active -= usize::from(!record.decisions.is_empty());
+        let value = change(record);
+        self.active += usize::from(!record.decisions.is_empty());
+        value
     }
 
     /// There is a ban that is to be there, or another one than before.
@@ -108,18 +125,19 @@ impl Ledger {
 
     /// How many sources are there.
     pub(super) fn active(&self) -> usize {
-        let records = self.there.values();
-        records
-            .filter(|record| !record.decisions.is_empty())
-            .count()
+        self.active
     }
 
-    /// Some of what is to be done.
+    /// Some of what is to be done; there may be more while sources are [queued](Self::queued).
     pub(super) fn tasks(&mut self, most: usize, now: SystemTime) -> Vec<Task> {
         let mut tasks = Vec::new();
-        while tasks.len() < most
-            && let Some(source) = self.queue.pop_first()
-        {
+        for _ in 0..LOOKED_AT_ONCE {
+            if tasks.len() >= most {
+                break;
+            }
+            let Some(source) = self.queue.pop_first() else {
+                break;
+            };
             tasks.extend(self.task(source, now));
         }
         tasks
@@ -127,24 +145,34 @@ impl Ledger {
 
     fn task(&mut self, source: PrefixKey, now: SystemTime) -> Option<Task> {
         let soon = |end: End| end.is_some_and(|end| end <= now + SOON);
-        let record = self.there.entry(source).or_default();
-        record.decisions.retain(|decision| !soon(decision.end));
+        let is_unsure = self.unsure.remove(&source);
         let wanted = self.wanted.get(&source).copied().filter(|end| !soon(*end));
-        let Some(end) = wanted else {
-            let record = self.there.remove(&source).unwrap_or_default();
-            return Task::unless_empty(source, false, record.decisions);
-        };
-        let right = record
-            .decisions
-            .iter()
-            .position(|decision| same_end(decision.end, end));
-        let is_told = record.told.is_some_and(|told| same_end(told, end));
-        let mut wrong = std::mem::take(&mut record.decisions);
-        if let Some(right) = right {
-            record.decisions = vec![wrong.swap_remove(right)];
+        let (push, wrong) = self.change(source, |record| {
+            let mut wrong = std::mem::take(&mut record.decisions);
+            wrong.retain(|decision| !soon(decision.end));
+            let Some(end) = wanted else {
+                return (false, wrong);
+            };
+            let right = wrong
+                .iter()
+                .position(|decision| same_end(decision.end, end));
+            if let Some(right) = right {
+                record.decisions = vec![wrong.swap_remove(right)];
+            }
+            let told = record.told.replace(end);
+            let is_told = told.is_some_and(|told| same_end(told, end));
+            (right.is_none() && !is_told, wrong)
+        });
+        if wanted.is_none() {
+            self.there.remove(&source);
         }
-        record.told = Some(end);
-        Task::unless_empty(source, right.is_none() && !is_told, wrong)
+        let withdraw: Vec<_> = wrong.into_iter().map(|decision| decision.id).collect();
+        (push || !withdraw.is_empty()).then_some(Task {
+            source,
+            push,
+            is_unsure,
+            withdraw,
+        })
     }
 
     /// These decisions were made of a source's ban; none, if the local API wanted none.
@@ -153,8 +181,7 @@ impl Ledger {
         source: PrefixKey,
         decisions: impl IntoIterator<Item = Pushed>,
     ) {
-        let record = self.there.entry(source).or_default();
-        record.decisions.extend(decisions);
+        self.change(source, |record| record.decisions.extend(decisions));
         // It may have ended meanwhile.
         if !self.wanted.contains_key(&source) {
             self.queue.insert(source);
@@ -163,26 +190,16 @@ impl Ledger {
 
     /// This decision is no more. Whether somebody overruled the ban: then until when it is so.
     pub(super) fn over(&mut self, source: PrefixKey, id: u64, now: SystemTime) -> Option<End> {
-        let record = self.there.get_mut(&source)?;
-        let place = record
-            .decisions
-            .iter()
-            .position(|decision| decision.id == id)?;
-        let decision = record.decisions.swap_remove(place);
+        self.there.get(&source)?;
+        let decision = self.change(source, |record| {
+            let mut decisions = record.decisions.iter();
+            let place = decisions.position(|decision| decision.id == id)?;
+            let decision = record.decisions.swap_remove(place);
+            record.decisions.is_empty().then_some(decision)
+        })?;
         let is_early = decision.end.is_none_or(|end| end > now + SOON);
         let wanted = self.wanted.get(&source).copied();
-        wanted.filter(|_| is_early && record.decisions.is_empty())
-    }
-}
-
-impl Task {
-    fn unless_empty(source: PrefixKey, push: bool, withdraw: Vec<Pushed>) -> Option<Self> {
-        let withdraw: Vec<_> = withdraw.into_iter().map(|decision| decision.id).collect();
-        (push || !withdraw.is_empty()).then_some(Self {
-            source,
-            push,
-            withdraw,
-        })
+        wanted.filter(|_| is_early)
     }
 }
 
@@ -209,7 +226,16 @@ mod tests {
         Task {
             source: key(number),
             push,
+            is_unsure: false,
             withdraw: withdraw.to_vec(),
+        }
+    }
+
+    /// The same of a ban, or a decision, that was there when all was compared.
+    fn unsure(number: u8, push: bool, withdraw: &[u64]) -> Task {
+        Task {
+            is_unsure: true,
+            ..task(number, push, withdraw)
         }
     }
 
@@ -232,12 +258,12 @@ mod tests {
             (key(4), decision(40, 2000)),
             (key(5), decision(50, NOW + 1)),
         ];
-        let mut ledger = Ledger::new(wanted, there, &mut Overruled::new());
+        let mut ledger = Ledger::new(wanted, there, &mut GivenUp::new());
         assert_eq!(
             tasks(&mut ledger),
             [
-                task(1, true, &[]),
-                task(3, true, &[30]),
+                unsure(1, true, &[]),
+                unsure(3, true, &[30]),
                 task(4, false, &[40])
             ]
         );
@@ -299,20 +325,42 @@ mod tests {
         assert_eq!(tasks(&mut ledger).len(), 2);
         ledger.pushed(key(1), [decision(1, 2000)]);
         ledger.pushed(key(2), []);
-        let overruled = ledger.over(key(1), 1, at(NOW));
-        assert_eq!(overruled, Some(Some(at(2000))));
+        let given_up = ledger.over(key(1), 1, at(NOW));
+        assert_eq!(given_up, Some(Some(at(2000))));
         assert_eq!(ledger.over(key(1), 1, at(NOW)), None, "once");
         ledger.want(key(1), Some(at(2000)));
         ledger.want(key(2), Some(at(2000)));
         assert_eq!(tasks(&mut ledger), []);
         // It is remembered when all is compared anew, for as long as there is that ban.
-        let mut overruled = Overruled::from([(key(1), Some(at(2000))), (key(3), None)]);
-        let mut ledger = Ledger::new([(key(1), Some(at(2000)))], [], &mut overruled);
-        assert_eq!(overruled.len(), 1);
+        let mut given_up = GivenUp::from([(key(1), Some(at(2000))), (key(3), None)]);
+        let mut ledger = Ledger::new([(key(1), Some(at(2000)))], [], &mut given_up);
+        assert_eq!(given_up.len(), 1);
         assert_eq!(tasks(&mut ledger), []);
         ledger.want(key(1), Some(at(9000)));
         assert_eq!(tasks(&mut ledger), [task(1, true, &[])]);
+        assert_eq!(ledger.active(), 0);
         ledger.pushed(key(1), [decision(2, 9000)]);
+        assert_eq!(ledger.active(), 1);
         assert_eq!(ledger.over(key(1), 2, at(9000)), None, "it was over");
+        assert_eq!(ledger.active(), 0);
+    }
+
+    #[test]
+    fn of_many_sources_that_are_as_they_should_be_some_are_looked_at_in_one_go() {
+        let source =
+            |number: u32| PrefixKey::new(std::net::Ipv4Addr::from(number).into(), 32).unwrap();
+        let count = 3 * u32::try_from(LOOKED_AT_ONCE).unwrap();
+        let wanted = (0..count).map(|number| (source(number), None));
+        let there = (1..count).map(|number| {
+            let id = u64::from(number);
+            (source(number), Pushed { id, end: None })
+        });
+        let mut ledger = Ledger::new(wanted, there, &mut GivenUp::new());
+        assert_eq!(ledger.active(), 3 * LOOKED_AT_ONCE - 1);
+        let first = tasks(&mut ledger);
+        assert_eq!(first.len(), 1, "{first:?}");
+        assert_eq!(ledger.queued(), 2 * LOOKED_AT_ONCE, "and no more of them");
+        assert_eq!((tasks(&mut ledger), tasks(&mut ledger)), (vec![], vec![]));
+        assert_eq!(ledger.queued(), 0);
     }
 }

@@ -1,13 +1,20 @@
 //! A local API as a machine tells it of bans: alerts, each with its decision.
 
-use reqwest::Method;
-use serde::{Deserialize, Serialize};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use reqwest::{Method, StatusCode};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::client::{Lapi, LapiError, ask};
+use super::{
+    alert::{Alert, Meta},
+    client::{Lapi, LapiError, ask},
+};
 use crate::{config::CrowdsecPush, files, outbound};
 
 /// The origin of decisions from here: what `cscli decisions list --origin` takes.
 pub(super) const ORIGIN: &str = "abuser";
+
+/// Alerts of one answer. Local APIs of old never answer if they are asked for more and have fewer.
+const PAGE: usize = 100;
 
 /// What to do if a machine is refused.
 const REMEDY: &str = "are [crowdsec] machine_id and password_file those of one of `cscli machines list`, \
@@ -34,92 +41,8 @@ struct LoggedIn {
     token: String,
 }
 
-/// An alert. All of these are required.
-#[derive(Debug, Serialize)]
-pub(super) struct Alert {
-    /// What was done, in words that others may filter by.
-    pub(super) scenario: String,
-    /// Empty: no scenario of the hub, so that it is told apart.
-    pub(super) scenario_hash: &'static str,
-    /// Our version.
-    pub(super) scenario_version: &'static str,
-    /// Why, for people.
-    pub(super) message: String,
-    /// How many events led to it.
-    pub(super) events_count: u32,
-    /// When it began, RFC 3339.
-    pub(super) start_at: String,
-    /// When it was told. The decision's duration counts from here.
-    pub(super) stop_at: String,
-    /// Of a bucket; there is none.
-    pub(super) capacity: i32,
-    /// Of a bucket; there is none.
-    pub(super) leakspeed: &'static str,
-    /// Never.
-    pub(super) simulated: bool,
-    /// Always: there is a decision.
-    pub(super) remediation: bool,
-    /// Who.
-    pub(super) source: Source,
-    /// What led to it.
-    pub(super) events: Vec<Event>,
-    /// The ban.
-    pub(super) decisions: [NewDecision; 1],
-}
-
-/// Who an alert is about.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Source {
-    /// `Ip` or `Range`.
-    pub(super) scope: &'static str,
-    /// The address or prefix.
-    pub(super) value: String,
-    /// The same, if it is an address.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) ip: Option<String>,
-    /// The same, if it is a prefix.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) range: Option<String>,
-}
-
-/// Something that led to an alert.
-#[derive(Debug, Serialize)]
-pub(super) struct Event {
-    /// When, RFC 3339.
-    pub(super) timestamp: String,
-    /// What.
-    pub(super) meta: Vec<Meta>,
-}
-
-/// A property of an event.
-#[derive(Debug, Serialize)]
-pub(super) struct Meta {
-    /// Its name.
-    pub(super) key: &'static str,
-    /// Its value.
-    pub(super) value: String,
-}
-
-/// A decision that is to be.
-#[derive(Debug, Serialize)]
-pub(super) struct NewDecision {
-    /// How long, as Go writes it.
-    pub(super) duration: String,
-    /// [`ORIGIN`].
-    pub(super) origin: &'static str,
-    /// As that of the alert.
-    pub(super) scenario: String,
-    /// As that of the source.
-    pub(super) scope: &'static str,
-    /// `ban`.
-    #[serde(rename = "type")]
-    pub(super) kind: &'static str,
-    /// As that of the source.
-    pub(super) value: String,
-}
-
 /// An alert that is there.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub(super) struct KnownAlert {
     /// Which machine told of it.
     #[serde(default)]
@@ -127,6 +50,17 @@ pub(super) struct KnownAlert {
     /// What was decided; may be `null`.
     #[serde(default)]
     pub(super) decisions: Option<Vec<KnownDecision>>,
+    /// Its properties; may be `null`.
+    #[serde(default)]
+    pub(super) meta: Option<Vec<Meta>>,
+}
+
+impl KnownAlert {
+    /// The decisions that were made of a ban from here.
+    fn own(self) -> impl Iterator<Item = KnownDecision> {
+        let decisions = self.decisions.unwrap_or_default().into_iter();
+        decisions.filter(|decision| decision.origin == ORIGIN)
+    }
 }
 
 /// A decision that is there.
@@ -144,6 +78,51 @@ pub(super) struct KnownDecision {
     /// What is left, as Go writes it.
     #[serde(default)]
     pub(super) duration: String,
+}
+
+/// Whose alerts are asked for.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    /// All.
+    Anywhere,
+    /// Those about prefixes in this one, written as a local API takes it.
+    In(IpNet, String),
+    /// Those about exactly this one.
+    At(String),
+}
+
+impl Place {
+    fn within(net: IpNet) -> Self {
+        Self::In(net, net.to_string())
+    }
+
+    fn query(&self) -> Vec<(&'static str, &str)> {
+        match self {
+            Self::Anywhere => Vec::new(),
+            Self::In(_, range) => vec![("range", range), ("contains", "false")],
+            Self::At(value) => vec![("value", value)],
+        }
+    }
+
+    /// What it is made of; empty, if it cannot be divided.
+    fn halves(&self) -> Vec<Self> {
+        match self {
+            Self::Anywhere => vec![
+                Self::within(Ipv4Net::default().into()),
+                Self::within(Ipv6Net::default().into()),
+            ],
+            Self::In(net, range) => {
+                let Ok(halves) = net.subnets(net.prefix_len().saturating_add(1)) else {
+                    return Vec::new();
+                };
+                // A ban of all of it is in neither half.
+                let mut halves: Vec<_> = halves.map(Self::within).collect();
+                halves.push(Self::At(range.clone()));
+                halves
+            }
+            Self::At(_) => Vec::new(),
+        }
+    }
 }
 
 impl Machine {
@@ -172,33 +151,60 @@ impl Machine {
     }
 
     /// Tells of alerts; their numbers, in the same order.
-    pub(super) async fn tell(&mut self, alerts: &[Alert]) -> Result<Vec<String>, LapiError> {
+    pub(super) async fn tell(&mut self, alerts: &[&Alert]) -> Result<Vec<String>, LapiError> {
         self.ask(Method::POST, "v1/alerts", &[], Some(alerts)).await
     }
 
-    /// An alert with its decisions.
-    pub(super) async fn alert(&mut self, number: &str) -> Result<KnownAlert, LapiError> {
-        let path = format!("v1/alerts/{number}");
-        self.ask(Method::GET, &path, &[], None::<&()>).await
+    /// The decisions of an alert; none if it has gone already.
+    pub(super) async fn decisions(&mut self, alert: &str) -> Result<Vec<KnownDecision>, LapiError> {
+        let path = format!("v1/alerts/{alert}");
+        let alert: Result<KnownAlert, _> = self.ask(Method::GET, &path, &[], None::<&()>).await;
+        match alert {
+            Ok(alert) => Ok(alert.own().collect()),
+            Err(LapiError::Status { status, .. }) if status == StatusCode::NOT_FOUND => {
+                Ok(Vec::new())
+            }
+            Err(error) => Err(error),
+        }
     }
 
-    /// The decisions in force that this machine has told of.
+    /// The decisions in force that this machine has told of. An answer has as many alerts at most as fit
+    /// on a page: where there are more of them, each half of the addresses is asked for on its own.
     pub(super) async fn own(&mut self) -> Result<Vec<KnownDecision>, LapiError> {
-        let query = [
-            ("origin", ORIGIN),
-            ("has_active_decision", "true"),
-            // Else there are a hundred.
-            ("limit", "0"),
-        ];
-        let alerts: Option<Vec<KnownAlert>> = self
+        let mut own = Vec::new();
+        let mut places = vec![Place::Anywhere];
+        while let Some(place) = places.pop() {
+            let query = [("origin", ORIGIN), ("has_active_decision", "true")];
+            let alerts = self.alerts(&[&query[..], &place.query()].concat()).await?;
+            let halves = place.halves();
+            if alerts.len() < PAGE || halves.is_empty() {
+                let ours = alerts
+                    .into_iter()
+                    .filter(|alert| alert.machine_id == self.id);
+                own.extend(ours.flat_map(KnownAlert::own));
+            } else {
+                places.extend(halves);
+            }
+        }
+        Ok(own)
+    }
+
+    /// What this machine told of a source last, whether or not it is in force.
+    pub(super) async fn latest(&mut self, value: &str) -> Result<Option<KnownAlert>, LapiError> {
+        // The latest come first, whosesoever they are.
+        let alerts = self.alerts(&[("value", value)]).await?;
+        let mut alerts = alerts.into_iter();
+        Ok(alerts.find(|alert| alert.machine_id == self.id))
+    }
+
+    /// A page of alerts, the latest first.
+    async fn alerts(&mut self, query: &[(&str, &str)]) -> Result<Vec<KnownAlert>, LapiError> {
+        let limit = PAGE.to_string();
+        let query = [query, &[("limit", &*limit)]].concat();
+        let alerts: Option<_> = self
             .ask(Method::GET, "v1/alerts", &query, None::<&()>)
             .await?;
-        let alerts = alerts.unwrap_or_default().into_iter();
-        let own = alerts.filter(|alert| alert.machine_id == self.id);
-        let decisions = own.flat_map(|alert| alert.decisions.unwrap_or_default());
-        Ok(decisions
-            .filter(|decision| decision.origin == ORIGIN)
-            .collect())
+        Ok(alerts.unwrap_or_default())
     }
 
     /// Ends a decision. One that is not there has ended.
@@ -228,7 +234,7 @@ impl Machine {
         answer.map(drop)
     }
 
-    async fn ask<T: serde::de::DeserializeOwned>(
+    async fn ask<T: DeserializeOwned + Send + 'static>(
         &mut self,
         method: Method,
         path: &str,
@@ -264,4 +270,44 @@ impl Machine {
 
 fn is_expired<T>(answer: &Result<T, LapiError>) -> bool {
     matches!(answer, Err(LapiError::Refused { .. }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_are_all_that_there_is_and_end_at_hosts() {
+        let all = Place::Anywhere.halves();
+        let within = |net: &str| Place::within(net.parse().unwrap());
+        assert_eq!(all, [within("0.0.0.0/0"), within("::/0")]);
+        let at = |net: &str| Place::At(net.to_owned());
+        for (net, halves) in [
+            (
+                "198.18.0.0/15",
+                [
+                    within("198.18.0.0/16"),
+                    within("198.19.0.0/16"),
+                    at("198.18.0.0/15"),
+                ],
+            ),
+            (
+                "2001:db8::/127",
+                [
+                    within("2001:db8::/128"),
+                    within("2001:db8::1/128"),
+                    at("2001:db8::/127"),
+                ],
+            ),
+        ] {
+            assert_eq!(within(net).halves(), halves);
+        }
+        for end in [
+            within("203.0.113.1/32"),
+            within("2001:db8::/128"),
+            at("203.0.113.0/24"),
+        ] {
+            assert_eq!(end.halves(), []);
+        }
+    }
 }

@@ -7,24 +7,28 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | `client`, `machine` | requests: as a bouncer, as a machine |
-//! | `wire` | decisions as they are streamed |
+//! | `wire`, `element` | decisions as they are streamed, and each of them |
+//! | `filter` | of which decisions note is taken |
 //! | `decisions` | whom all decisions together ban |
 //! | `follow` | asking again and again, and telling the engine |
 //! | `ledger` | own bans, there and here |
-//! | `push` | telling of own bans |
+//! | `push`, `alert` | telling of own bans, and what is told of one |
 //! | `usage` | what a local API shows of its bouncers |
 //! | `backoff`, `status` | when it does not answer; how it stands |
 
+mod alert;
 mod backoff;
 mod client;
-mod decisions;
+pub mod decisions;
+pub mod element;
+pub mod filter;
 mod follow;
 mod ledger;
 mod machine;
 mod push;
 mod status;
 mod usage;
-mod wire;
+pub mod wire;
 
 pub use follow::{Surroundings, follow};
 pub use status::Monitor;

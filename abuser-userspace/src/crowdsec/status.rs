@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::wire::{Answer, Ignored};
+use super::{element::Ignored, wire::Answer};
 use crate::{
     api::types::{CrowdsecPushStatus, CrowdsecStatus},
     config::CrowdsecConfig,
@@ -60,7 +60,7 @@ impl Monitor {
             if whole {
                 status.ignored.clear();
             }
-            for why in ALL_IGNORED {
+            for why in Ignored::ALL {
                 let count = answer.ignored.get(&why).copied().unwrap_or_default();
                 *status.ignored.entry(why.name().to_owned()).or_default() += count;
             }
@@ -100,11 +100,3 @@ impl Monitor {
         }
     }
 }
-
-const ALL_IGNORED: [Ignored; 5] = [
-    Ignored::Type,
-    Ignored::Scope,
-    Ignored::Simulated,
-    Ignored::Wide,
-    Ignored::Malformed,
-];

@@ -13,7 +13,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{client::Lapi, decisions::Decisions};
+use super::{client::Lapi, decisions::Active};
 use crate::daemon::engine::{Command, listing::BanEntry};
 
 /// How often, as `CrowdSec`'s own bouncers.
@@ -68,20 +68,21 @@ struct Metric {
 }
 
 impl Usage {
-    /// Tells it, if it is time to. What cannot be told is told the next time.
+    /// Whether it is time to tell it.
+    pub(super) fn is_due(&self) -> bool {
+        !self.in_vain && self.told.is_none_or(|told| told.elapsed() >= WINDOW)
+    }
+
+    /// Tells it how many sources are banned. What cannot be told is told the next time.
     pub(super) async fn tell(
         &mut self,
         lapi: &Lapi,
-        decisions: &Decisions,
+        active: Active,
         commands: &mpsc::Sender<Command>,
     ) {
-        let is_due = self.told.is_none_or(|told| told.elapsed() >= WINDOW);
-        if self.in_vain || !is_due {
-            return;
-        }
         let window = self.told.map_or(Duration::ZERO, |told| told.elapsed());
         self.told = Some(Instant::now());
-        let Some(items) = self.items(decisions, commands).await else {
+        let Some(items) = self.items(active, commands).await else {
             return;
         };
         let now = seconds();
@@ -114,13 +115,13 @@ impl Usage {
 
     async fn items(
         &mut self,
-        decisions: &Decisions,
+        active: Active,
         commands: &mpsc::Sender<Command>,
     ) -> Option<Vec<Metric>> {
         let processed = processed(commands).await?;
         let met = met(commands).await?;
         let mut items = Vec::new();
-        for ((origin, ip_type), value) in decisions.active() {
+        for ((origin, ip_type), value) in active {
             let labels = [("origin", origin), ("ip_type", ip_type.to_owned())];
             items.push(Metric::new("active_decisions", value, "ip", labels));
         }

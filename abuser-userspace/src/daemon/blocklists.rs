@@ -31,7 +31,7 @@ use crate::{
     api::types::BlocklistStatus,
     config::{BlocklistConfig, Config},
     exchange::{self, BadLine, Entry, Expiry, Item},
-    policy::is_wide,
+    policy::{ends::in_order, is_wide},
     store::rows::BanNote,
     words::{beginning, counted},
 };
@@ -179,7 +179,7 @@ impl Followed {
         status.bad = bad;
         status.read = Some(clock::now());
         status.error = None;
-        self.list.entries = Some(entries.into());
+        self.list.entries = Some(entries);
     }
 
     /// Says once what is wrong; whether it is new.
@@ -256,7 +256,7 @@ fn renewed(before: Vec<Followed>, configs: Vec<BlocklistConfig>) -> Vec<Followed
 #[derive(Debug, Default)]
 struct Contents {
     /// In the order of their keys, each once.
-    entries: Vec<Listed>,
+    entries: Arc<[Listed]>,
     /// Lines that were left out.
     bad: u64,
     /// The first of them.
@@ -267,6 +267,7 @@ struct Contents {
 fn read(config: &BlocklistConfig, stamp: Stamp) -> Result<Contents, String> {
     let age = stamp.written().elapsed().unwrap_or_default();
     let mut contents = Contents::default();
+    let mut entries = Vec::new();
     let mut notes: HashMap<Option<String>, Arc<BanNote>> = HashMap::new();
     let mut too_many = false;
     let mut sink = |item| match item {
@@ -276,8 +277,8 @@ fn read(config: &BlocklistConfig, stamp: Stamp) -> Result<Contents, String> {
             contents.leave_out(BadLine::new(entry.number, &text, problem));
         }
         Item::Entry(entry) => match listed(config, entry, age, &mut notes) {
-            Some(_) if contents.entries.len() >= MAX_ENTRIES => too_many = true,
-            Some(listed) => contents.entries.push(listed),
+            Some(_) if entries.len() >= MAX_ENTRIES => too_many = true,
+            Some(listed) => entries.push(listed),
             None => {}
         },
         Item::Bad(bad) => contents.leave_out(bad),
@@ -291,7 +292,7 @@ fn read(config: &BlocklistConfig, stamp: Stamp) -> Result<Contents, String> {
         return Err(format!("{bad}, the first is {first}"));
     }
     // What a download that fails leaves is no list: a page that says so, or nothing at all.
-    if contents.entries.is_empty() {
+    if entries.is_empty() {
         if let Some(first) = contents.shown.first() {
             let bad = counted(contents.bad, "bad line", "bad lines");
             return Err(format!(
@@ -303,16 +304,14 @@ fn read(config: &BlocklistConfig, stamp: Stamp) -> Result<Contents, String> {
         }
     }
     // Of two that name the same source, the one that lasts longer counts.
-    contents
-        .entries
-        .sort_by_key(|listed| (listed.source, !listed.expires_ns.wrapping_sub(1)));
-    contents.entries.dedup_by_key(|listed| listed.source);
-    if too_many || contents.entries.len() > MAX_BANS as usize {
+    entries.sort_by_key(|listed| (listed.source, !in_order(listed.expires_ns)));
+    entries.dedup_by_key(|listed| listed.source);
+    if too_many || entries.len() > MAX_BANS as usize {
         return Err(format!(
             "it names more than the {MAX_BANS} sources that can be banned"
         ));
     }
-    contents.entries.shrink_to_fit();
+    contents.entries = entries.into();
     Ok(contents)
 }
 

@@ -1,5 +1,10 @@
 //! The ring buffer's reading end, and the records that come of it.
 
+#![expect(
+    unsafe_code,
+    reason = "aya wants it promised that a descriptor stays the same"
+)]
+
 use std::{collections::HashMap, io};
 
 use abuser_common::{
@@ -67,16 +72,16 @@ impl EventReader {
 
 /// What is needed to say what an event is about.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub struct Names {
     /// Limits by id.
-    pub(super) limits: HashMap<u64, String>,
+    pub limits: HashMap<u64, String>,
     /// Interfaces by index.
-    pub(super) interfaces: HashMap<u32, String>,
+    pub interfaces: HashMap<u32, String>,
 }
 
 impl Names {
     /// The limit that an event is about, if it is about one that is still in force.
-    pub(super) fn limit(&self, event: &Event) -> Option<&String> {
+    pub fn limit(&self, event: &Event) -> Option<&String> {
         match event.reason()? {
             Reason::Limit => self.limits.get(&event.cause),
             Reason::Ban => None,
@@ -84,7 +89,7 @@ impl Names {
     }
 
     /// The record that readers of events get; `None` if the event makes no sense.
-    pub(super) fn record(&self, event: &Event) -> Option<EventRecord> {
+    pub fn record(&self, event: &Event) -> Option<EventRecord> {
         let kind = match event.verdict()? {
             Verdict::Drop => EventKind::Drop,
             Verdict::Observe => EventKind::Observe,

@@ -4,15 +4,16 @@
 //! sends it commands. Readers of events hang on a broadcast channel: one that is too slow
 //! misses some and is told so, and never holds up enforcement.
 
+pub mod apart;
 mod blocklists;
 pub mod clock;
 pub mod detection;
 pub mod engine;
-mod events;
+pub mod events;
 pub mod names;
 pub mod reload;
 pub mod service;
-mod socket;
+pub mod socket;
 mod start;
 mod tcp;
 
@@ -32,16 +33,20 @@ use self::{
     names::Resolver,
     reload::Load,
     service::ServiceManager,
+    socket::SocketError,
     start::{Around, Beside, Prepared},
 };
 use crate::{
     api::{
-        server::{self, missed},
-        types::EventRecord,
+        server::{self, Token, TokenError, missed},
+        types::{EventRecord, SecurityStatus},
     },
-    config::Config,
+    config::{Config, Dispatcher},
     dataplane::{Dataplane, attach::mode_name, program},
+    detection::DetectionError,
     notify::NotifyHandle,
+    sandbox::{self, Plan},
+    store::StoreError,
 };
 
 /// Events that a slow reader may be behind before it misses some.
@@ -88,6 +93,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let manager = ServiceManager::from_environment();
     // A configuration that cannot be is refused before anything is touched.
     let detection = DetectionHandle::prepare(&config)?;
+    let token = Token::of(&config.api)?;
     program::check_system()?;
     raise_descriptor_limit();
     let mut resolver = Resolver::new(config.allow.clone());
@@ -108,14 +114,14 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         store,
         mut snapshot,
         listeners,
-    } = match start::prepare(&mut dataplane, &config).await {
+    } = match start::prepare(&mut dataplane, &config, token).await {
         Ok(prepared) => prepared,
         Err(error) => {
             dataplane.abandon();
             return Err(error);
         }
     };
-    let _socket = socket::Guard::new(&config.api.socket);
+    let _socket = socket::Guard::new(&listeners.unix);
     let positions = std::mem::take(&mut snapshot.positions);
     let (commands, mut inbox) = mpsc::channel(COMMAND_BACKLOG);
     let mut engine = Engine::new(dataplane, store, &config, observe, events.clone());
@@ -137,6 +143,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         }
     };
     events::log_program(engine.dataplane_mut());
+    let security = give_up(&mut engine, &config);
     announce(
         engine.dataplane_mut(),
         &config,
@@ -152,7 +159,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         print_events(events.subscribe(), print);
     }
     let (stop_server, stopped) = oneshot::channel();
-    let api = beside.api(commands, events.downgrade());
+    let api = beside.api(commands, events.downgrade(), security);
     // The engine holds the only sender from here on: with it the streams of events end.
     drop(events);
     let server = tokio::spawn(server::serve(listeners, api, stopped));
@@ -172,6 +179,19 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     drop(stop_server);
     last_words(server, &notify).await;
     confirmed
+}
+
+/// Whether what ended [`run`] comes of what the configuration says, so that another start would end as well.
+pub fn is_refusal(error: &anyhow::Error) -> bool {
+    error.is::<DetectionError>()
+        || error.is::<TokenError>()
+        || matches!(
+            error.downcast_ref(),
+            Some(StoreError::TooNew { .. } | StoreError::Foreign { .. })
+        )
+        || error
+            .downcast_ref::<SocketError>()
+            .is_some_and(SocketError::is_refusal)
 }
 
 /// SIGTERM, SIGINT and SIGHUP.
@@ -223,8 +243,9 @@ async fn signalled(terminate: &mut Signal, interrupt: &mut Signal) -> &'static s
 fn end(engine: Engine, stop: Stop) -> anyhow::Result<()> {
     match stop {
         Stop::Unconfirmed => {
-            engine.shut_down();
-            anyhow::bail!("nobody ran `abuser confirm` in time; detached from all interfaces");
+            let late = "nobody ran `abuser confirm` in time";
+            engine.shut_down().context(late)?;
+            anyhow::bail!("{late}; detached from all interfaces");
         }
         Stop::Signal(name) if engine.persists() => {
             tracing::info!("{name}, leaving the program on ([xdp] persist)");
@@ -232,11 +253,11 @@ fn end(engine: Engine, stop: Stop) -> anyhow::Result<()> {
         }
         Stop::Signal(name) => {
             tracing::info!("{name}, detaching");
-            engine.shut_down();
+            engine.shut_down()?;
         }
         Stop::Detached => {
             tracing::info!("asked to detach");
-            engine.shut_down();
+            engine.shut_down()?;
         }
     }
     Ok(())
@@ -249,6 +270,17 @@ fn unreadable(config: &Config) -> String {
          take them off with `abuser detach --pin-dir {}`",
         config.xdp.pin_dir.display()
     )
+}
+
+/// Gives up what only the start has needed.
+fn give_up(engine: &mut Engine, config: &Config) -> SecurityStatus {
+    let attachments = engine.dataplane_mut().protected().attachments();
+    let is_component = attachments.iter().any(|one| one.chain().is_some());
+    let found = sandbox::Found {
+        is_joined: is_component || config.xdp.dispatcher == Dispatcher::Always,
+        has_store: engine.has_store(),
+    };
+    sandbox::enter(&Plan::of(config), found)
 }
 
 /// Every client takes a descriptor, and the usual limit of 1,024 is soon reached.
@@ -281,6 +313,14 @@ fn announce(
         if observe { ", observing only" } else { "" },
         if dataplane.adopted() { ", with the bans of an earlier run" } else { "" },
     );
+    warn_of_doubts(config);
+}
+
+/// Says what of the configuration is probably a mistake.
+fn warn_of_doubts(config: &Config) {
+    for doubt in config.doubts() {
+        tracing::warn!("{doubt}");
+    }
 }
 
 /// Prints events, on a thread of its own: a reader that stops reading blocks only this.

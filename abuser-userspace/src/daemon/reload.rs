@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use tokio::{
     signal::unix::Signal,
-    sync::{Mutex, mpsc, oneshot, watch},
+    sync::{Mutex, mpsc, watch},
 };
 
 use super::{
     detection::DetectionHandle,
-    engine::{Command, EngineError},
+    engine::{Command, EngineError, ask_again},
     names::Resolver,
     service::ServiceManager,
 };
-use crate::{api::types::Reloaded, config::Config};
+use crate::{api::types::Reloaded, config::Config, sandbox::Plan};
 
 /// Reads and checks the configuration as the start did, with what the command line overrides.
 pub type Load = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
@@ -81,21 +81,30 @@ impl Reloader {
         let mut in_force = self.in_force.lock().await;
         let _told = self.manager.reloading();
         let mut resolver = self.resolver.lock().await;
-        let config = (self.load)().map_err(EngineError::Refused)?;
+        let load = Arc::clone(&self.load);
+        // Files are read, expressions compiled and templates tried: bans do not wait for it.
+        let loaded = tokio::task::spawn_blocking(move || -> Result<_, String> {
+            let config = load()?;
+            let prepared = DetectionHandle::prepare(&config).map_err(|error| error.to_string())?;
+            Ok((config, prepared))
+        });
+        let loaded = loaded.await.unwrap_or_else(|error| {
+            Err(format!(
+                "reading the configuration has failed half-way: {error}"
+            ))
+        });
+        let (config, prepared) = loaded.map_err(EngineError::Refused)?;
         self.detection.check().map_err(EngineError::Refused)?;
-        let prepared = DetectionHandle::prepare(&config)
-            .map_err(|error| EngineError::Refused(error.to_string()))?;
         let mut fresh = resolver.with_entries(config.allow.clone());
         let allow = fresh.resolve().await;
         let needs_restart = needs_restart(&self.started_with, &config);
         let settings = changed_settings(&in_force, &config);
-        let (reply, answer) = oneshot::channel();
+        let reloaded = ask_again(&self.commands, |reply| {
+            Command::Reload(Box::new(config.clone()), allow.clone(), reply)
+        });
         let stopping = || EngineError::Refused("the daemon is stopping".to_owned());
-        self.commands
-            .send(Command::Reload(Box::new(config.clone()), allow, reply))
-            .await
-            .map_err(|_| stopping())?;
-        let reloaded = answer.await.map_err(|_| stopping())??;
+        let reloaded = reloaded.await.ok_or_else(stopping)??;
+        super::warn_of_doubts(&config);
         *resolver = fresh;
         self.detection.replace(prepared);
         self.followers.send_replace(Arc::new(config.clone()));
@@ -151,12 +160,13 @@ fn named<const N: usize>(settings: [(&str, bool); N]) -> Vec<String> {
 }
 
 /// What differs that cannot change while the daemon runs.
-fn needs_restart(before: &Config, after: &Config) -> Vec<String> {
+pub fn needs_restart(before: &Config, after: &Config) -> Vec<String> {
     let store = |config: &Config| {
         let store = &config.store;
         (store.path.clone(), store.history, store.history_max)
     };
-    named([
+    let security = Plan::of(before).outgrown_by(after);
+    let mut named = named([
         ("[api] socket", before.api.socket != after.api.socket),
         ("[api] group", before.api.group != after.api.group),
         (
@@ -181,7 +191,9 @@ fn needs_restart(before: &Config, after: &Config) -> Vec<String> {
         ("[xdp] priority", before.xdp.priority != after.xdp.priority),
         ("[xdp] pin_dir", before.xdp.pin_dir != after.xdp.pin_dir),
         ("[store]", store(before) != store(after)),
-    ])
+    ]);
+    named.extend(self::named(security));
+    named
 }
 
 #[cfg(test)]
@@ -198,6 +210,54 @@ mod tests {
         config::parse(text, Path::new("test.toml")).expect("a configuration")
     }
 
+    /// One that reads with `load`, what the engine hears, and what followers do.
+    fn reloader(
+        before: Config,
+        load: Load,
+    ) -> (
+        Arc<Reloader>,
+        mpsc::Receiver<Command>,
+        watch::Receiver<Arc<Config>>,
+    ) {
+        let (commands, engine) = mpsc::channel(64);
+        let (followers, followed) = watch::channel(Arc::new(before.clone()));
+        let prepared = DetectionHandle::prepare(&before).expect("detectors");
+        let detection = DetectionHandle::start(prepared, Vec::new(), &commands).expect("a thread");
+        let reloader = Reloader::new(
+            load,
+            ServiceManager::default(),
+            before,
+            Arc::new(Mutex::new(Resolver::new(Vec::new()))),
+            followers,
+            Arc::new(detection),
+            commands,
+        );
+        (Arc::new(reloader), engine, followed)
+    }
+
+    #[tokio::test]
+    async fn while_the_configuration_is_read_others_go_on() {
+        let (others, gone_on) = std::sync::mpsc::channel();
+        let gone_on = std::sync::Mutex::new(gone_on);
+        // It takes as long as it takes others on the daemon's thread to do something.
+        let load: Load = Arc::new(move || {
+            let gone_on = gone_on.lock().expect("no panic");
+            gone_on
+                .recv_timeout(PATIENCE)
+                .map_err(|_| "nobody went on".to_owned())?;
+            Err("read to the end".to_owned())
+        });
+        let (reloader, _engine, _followed) = reloader(config(""), load);
+        let reload = tokio::spawn(async move { reloader.reload().await });
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        others.send(()).expect("somebody who reads");
+        let error = reload
+            .await
+            .expect("no panic")
+            .expect_err("nothing to reload");
+        assert_eq!(error.to_string(), "read to the end");
+    }
+
     #[tokio::test]
     async fn a_reload_goes_on_to_its_end_if_whoever_asked_for_it_is_gone() {
         let before = config("[api]\nsocket = \"/run/test.sock\"\n");
@@ -205,24 +265,12 @@ mod tests {
             "[[blocklist]]\nname = \"bad\"\npath = \"/bad.txt\"\n\
              [[source]]\nname = \"web\"\nfiles = [\"/nonexistent/a.log\"]\nparser = \"json\"\n",
         );
-        let (commands, mut engine) = mpsc::channel(64);
-        let (followers, mut followed) = watch::channel(Arc::new(before.clone()));
-        let prepared = DetectionHandle::prepare(&before).expect("detectors");
-        let detection = DetectionHandle::start(prepared, Vec::new(), &commands).expect("a thread");
-        let detection = Arc::new(detection);
         let load: Load = Arc::new({
             let after = after.clone();
             move || Ok(after.clone())
         });
-        let reloader = Arc::new(Reloader::new(
-            load,
-            ServiceManager::default(),
-            before,
-            Arc::new(Mutex::new(Resolver::new(Vec::new()))),
-            followers,
-            Arc::clone(&detection),
-            commands,
-        ));
+        let (reloader, mut engine, mut followed) = reloader(before, load);
+        let detection = Arc::clone(&reloader.detection);
         // The client is cut off when the engine has the new configuration.
         let asked = {
             let reload = reloader.reload();

@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     api::{
-        server::{Api, Listeners},
-        types::EventRecord,
+        server::{Api, Listeners, Token},
+        types::{EventRecord, SecurityStatus},
     },
     config::Config,
     crowdsec,
@@ -49,6 +49,7 @@ pub(super) struct Prepared {
 pub(super) async fn prepare(
     dataplane: &mut Dataplane,
     config: &Config,
+    token: Option<Token>,
 ) -> anyhow::Result<Prepared> {
     let interfaces = dataplane
         .find_interfaces(&config.interfaces, config.xdp.how())
@@ -59,7 +60,7 @@ pub(super) async fn prepare(
     let mut host = HostWatch::follow()?;
     let essential = host.read().await;
     let (store, snapshot) = Store::open(&config.store)?;
-    let tcp = tcp::listen(&config.api).await?;
+    let tcp = tcp::listen(&config.api, token).await?;
     let metrics = tcp::listen_for_metrics(&config.metrics).await?;
     // The last, because it leaves a file.
     let (unix, access) = socket::listen(&config.api)?;
@@ -96,6 +97,7 @@ impl Beside {
         &self,
         commands: mpsc::Sender<Command>,
         events: broadcast::WeakSender<Arc<EventRecord>>,
+        security: SecurityStatus,
     ) -> Api {
         Api {
             commands,
@@ -106,6 +108,7 @@ impl Beside {
             fleet: Arc::clone(&self.fleet),
             crowdsec: self.crowdsec.clone(),
             latencies: Arc::clone(&self.latencies),
+            security: Arc::new(security),
         }
     }
 }

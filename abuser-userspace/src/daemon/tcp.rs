@@ -6,19 +6,13 @@ use std::{io, net::SocketAddr};
 use tokio::net::TcpListener;
 
 use crate::{
-    api::server::{Remote, Token, TokenError},
+    api::server::{Remote, Token},
     config,
 };
 
 /// Why nobody can listen for TCP.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TcpError {
-    /// There is no token.
-    #[error(transparent)]
-    Token(#[from] TokenError),
-    /// The configuration has no token; it says so itself where it is read.
-    #[error("[api] listen needs a token; add token_file = \"/etc/abuser/token\"")]
-    NoToken,
     /// The system refused.
     #[error(
         "cannot listen at {address}: {source}; set {setting} to another address, or leave it out"
@@ -33,22 +27,21 @@ pub(super) enum TcpError {
     },
 }
 
-/// Listens as `[api]` says, if it does.
-pub(super) async fn listen(api: &config::Api) -> Result<Option<Remote>, TcpError> {
-    let Some(address) = api.listen else {
+/// Listens as `[api]` says, if it does, for those who know the token.
+pub(super) async fn listen(
+    api: &config::Api,
+    token: Option<Token>,
+) -> Result<Option<Remote>, TcpError> {
+    let (Some(address), Some(token)) = (api.listen, token) else {
         return Ok(None);
     };
-    let token = Token::read(api.token_file.as_deref().ok_or(TcpError::NoToken)?)?;
     let listener = bind("[api] listen", address).await?;
     tracing::info!("listening at {address} for those who know the token");
     if api.page {
         tracing::info!("browsers find a page at http://{address}/");
     }
-    if !address.ip().to_canonical().is_loopback() {
-        tracing::warn!(
-            "whoever is on the way to {address} can read the token: it is plain HTTP; set [api] \
-             listen to a loopback address, and put a proxy with TLS in front"
-        );
+    if let Some(exposure) = api.exposure() {
+        tracing::warn!("{exposure}");
     }
     Ok(Some(Remote {
         listener,

@@ -78,6 +78,11 @@ impl Held {
         })
     }
 
+    /// The version of the layout that it was pinned by.
+    pub(super) fn version(&self) -> u32 {
+        self.version
+    }
+
     /// Whether it runs the program where and as it is wanted.
     pub(super) fn suits(&self, how: How) -> bool {
         how.dispatcher != Dispatcher::Always && how.mode.allows(self.generic)

@@ -8,7 +8,7 @@
 
 use std::{
     collections::BTreeSet,
-    mem,
+    io, mem,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -22,10 +22,11 @@ use aya::programs::{ProgramError, Xdp, XdpMode, links::FdLink};
 
 use super::{
     adopt::{self, Held, Origin, adopt},
-    dispatcher::{self, Chain, Found, Membership, Standing},
+    dispatcher::{self, Access, Chain, Found, Kept, Membership, Standing},
     error::{DataplaneError, chain},
     interfaces::{Interface, program_name},
-    pins::PinDir,
+    object::Object,
+    pins::{PinDir, is_bpffs},
     program::{Programs, xdp},
     refusal::{Refusal, also, attach_error, hint, is_busy, refused},
 };
@@ -62,8 +63,11 @@ enum Hold {
 #[derive(Debug)]
 struct Link {
     origin: Origin,
-    held: FdLink,
+    /// `None` for as long as it is being pinned.
+    held: Option<FdLink>,
     pin: PathBuf,
+    /// The same link, once it is pinned.
+    object: Option<Object>,
 }
 
 impl Link {
@@ -72,6 +76,30 @@ impl Link {
         remove_pin(&pin);
         // The last holder of an unpinned link detaches it.
         drop(held);
+    }
+
+    /// [`Link::detach`] whoever else holds it, such as a pin on a file system that another one was mounted
+    /// over.
+    fn detach_for_good(self) {
+        if let Some(Err(error)) = self.object.as_ref().map(Object::detach) {
+            tracing::debug!(%error, "the link has no interface any more");
+        }
+        self.detach();
+    }
+
+    /// Sees to it that the link is pinned; says whether it was not.
+    fn keep_pinned(&mut self) -> io::Result<bool> {
+        if let Some(object) = &self.object {
+            return object.keep_pinned(&self.pin);
+        }
+        let Some(held) = self.held.take() else {
+            return Ok(false);
+        };
+        // If this fails the program is off the interface, and attached to it again at the next look.
+        let pinned = held.pin(&self.pin).map_err(io::Error::other)?;
+        self.held = Some(pinned.into());
+        self.object = Some(Object::pinned(&self.pin)?);
+        Ok(true)
     }
 
     fn take_back(mut self) {
@@ -98,26 +126,64 @@ impl Attachment {
         drop(self.hold);
     }
 
-    /// Takes the program off the interface.
-    pub fn detach(self) {
-        match self.hold {
-            Hold::Link(link) => link.detach(),
-            Hold::Component(membership, _) => membership.leave(),
+    /// Takes the program off the interface. If it stays on, so does the attachment.
+    pub fn detach(self, access: &mut Access) -> Result<(), Box<(Self, DataplaneError)>> {
+        if let Hold::Component(membership, _) = &self.hold
+            && let Err(source) = membership.leave(access)
+        {
+            let error = self.kept(source);
+            return Err(Box::new((self, error)));
+        }
+        if let Hold::Link(link) = self.hold {
+            link.detach_for_good();
+        }
+        Ok(())
+    }
+
+    /// Sees to it that what a crash is to leave on is pinned; says whether it was not.
+    pub(super) fn keep_pinned(&mut self) -> io::Result<bool> {
+        match &mut self.hold {
+            Hold::Link(link) => link.keep_pinned(),
+            Hold::Component(membership, _) => membership.keep_marked(),
         }
     }
 
     /// Undoes what this daemon did to the interface: takes its own link off, leaves one that an
     /// earlier daemon left, and restores what it took the place of.
-    pub fn take_back(self) {
-        match self.hold {
-            Hold::Link(link) => link.take_back(),
-            Hold::Component(membership, displaced) => {
-                membership.take_back();
-                if let Some(left) = displaced {
-                    left.make_anew();
-                }
+    pub fn take_back(mut self, access: &mut Access) -> Result<(), DataplaneError> {
+        if let Hold::Component(membership, displaced) = &mut self.hold {
+            let displaced = displaced.take();
+            let left = membership.take_back(access);
+            left.map_err(|source| self.kept(source))?;
+            if let Some(displaced) = displaced {
+                displaced.make_anew();
             }
+        } else if let Hold::Link(link) = self.hold {
+            link.take_back();
         }
+        Ok(())
+    }
+
+    /// Takes the lock that [`Attachment::detach`] needs.
+    pub(super) fn prepare_detach(&self, access: &mut Access) -> Result<(), DataplaneError> {
+        access.take().map_err(|source| self.kept(source.into()))
+    }
+
+    fn kept(&self, source: Kept) -> DataplaneError {
+        DataplaneError::DispatcherKept {
+            interface: self.name.clone(),
+            off: if self.generic {
+                "xdpgeneric off"
+            } else {
+                "xdpdrv off"
+            },
+            source,
+        }
+    }
+
+    /// Whether a dispatcher calls the program.
+    pub(super) fn is_component(&self) -> bool {
+        matches!(self.hold, Hold::Component(..))
     }
 
     /// The programs that are called on the interface, if there is a dispatcher that calls them.
@@ -129,13 +195,13 @@ impl Attachment {
     }
 
     /// How it stands with the program, if this is what the kernel says of the interface.
-    pub(super) fn standing(&mut self, interface: &Interface) -> Standing {
+    pub(super) fn standing(&mut self, interface: &Interface, access: &mut Access) -> Standing {
         match &mut self.hold {
             Hold::Link(_) if interface.xdp.is_some_and(|xdp| xdp.program == self.program) => {
                 Standing::Same
             }
             Hold::Link(_) => Standing::Out,
-            Hold::Component(membership, _) => membership.look(),
+            Hold::Component(membership, _) => membership.look(access),
         }
     }
 
@@ -172,7 +238,9 @@ impl Attachment {
 }
 
 fn remove_pin(pin: &Path) {
-    if let Err(error) = std::fs::remove_file(pin) {
+    if let Err(error) = std::fs::remove_file(pin)
+        && error.kind() != io::ErrorKind::NotFound
+    {
         tracing::warn!(pin = %pin.display(), %error, "cannot remove the link's pin");
     }
 }
@@ -196,6 +264,11 @@ pub fn check_usable(pins: &PinDir, interface: &Interface, how: How) -> Result<()
             interface: name,
             program: program_name(id),
             id,
+        }),
+        Found::Unseen(why) => Err(DataplaneError::Unseen {
+            interface: name,
+            id,
+            why,
         }),
         Found::Unknown(found) => Err(DataplaneError::DispatcherUnknown {
             interface: name,
@@ -234,27 +307,45 @@ pub fn check_usable(pins: &PinDir, interface: &Interface, how: How) -> Result<()
     }
 }
 
+/// Whether the program of an earlier daemon is on the interface, with the maps of this one.
+pub(super) fn is_left_on(pins: &PinDir, interface: &Interface) -> bool {
+    let own = |version: u32| version == LAYOUT_VERSION;
+    Held::find(pins, interface).is_some_and(|held| own(held.version()))
+        || pins.components(interface.index).into_values().any(own)
+}
+
 /// Takes programs off interfaces that are not to be attached to any more.
 pub fn forget_stale(pins: &PinDir, attached: &[Attachment]) {
+    let mut access = Access::patient();
     for index in pins.interfaces() {
         if !attached.iter().any(|attachment| attachment.index == index) {
             tracing::info!(
                 interface = index,
                 "detaching from an interface that is not configured any more"
             );
-            if let Err(error) = detach_left(pins, index) {
-                tracing::error!(interface = index, "cannot detach: {error}");
+            if let Err(error) = detach_left(pins, index, &mut access) {
+                tracing::error!(interface = index, "{error}");
             }
         }
     }
 }
 
 /// Takes off an interface what daemons left on it that are not running any more.
-pub fn detach_left(pins: &PinDir, interface: u32) -> Result<(), DataplaneError> {
+pub fn detach_left(
+    pins: &PinDir,
+    interface: u32,
+    access: &mut Access,
+) -> Result<(), DataplaneError> {
     let components: BTreeSet<_> = pins.components(interface).into_keys().collect();
     if !components.is_empty() {
-        dispatcher::leave(interface, &components)
-            .map_err(|message| DataplaneError::DispatcherKept { interface, message })?;
+        dispatcher::leave(interface, &components, access).map_err(|source| {
+            DataplaneError::DispatcherKept {
+                interface: interface_name(interface),
+                // Which mode it is in is not known, and off without a mode is the driver's.
+                off: "xdpdrv off` or `xdpgeneric off",
+                source,
+            }
+        })?;
         pins.forget_components(interface, None);
     }
     pins.remove_link(interface);
@@ -267,6 +358,7 @@ pub fn attach(
     pins: &PinDir,
     interface: &Interface,
     how: How,
+    access: &mut Access,
 ) -> Result<Attachment, DataplaneError> {
     let pin = pins.own().link(interface.index);
     let held = Held::find(pins, interface);
@@ -283,7 +375,7 @@ pub fn attach(
         how.dispatcher == Dispatcher::Always || (displaced.is_none() && interface.xdp.is_some());
     let made = if as_component {
         make(interface, how.mode, |generic| {
-            join(programs, pins, interface, generic, how.priority)
+            join(programs, pins, interface, generic, how.priority, access)
         })
     } else {
         let program = xdp(&mut programs.direct)?;
@@ -360,8 +452,10 @@ fn join(
     interface: &Interface,
     generic: bool,
     priority: u32,
+    access: &mut Access,
 ) -> Result<Attachment, Refusal> {
-    let (membership, generic) = dispatcher::join(programs, pins, interface, generic, priority)?;
+    let (membership, generic) =
+        dispatcher::join(programs, pins, interface, generic, priority, access)?;
     Ok(Attachment {
         name: interface.name.clone(),
         configured: interface.name.clone(),
@@ -405,11 +499,16 @@ pub(super) fn create(
     // Only a BPF link can be pinned; one through netlink would outlive nobody's crash.
     let link =
         FdLink::try_from(link).map_err(|source| refused(interface, generic, chain(&source)))?;
-    let link = link
-        .pin(pin)
-        .map_err(|source| refused(interface, generic, chain(&source)))?;
+    let link = if pin.parent().is_some_and(is_bpffs) {
+        link.pin(pin)
+            .map_err(|source| refused(interface, generic, chain(&source)))?
+            .into()
+    } else {
+        // Somebody has taken the pin folder away: it is pinned when there is one again.
+        link
+    };
     Ok(attachment(
-        link.into(),
+        link,
         pin.to_owned(),
         interface,
         generic,
@@ -417,7 +516,7 @@ pub(super) fn create(
     )?)
 }
 
-/// What there is to say of a link that is on an interface and pinned.
+/// What there is to say of a link that is on an interface and pinned, if it can be.
 pub(super) fn attachment(
     link: FdLink,
     pin: PathBuf,
@@ -436,10 +535,19 @@ pub(super) fn attachment(
         program: info.program_id(),
         hold: Hold::Link(Link {
             origin,
-            held: link,
+            held: Some(link),
+            object: Object::pinned(&pin).ok(),
             pin,
         }),
     })
+}
+
+/// What an interface is called.
+pub fn interface_name(index: u32) -> String {
+    nix::net::if_::if_indextoname(index).map_or_else(
+        |_| format!("interface {index} (gone)"),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }
 
 /// `driver` or `generic`.

@@ -1,5 +1,7 @@
 //! Many entries of a hash map with one system call (Linux 5.6). aya has no such thing.
 
+#![expect(unsafe_code, reason = "aya has no batches of entries")]
+
 use std::{
     io,
     os::fd::{AsRawFd as _, BorrowedFd},
@@ -8,6 +10,8 @@ use std::{
 use aya::Pod;
 use aya_obj::generated::{bpf_attr, bpf_cmd};
 use nix::errno::Errno;
+
+use super::syscall;
 
 /// Entries in one call: a few hundred kilobytes of them.
 const CHUNK: usize = 8192;
@@ -106,22 +110,12 @@ pub(super) fn page<K: Pod + Default, V: Pod + Default>(
 }
 
 fn attributes(map: BorrowedFd<'_>) -> bpf_attr {
-    // SAFETY: all zeros is a value of this union of integers.
-    let mut attributes: bpf_attr = unsafe { std::mem::zeroed() };
+    let mut attributes = syscall::attributes();
     attributes.batch.map_fd = u32::try_from(map.as_raw_fd()).unwrap_or(u32::MAX);
     attributes
 }
 
 fn call(command: bpf_cmd, attributes: &mut bpf_attr) -> Result<(), Errno> {
-    // SAFETY: the attributes are as long as said, and point at live memory of the sizes
-    // that the map's keys and values have, `count` of each.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command as libc::c_long,
-            std::ptr::from_mut(attributes),
-            size_of::<bpf_attr>(),
-        )
-    };
-    Errno::result(result).map(drop)
+    // SAFETY: they point at live memory of the sizes that the map's keys and values have, `count` of each.
+    unsafe { syscall::bpf(command, attributes) }.map(drop)
 }

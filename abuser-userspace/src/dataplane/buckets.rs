@@ -87,6 +87,9 @@ impl<M: std::ops::Deref<Target = [AtomicU64]>> Buckets<M> {
 
     /// Clears all words of limits with these slots, which are about to have other limits.
     pub(super) fn clear(&self, slots: &[u8]) {
+        if slots.is_empty() {
+            return;
+        }
         for word in self.0.iter() {
             let old = word.load(Ordering::Relaxed);
             if old != 0 && slots.contains(&slot_of(old)) {

@@ -1,19 +1,21 @@
 //! The program's counters, summed over CPUs.
 
+use std::{io, ops::AddAssign};
+
 use abuser_common::{
     gate::{EventStats, SourceStats},
-    layout::{LimitCounters, Outcome, Traffic, maps},
+    layout::maps,
 };
 use aya::{
-    Ebpf,
+    Ebpf, Pod,
     maps::{MapData, PerCpuArray, PerCpuValues},
 };
 
-use super::{error::DataplaneError, program::take_map};
+use super::{error::DataplaneError, outcomes::PacketCounters, program::take_map};
 
 /// The maps that count.
 pub struct Counters {
-    outcomes: PerCpuArray<MapData, Traffic>,
+    packets: PacketCounters,
     events: PerCpuArray<MapData, EventStats>,
     sources: PerCpuArray<MapData, SourceStats>,
 }
@@ -21,29 +23,20 @@ pub struct Counters {
 impl Counters {
     pub(super) fn open(program: &mut Ebpf) -> Result<Self, DataplaneError> {
         Ok(Self {
-            outcomes: take_map(program, maps::OUTCOMES)?,
+            packets: PacketCounters::open(program)?,
             events: take_map(program, maps::EVENT_STATS)?,
             sources: take_map(program, maps::SOURCE_STATS)?,
         })
     }
 
-    /// Packets and bytes by what became of them.
-    pub fn outcomes(&self) -> Result<Vec<(Outcome, Traffic)>, DataplaneError> {
-        Outcome::ALL
-            .into_iter()
-            .map(|outcome| {
-                let values = self
-                    .outcomes
-                    .get(&(outcome as u32), 0)
-                    .map_err(|error| DataplaneError::map(maps::OUTCOMES, error))?;
-                let mut sum = Traffic::default();
-                for Traffic { packets, bytes } in values.iter() {
-                    sum.packets += packets;
-                    sum.bytes += bytes;
-                }
-                Ok((outcome, sum))
-            })
-            .collect()
+    /// What became of packets.
+    pub fn packets(&self) -> &PacketCounters {
+        &self.packets
+    }
+
+    /// The same, to be changed.
+    pub(super) fn packets_mut(&mut self) -> &mut PacketCounters {
+        &mut self.packets
     }
 
     /// What became of events; `budget_tat` means nothing in a sum and is 0.
@@ -89,22 +82,30 @@ impl Counters {
     }
 }
 
-/// One limit's counters, summed over CPUs.
-pub(super) fn sum_limit_counters(values: &PerCpuValues<LimitCounters>) -> LimitCounters {
-    let mut sum = LimitCounters::default();
-    for LimitCounters {
-        passed,
-        dropped,
-        observed,
-        allowed,
-        contended,
-    } in values.iter()
-    {
-        sum.passed += passed;
-        sum.dropped += dropped;
-        sum.observed += observed;
-        sum.allowed += allowed;
-        sum.contended += contended;
+/// What all CPUs counted.
+pub(super) fn sum<V: Pod + AddAssign + Default>(values: &PerCpuValues<V>) -> V {
+    let mut sum = V::default();
+    for value in values.iter() {
+        sum += *value;
     }
     sum
+}
+
+/// Writes what is counted to one CPU, and nothing to the others.
+pub(super) fn put<V: Pod + Default>(
+    map: &mut PerCpuArray<MapData, V>,
+    name: &str,
+    index: u32,
+    value: V,
+) -> Result<(), DataplaneError> {
+    let error = |error| DataplaneError::map(name, error);
+    let cpus = aya::util::nr_cpus().map_err(|(_, source)| error(source.into()))?;
+    let mut values = vec![V::default(); cpus];
+    if let Some(first) = values.first_mut() {
+        *first = value;
+    }
+    let values = values
+        .try_into()
+        .map_err(|source: io::Error| error(source.into()))?;
+    map.set(index, values, 0).map_err(error)
 }

@@ -2,8 +2,10 @@
 
 use std::{io, path::PathBuf};
 
-use crate::locks::Holder;
 use aya::{EbpfError, maps::MapError, programs::ProgramError};
+
+use super::dispatcher::{Kept, LockError};
+use crate::locks::Holder;
 
 /// An error of the data plane.
 #[derive(Debug, thiserror::Error)]
@@ -11,7 +13,7 @@ pub enum DataplaneError {
     /// The process may not load BPF programs.
     #[error(
         "loading an XDP program needs root (CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON); \
-         run it with sudo"
+         run it with sudo; in a container, its seccomp profile must allow bpf(), too"
     )]
     NotPermitted,
 
@@ -150,6 +152,22 @@ pub enum DataplaneError {
         id: u32,
     },
 
+    /// Whose program is on the interface this process may not see.
+    #[error(
+        "interface {interface} already has an XDP program (id {id}), and abuser cannot look whether it is a dispatcher \
+         that it could join: {why}; that takes CAP_SYS_ADMIN, which a daemon that root starts has at its start only: \
+         start it again (docs/COEXISTENCE.md has what the service needs), or remove that program first: `ip link set \
+         dev {interface} xdp off`"
+    )]
+    Unseen {
+        /// The interface.
+        interface: String,
+        /// The program's id.
+        id: u32,
+        /// What the kernel says.
+        why: String,
+    },
+
     /// There is a dispatcher that abuser does not know how to join.
     #[error(
         "interface {interface} has a dispatcher of libxdp (id {id}) that abuser cannot join, and will \
@@ -176,15 +194,28 @@ pub enum DataplaneError {
         message: String,
     },
 
+    /// Somebody else changes dispatchers meanwhile, so abuser could not become a component.
+    #[error("cannot join the XDP programs on {interface} (libxdp's dispatcher): {source}")]
+    DispatcherLocked {
+        /// The interface.
+        interface: String,
+        /// Who.
+        source: LockError,
+    },
+
     /// A component could not be taken out again.
     #[error(
-        "cannot take abuser's program out of the dispatcher on interface {interface}: {message}"
+        "cannot take abuser's program out of the dispatcher on interface {interface}: {source}; it goes on \
+         filtering there. Try again; if that fails, too, stop the daemon if one runs, and `ip link set dev \
+         {interface} {off}` takes off all that is on the interface"
     )]
     DispatcherKept {
-        /// The interface's index.
-        interface: u32,
+        /// The interface.
+        interface: String,
+        /// What `ip` calls taking off what is there.
+        off: &'static str,
         /// Why.
-        message: String,
+        source: Kept,
     },
 
     /// The program could not be attached.
@@ -197,6 +228,23 @@ pub enum DataplaneError {
         /// Why, and what to do.
         message: String,
     },
+}
+
+impl DataplaneError {
+    /// Whether somebody else was just about to change dispatchers, and it may well be done a moment
+    /// later. Nothing has changed.
+    pub fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::DispatcherLocked {
+                source: LockError::Busy { .. },
+                ..
+            } | Self::DispatcherKept {
+                source: Kept::Locked(LockError::Busy { .. }),
+                ..
+            }
+        )
+    }
 }
 
 impl DataplaneError {

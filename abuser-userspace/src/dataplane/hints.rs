@@ -19,7 +19,10 @@ use abuser_common::{
 use aya::Ebpf;
 use foldhash::fast::RandomState;
 
-use super::{error::DataplaneError, memory::Words};
+use super::{
+    error::DataplaneError,
+    memory::{Words, assign},
+};
 
 const LISTS: usize = List::ALL.len();
 const LENGTHS_WORDS: usize = 2 * LISTS;
@@ -88,12 +91,10 @@ impl<M: Deref<Target = [AtomicU64]>> Hints<M> {
             (&self.ipv6, &fresh.ipv6),
             (&self.filter, &fresh.filter),
         ] {
-            for (old, new) in old.iter().zip(new) {
-                let new = new.load(Ordering::Relaxed);
-                if old.load(Ordering::Relaxed) != new {
-                    old.store(new, Ordering::SeqCst);
-                }
-            }
+            assign(
+                old.iter(),
+                new.iter().map(|word| word.load(Ordering::Relaxed)),
+            );
         }
         self.more = fresh.more;
     }

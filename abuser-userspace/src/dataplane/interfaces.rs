@@ -1,5 +1,6 @@
 //! What the kernel says of network interfaces, through netlink.
 
+use abuser_common::layout::PROGRAM;
 use aya::programs::loaded_programs;
 use futures_util::TryStreamExt as _;
 use nix::errno::Errno;
@@ -60,14 +61,7 @@ impl Netlink {
     /// The interface with this name.
     pub async fn interface(&self, name: &str) -> Result<Interface, DataplaneError> {
         // All of them in one dump: the error names the ones that exist.
-        let links: Vec<LinkMessage> = self
-            .handle
-            .link()
-            .get()
-            .execute()
-            .try_collect()
-            .await
-            .map_err(|error| DataplaneError::Netlink(chain(&error)))?;
+        let links = all(self.handle.link().get()).await?;
         let interfaces: Vec<_> = links.iter().filter_map(interface).collect();
         interfaces
             .iter()
@@ -88,10 +82,44 @@ impl Netlink {
         Ok(found.filter(|interface| interface.name == name))
     }
 
+    /// Names of the interfaces that a program of abuser's is on by itself, whoever put it there.
+    pub async fn with_own_program(&self) -> Result<Vec<String>, DataplaneError> {
+        let links = all(self.handle.link().get()).await?;
+        let has_own = |link: &Interface| {
+            link.xdp
+                .is_some_and(|xdp| program_name(xdp.program) == PROGRAM)
+        };
+        let found = links.iter().filter_map(interface).filter(has_own);
+        Ok(found.map(|interface| interface.name).collect())
+    }
+
     /// The interface with this index, if it is there.
     pub async fn by_index(&self, index: u32) -> Result<Option<Interface>, DataplaneError> {
         one(self.handle.link().get().match_index(index)).await
     }
+
+    /// Indexes of the interfaces that have the one with this index for their controller.
+    pub async fn ports(&self, controller: u32) -> Result<Vec<u32>, DataplaneError> {
+        let is_port = |link: &LinkMessage| {
+            let mut attributes = link.attributes.iter();
+            attributes.any(|attribute| *attribute == LinkAttribute::Controller(controller))
+        };
+        // The kernel is asked for these alone, since there may be thousands of others.
+        let mut request = self.handle.link().get();
+        let message = request.message_mut();
+        message
+            .attributes
+            .push(LinkAttribute::Controller(controller));
+        let links = all(request).await?;
+        let ports = links.iter().filter(|link| is_port(link));
+        Ok(ports.map(|link| link.header.index).collect())
+    }
+}
+
+/// All that the kernel answers.
+async fn all(request: LinkGetRequest) -> Result<Vec<LinkMessage>, DataplaneError> {
+    let links = request.execute().try_collect().await;
+    links.map_err(|error: Error| DataplaneError::Netlink(chain(&error)))
 }
 
 async fn one(request: LinkGetRequest) -> Result<Option<Interface>, DataplaneError> {

@@ -16,7 +16,12 @@ use aya::{
 };
 
 use super::{
-    buckets::Buckets, counters::sum_limit_counters, error::DataplaneError, host, program::take_map,
+    buckets::Buckets,
+    counters::{put, sum},
+    error::DataplaneError,
+    host,
+    memory::{Words, assign},
+    program::take_map,
 };
 use crate::config::{Action, LimitConfig, Protocol, Scope};
 
@@ -35,7 +40,7 @@ pub struct LoadedLimit {
 pub struct LimitTables {
     settings: Array<MapData, Settings>,
     protocols: Array<MapData, ProtocolLimits>,
-    ports: Array<MapData, u64>,
+    ports: Words,
     limits: Array<MapData, Limit>,
     scales: Array<MapData, Scales>,
     counters: PerCpuArray<MapData, LimitCounters>,
@@ -49,7 +54,7 @@ impl LimitTables {
         Ok(Self {
             settings: take_map(program, maps::SETTINGS)?,
             protocols: take_map(program, maps::PROTOCOLS)?,
-            ports: take_map(program, maps::PORTS)?,
+            ports: Words::open(program, maps::PORTS, (BANKS * PORTS_PER_BANK) as usize)?,
             limits: take_map(program, maps::LIMITS)?,
             scales: take_map(program, maps::SCALES)?,
             counters: take_map(program, maps::LIMIT_COUNTERS)?,
@@ -113,16 +118,12 @@ impl LimitTables {
         for (index, masks) in (bank * PROTOCOLS_PER_BANK..).zip(compiled.protocols) {
             set(&mut self.protocols, maps::PROTOCOLS, index, masks)?;
         }
-        for (index, mask) in (bank * PORTS_PER_BANK..).zip(compiled.ports) {
-            // Most ports have no limit of their own and never had: reading is cheaper.
-            if get(&self.ports, maps::PORTS, index)? != mask {
-                set(&mut self.ports, maps::PORTS, index, mask)?;
-            }
-        }
+        let ports = self.ports.iter().skip((bank * PORTS_PER_BANK) as usize);
+        assign(ports, compiled.ports);
         for (index, limit) in (new..).zip(&compiled.limits) {
             set(&mut self.limits, maps::LIMITS, index, *limit)?;
             let counted = self.counted_before(old, &before, limit.id)?;
-            self.set_counters(index, counted)?;
+            put(&mut self.counters, maps::LIMIT_COUNTERS, index, counted)?;
         }
         // An index beyond the limits must not find an id of long ago.
         for index in (new..new + MAX_LIMITS).skip(limits.len()) {
@@ -176,20 +177,6 @@ impl LimitTables {
     pub fn scales(&self) -> Scales {
         self.loaded_scales
     }
-
-    /// Sets a limit's counters on one CPU, and the other CPUs' to zero.
-    fn set_counters(&mut self, index: u32, value: LimitCounters) -> Result<(), DataplaneError> {
-        let error = |error| DataplaneError::map(maps::LIMIT_COUNTERS, error);
-        let cpus = aya::util::nr_cpus().map_err(|(_, source)| error(source.into()))?;
-        let mut values = vec![LimitCounters::default(); cpus];
-        if let Some(first) = values.first_mut() {
-            *first = value;
-        }
-        let values = values
-            .try_into()
-            .map_err(|source: std::io::Error| error(source.into()))?;
-        self.counters.set(index, values, 0).map_err(error)
-    }
 }
 
 fn counters_at(
@@ -199,7 +186,7 @@ fn counters_at(
     let values = counters
         .get(&index, 0)
         .map_err(|error| DataplaneError::map(maps::LIMIT_COUNTERS, error))?;
-    Ok(sum_limit_counters(&values))
+    Ok(sum(&values))
 }
 
 fn get<V: Pod>(map: &Array<MapData, V>, name: &str, index: u32) -> Result<V, DataplaneError> {

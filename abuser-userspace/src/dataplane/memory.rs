@@ -1,9 +1,13 @@
 //! Array maps as memory: the program and the daemon read and write the same words.
 
+#![expect(unsafe_code, reason = "memory that the kernel shares")]
+
 use std::{
+    fmt::Write as _,
+    io,
     ops::Deref,
     os::fd::{AsFd as _, AsRawFd as _},
-    sync::atomic::AtomicU64,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use aya::{Ebpf, maps::Map};
@@ -36,10 +40,37 @@ impl Words {
             .map_raw(data.fd().as_fd().as_raw_fd())
             .map_err(|source| DataplaneError::Map {
                 map: name.to_owned(),
-                message: format!("cannot map it into memory: {source}"),
+                message: unmapped(count * size_of::<u64>(), &source),
             })?;
         Ok(Self { memory })
     }
+}
+
+/// Gives words their values where these differ: memory that nobody has written yet stays untouched, and what is
+/// right stays so all the while, as the program may be using it.
+pub(super) fn assign<'a>(
+    words: impl IntoIterator<Item = &'a AtomicU64>,
+    values: impl IntoIterator<Item = u64>,
+) {
+    for (word, value) in words.into_iter().zip(values) {
+        if word.load(Ordering::Relaxed) != value {
+            word.store(value, Ordering::SeqCst);
+        }
+    }
+}
+
+/// What is wrong with so many bytes, and what to do.
+fn unmapped(bytes: usize, source: &io::Error) -> String {
+    let mut message = format!("cannot map it into memory: {source}");
+    if source.kind() == io::ErrorKind::OutOfMemory {
+        let megabytes = bytes >> 20;
+        let _infallible = write!(
+            message,
+            "; it takes {megabytes} MiB of address space, which are not all filled: raise that limit \
+             (`ulimit -v`, LimitAS= of a unit)"
+        );
+    }
+    message
 }
 
 impl Deref for Words {

@@ -19,6 +19,8 @@
 //! | [`interfaces`] | what the kernel says of interfaces (netlink) |
 //! | [`limits`] | limits from the configuration to the maps |
 //! | [`links`] | being told when interfaces change |
+//! | `object` | maps and links by descriptors of their own |
+//! | [`outcomes`] | what became of packets, by interface |
 //! | [`pins`] | bpffs, the pin folder, its lock |
 //! | [`prefixes`] | the tables of bans, of who is allowed and of who is throttled |
 //! | [`program`] | loading; who may, and which kernels can |
@@ -27,6 +29,8 @@
 //! | `refusal` | why the kernel does not take a program |
 //! | `rtnl` | which program is on an interface, and another in its place |
 //! | [`throttles`] | who is throttled, by which limits |
+//! | `syscall` | `bpf(2)` for what aya has no function for |
+//! | [`upkeep`] | pins that somebody removes |
 //! | [`verified`] | the table of verified sources |
 
 mod adopt;
@@ -42,6 +46,8 @@ pub mod interfaces;
 pub mod limits;
 pub mod links;
 mod memory;
+mod object;
+pub mod outcomes;
 pub mod pins;
 pub mod prefixes;
 pub mod program;
@@ -49,7 +55,9 @@ pub mod protected;
 mod refusal;
 mod ring;
 mod rtnl;
+mod syscall;
 pub mod throttles;
+pub mod upkeep;
 pub mod verified;
 
 use std::{
@@ -69,21 +77,24 @@ use aya::{
     maps::{MapData, RingBuf},
 };
 
-pub use self::error::DataplaneError;
 use self::{
     buckets::{Buckets, Owners},
     counters::Counters,
+    dispatcher::Access,
     hints::Hints,
     interfaces::{Interface, Netlink},
     limits::LimitTables,
+    outcomes::PacketCounters,
     pins::PinDir,
     prefixes::PrefixTable,
     program::Programs,
     protected::Protected,
     ring::Positions,
     throttles::Throttled,
+    upkeep::Upkeep,
     verified::VerifiedSources,
 };
+pub use self::{error::DataplaneError, pins::roots as pin_roots};
 use crate::config::{How, LimitConfig};
 
 /// The loaded program with its maps and the interfaces it is attached to.
@@ -92,6 +103,7 @@ pub struct Dataplane {
     pins: PinDir,
     netlink: Netlink,
     protected: Protected,
+    upkeep: Upkeep,
     tables: Tables,
     /// How far the ring buffer of events is read, once it was taken.
     events: Option<Positions>,
@@ -114,6 +126,13 @@ struct Tables {
 }
 
 impl Tables {
+    /// Whether no prefix table holds anything.
+    fn are_empty(&self) -> bool {
+        let bans = self.bans.keys().next();
+        let others = self.allowed.keys().chain(self.throttled.keys()).next();
+        bans.or(others).is_none()
+    }
+
     /// Makes the hints exact for what the prefix tables hold.
     fn rebuild_hints(&mut self) {
         let bans = self.bans.keys().map(|key| (List::Bans, key));
@@ -140,9 +159,10 @@ impl Dataplane {
     ) -> Result<Self, DataplaneError> {
         let pins = PinDir::lock(pin_dir)?;
         let adopted = pins.adopt_maps();
-        match Self::open(object, &pins, log_level) {
-            Ok((programs, tables, netlink)) => Ok(Self {
+        match Self::open(object, &pins, adopted, log_level) {
+            Ok((programs, upkeep, tables, netlink)) => Ok(Self {
                 programs,
+                upkeep,
                 pins,
                 netlink,
                 protected: Protected::default(),
@@ -163,9 +183,11 @@ impl Dataplane {
     fn open(
         object: &[u8],
         pins: &PinDir,
+        adopted: bool,
         log_level: u8,
-    ) -> Result<(Programs, Tables, Netlink), DataplaneError> {
+    ) -> Result<(Programs, Upkeep, Tables, Netlink), DataplaneError> {
         let mut programs = Programs::load(object, pins, log_level)?;
+        let upkeep = Upkeep::new(pins)?;
         let program = &mut programs.direct;
         let key = host::prepare(program)?.key;
         let hints = Hints::open(program)?;
@@ -180,9 +202,12 @@ impl Dataplane {
             counters: Counters::open(program)?,
             owners: Owners::new(key),
         };
-        tables.rebuild_hints();
+        // New maps are empty, and their hints with them: megabytes that need not be touched.
+        if adopted || !tables.are_empty() {
+            tables.rebuild_hints();
+        }
         let netlink = Netlink::connect()?;
-        Ok((programs, tables, netlink))
+        Ok((programs, upkeep, tables, netlink))
     }
 
     /// Whether an earlier daemon's bans and buckets were adopted.
@@ -231,8 +256,12 @@ impl Dataplane {
     /// Attaches to interfaces that came back and lets go of those that went; whether there
     /// was any. To be called whenever [`links::NetlinkChanges`] says so.
     pub async fn follow_links(&mut self) -> Result<bool, DataplaneError> {
+        // What comes back is to be pinned, too.
+        self.upkeep.keep(&mut self.pins, &mut self.protected);
+        let packets = self.tables.counters.packets_mut();
+        packets.settle()?;
         self.protected
-            .follow(&mut self.programs, &self.pins, &self.netlink)
+            .follow(&mut self.programs, &self.pins, &self.netlink, packets)
             .await
     }
 
@@ -242,14 +271,22 @@ impl Dataplane {
         &mut self,
         interfaces: &[Interface],
         how: How,
+        access: &mut Access,
     ) -> Result<(), DataplaneError> {
-        let attached = self.attach(interfaces, how);
+        let attached = self.attach(interfaces, how, access);
         if attached.is_err() {
-            for interface in interfaces {
-                self.detach(&interface.name);
-            }
+            self.detach_again(interfaces, access);
         }
         attached
+    }
+
+    /// Undoes [`Dataplane::attach_more`].
+    pub fn detach_again(&mut self, interfaces: &[Interface], access: &mut Access) {
+        for interface in interfaces {
+            if let Err(error) = self.detach(&interface.name, access) {
+                tracing::error!(interface = interface.name, "{error}");
+            }
+        }
     }
 
     /// Puts limits in force in place of what was, all at once; `throttled` are throttled by them.
@@ -291,7 +328,7 @@ impl Dataplane {
         if !self.adopted {
             self.set_limits(limits, observe, throttled)?;
         }
-        self.attach(interfaces, how)?;
+        self.attach(interfaces, how, &mut Access::patient())?;
         if self.adopted {
             self.set_limits(limits, observe, throttled)?;
         }
@@ -302,11 +339,24 @@ impl Dataplane {
     /// start, when nothing can fail any more.
     pub fn settle(&mut self) {
         self.protected.settle(&self.pins);
+        self.packets_mut().forget_others();
     }
 
-    fn attach(&mut self, interfaces: &[Interface], how: How) -> Result<(), DataplaneError> {
-        self.protected
-            .attach(&mut self.programs, &self.pins, interfaces, how)
+    fn attach(
+        &mut self,
+        interfaces: &[Interface],
+        how: How,
+        access: &mut Access,
+    ) -> Result<(), DataplaneError> {
+        let packets = self.tables.counters.packets_mut();
+        self.protected.attach(
+            &mut self.programs,
+            &self.pins,
+            packets,
+            interfaces,
+            how,
+            access,
+        )
     }
 
     /// The interfaces: those attached to and those that should be.
@@ -314,35 +364,65 @@ impl Dataplane {
         &self.protected
     }
 
-    /// Gives up one interface; `false` if it was neither attached to nor waited for.
-    pub fn detach(&mut self, interface: &str) -> bool {
-        self.protected.detach(interface)
+    /// Gives up one interface; `false` if it was neither attached to nor waited for. An error says
+    /// why the program is still on it.
+    pub fn detach(&mut self, interface: &str, access: &mut Access) -> Result<bool, DataplaneError> {
+        let packets = self.tables.counters.packets_mut();
+        self.protected.detach(interface, packets, access)
     }
 
     /// Gives up a start that failed: what this start made is taken back, what an earlier
     /// daemon left stays as it is.
     pub fn abandon(mut self) {
+        let mut access = Access::patient();
         for attachment in self.protected.take_attachments() {
-            attachment.take_back();
+            if let Err(error) = attachment.take_back(&mut access) {
+                tracing::error!("{error}");
+            }
         }
         if !self.adopted {
             self.pins.remove_own();
         }
     }
 
+    /// The folder of the pins.
+    pub fn pin_dir(&self) -> &Path {
+        self.pins.base()
+    }
+
+    /// How it stands with the pins.
+    pub fn upkeep(&self) -> &Upkeep {
+        &self.upkeep
+    }
+
     /// Leaves everything as it is: pinned links keep the program on its interfaces.
     pub fn leave(mut self) {
+        self.upkeep.keep(&mut self.pins, &mut self.protected);
         for attachment in self.protected.take_attachments() {
             attachment.leave();
         }
     }
 
-    /// Detaches from everything and leaves no pin behind.
-    pub fn shut_down(mut self) {
-        for attachment in self.protected.take_attachments() {
-            attachment.detach();
+    /// Detaches from everything and leaves no pin behind. An error says which program is still on its
+    /// interface, and why, if one is; the others are gone.
+    pub fn shut_down(mut self) -> Result<(), DataplaneError> {
+        let mut access = Access::patient();
+        let mut detached = Ok(());
+        let mut attachments = self.protected.take_attachments();
+        // What nobody can be in the way of comes first.
+        attachments.sort_by_key(attach::Attachment::is_component);
+        for attachment in attachments {
+            if let Err(kept) = attachment.detach(&mut access) {
+                let (_, error) = *kept;
+                if detached.is_err() {
+                    tracing::error!("{error}");
+                } else {
+                    detached = Err(error);
+                }
+            }
         }
         self.pins.remove_all();
+        detached
     }
 
     /// The ban table with what it needs to be changed.
@@ -369,6 +449,11 @@ impl Dataplane {
     /// The counters.
     pub fn counters(&self) -> &Counters {
         &self.tables.counters
+    }
+
+    /// What became of packets, to be changed.
+    pub fn packets_mut(&mut self) -> &mut PacketCounters {
+        self.tables.counters.packets_mut()
     }
 
     /// The limits that are in force.

@@ -7,9 +7,9 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
-    fs::{self, DirBuilder, File, TryLockError},
+    fs::{self, DirBuilder, File, Metadata, TryLockError},
     io,
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
@@ -19,7 +19,7 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
-use super::error::DataplaneError;
+use super::{dispatcher, error::DataplaneError};
 use crate::locks::Holder;
 
 /// Where the kernel's BPF file system belongs.
@@ -39,7 +39,7 @@ const COMPONENT_PREFIX: &str = "component-";
 pub struct PinDir {
     base: PathBuf,
     own: Layout,
-    _lock: File,
+    lock: File,
 }
 
 /// The folder of one layout version.
@@ -55,6 +55,21 @@ impl Layout {
             version,
             path: base.join(format!("v{version}")),
         }
+    }
+
+    /// Makes the folder, in the pin folder `base`.
+    fn make(&self, base: &Path) -> Result<(), DataplaneError> {
+        let existing = base.ancestors().find(|path| path.exists());
+        if !existing.is_some_and(is_bpffs) {
+            return Err(DataplaneError::PinDirNotBpffs {
+                path: base.to_owned(),
+            });
+        }
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.path)
+            .map_err(failed("make the pin folder", &self.path))
     }
 
     /// The layout's version.
@@ -90,8 +105,8 @@ impl Layout {
             .chain(self.components().map(|(interface, _)| interface))
     }
 
-    /// Removes every pin, and the folder if nothing else is in it. Pins of components of this
-    /// layout stay: they are removed with the component.
+    /// Removes every pin, and the folder if nothing else is in it. Pins of components
+    /// stay: they are removed with the component.
     pub fn clear(&self) {
         // A version whose links are gone is over; one that has only lost maps would go on with
         // what is left of them.
@@ -105,8 +120,9 @@ impl Layout {
             }
         } else {
             // What another version calls its maps is not known.
+            let is_component = |name: &OsString| name.to_str().and_then(component).is_some();
             let names: Vec<_> = files(&self.path).collect();
-            for name in names {
+            for name in names.iter().filter(|name| !is_component(name)) {
                 remove(&self.path.join(name));
             }
         }
@@ -118,27 +134,9 @@ impl PinDir {
     /// Makes the folder if need be (mounting bpffs, too) and locks it.
     pub fn lock(base: &Path) -> Result<Self, DataplaneError> {
         mount_bpffs(base)?;
-        let error = |action, path: &Path| {
-            let path = path.to_owned();
-            move |source| DataplaneError::Pin {
-                action,
-                path,
-                source,
-            }
-        };
         let own = Layout::new(base, LAYOUT_VERSION);
-        let existing = base.ancestors().find(|path| path.exists());
-        if !existing.is_some_and(is_bpffs) {
-            return Err(DataplaneError::PinDirNotBpffs {
-                path: base.to_owned(),
-            });
-        }
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&own.path)
-            .map_err(error("make the pin folder", &own.path))?;
-        let lock = File::open(base).map_err(error("open the pin folder", base))?;
+        own.make(base)?;
+        let lock = File::open(base).map_err(failed("open the pin folder", base))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -148,22 +146,57 @@ impl PinDir {
                 });
             }
             Err(TryLockError::Error(source)) => {
-                return Err(error("lock the pin folder", base)(source));
+                return Err(failed("lock the pin folder", base)(source));
             }
         }
         Ok(Self {
             base: base.to_owned(),
             own,
-            _lock: lock,
+            lock,
         })
+    }
+
+    /// Makes the folder again if somebody has removed it, unmounted the file system that it was on, or
+    /// mounted another one over that.
+    pub fn renew(&mut self) -> Result<(), DataplaneError> {
+        let locked = self.lock.metadata();
+        let locked = locked.map_err(failed("look at the pin folder", &self.base))?;
+        let is_locked = |found: Metadata| {
+            let place = |folder: &Metadata| (folder.dev(), folder.ino());
+            place(&found) == place(&locked)
+        };
+        if !fs::metadata(&self.base).is_ok_and(is_locked) {
+            *self = Self::lock(&self.base)?;
+        } else if !self.own.path.is_dir() {
+            self.own.make(&self.base)?;
+        }
+        Ok(())
+    }
+
+    /// The folder that all layouts have theirs in.
+    pub fn base(&self) -> &Path {
+        &self.base
     }
 
     /// Locks the folder if it is there: for clearing away what a dead daemon left.
     pub fn lock_existing(base: &Path) -> Result<Option<Self>, DataplaneError> {
-        if base.is_dir() {
-            Self::lock(base).map(Some)
-        } else {
-            Ok(None)
+        match fs::metadata(base) {
+            Ok(metadata) if metadata.is_dir() => Self::lock(base).map(Some),
+            Ok(_) => Ok(None),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(None)
+            }
+            // Whoever may not look does not know that nothing is there.
+            Err(source) => Err(DataplaneError::Pin {
+                action: "look into the pin folder",
+                path: base.to_owned(),
+                source,
+            }),
         }
     }
 
@@ -269,6 +302,19 @@ impl PinDir {
     }
 }
 
+/// What could not be done to a pin or a folder of them.
+pub(super) fn failed(
+    action: &'static str,
+    path: &Path,
+) -> impl FnOnce(io::Error) -> DataplaneError {
+    let path = path.to_owned();
+    move |source| DataplaneError::Pin {
+        action,
+        path,
+        source,
+    }
+}
+
 /// The version whose folder has this name.
 fn layout_version(name: &str) -> Option<u32> {
     let version = name.strip_prefix('v')?.parse().ok()?;
@@ -313,6 +359,11 @@ fn remove(path: &Path) {
     }
 }
 
+/// Where pins of this and of other programs are made, besides what the configuration says.
+pub fn roots() -> [PathBuf; 2] {
+    [PathBuf::from(BPFFS), dispatcher::pin_root()]
+}
+
 /// Mounts bpffs where it belongs if `base` lies there and nothing is mounted.
 fn mount_bpffs(base: &Path) -> Result<(), DataplaneError> {
     let mount_point = Path::new(BPFFS);
@@ -334,7 +385,7 @@ fn mount_bpffs(base: &Path) -> Result<(), DataplaneError> {
     Ok(())
 }
 
-fn is_bpffs(path: &Path) -> bool {
+pub(super) fn is_bpffs(path: &Path) -> bool {
     statfs(path).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC)
 }
 

@@ -85,9 +85,11 @@ impl Programs {
     ///
     /// `log_level` is what the program itself logs: 1 errors to 5 traces, 0 nothing.
     pub fn load(object: &[u8], pins: &PinDir, log_level: u8) -> Result<Self, DataplaneError> {
-        let mut direct = load(object, pins, log_level, None)?;
+        // One loader for both: each reads all that the kernel tells of its types.
+        let mut loader = loader(pins, &log_level);
+        let mut direct = load(&mut loader, object)?;
         xdp(&mut direct)?.load()?;
-        let component = load(object, pins, log_level, Some(PROGRAM));
+        let component = load(loader.extension(PROGRAM), object);
         Ok(Self {
             direct,
             component: component.map_err(|error| error.to_string()),
@@ -111,27 +113,20 @@ impl Programs {
     }
 }
 
-/// Makes or opens the maps; `component` is the program that is to be one.
-fn load(
-    object: &[u8],
-    pins: &PinDir,
-    log_level: u8,
-    component: Option<&str>,
-) -> Result<Ebpf, DataplaneError> {
+/// What loads an object with maps that are pinned.
+fn loader<'a>(pins: &PinDir, log_level: &'a u8) -> EbpfLoader<'a> {
     let mut loader = EbpfLoader::new();
-    if let Some(program) = component {
-        loader.extension(program);
-    }
     loader
         .verifier_log_level(VerifierLogLevel::DISABLE)
-        .override_global("AYA_LOG_LEVEL", &log_level, false);
-    let paths: Vec<_> = maps::ALL
-        .iter()
-        .map(|name| (*name, pins.map(name)))
-        .collect();
-    for (name, path) in paths {
-        loader.map_pin_path(name, path);
+        .override_global("AYA_LOG_LEVEL", log_level, false);
+    for name in maps::ALL {
+        loader.map_pin_path(name, pins.map(name));
     }
+    loader
+}
+
+/// Makes or opens the maps.
+fn load(loader: &mut EbpfLoader<'_>, object: &[u8]) -> Result<Ebpf, DataplaneError> {
     loader
         .load(object)
         .map_err(|error| no_bpf(&error).unwrap_or_else(|| DataplaneError::load(error)))

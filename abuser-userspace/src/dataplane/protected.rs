@@ -6,21 +6,32 @@
 //! are still those that were to be filtered, and an interface that takes over the name gets
 //! one, too. One that moves to another network namespace is let go.
 
+use std::time::{Duration, Instant};
+
 use super::{
     attach::{self, Attachment, mode_name},
-    dispatcher::Standing,
+    dispatcher::{Access, PATIENCE, RETRY, Standing},
     error::DataplaneError,
     interfaces::{Interface, Netlink},
+    outcomes::PacketCounters,
     pins::PinDir,
     program::Programs,
 };
 use crate::config::How;
+
+/// How long whoever has switched a dispatcher off may take to remove its pins. libxdp does so only then, and
+/// fails if somebody else was faster.
+const APART: Duration = Duration::from_secs(1);
 
 /// The attachments, and the names that they are made for.
 #[derive(Debug, Default)]
 pub struct Protected {
     wanted: Vec<Wanted>,
     attachments: Vec<Attachment>,
+    /// Those whose interface has let them go, and that are to be cleared away, since then.
+    lost: Vec<(Attachment, Instant)>,
+    /// When to look again.
+    retry: Option<Instant>,
     how: How,
 }
 
@@ -31,6 +42,8 @@ struct Wanted {
     /// The last interface of this name that could not be attached to, and why. It is tried
     /// again when it has changed.
     refused: Option<(Interface, String)>,
+    /// Since when somebody else's lock is in the way.
+    waiting: Option<Instant>,
 }
 
 /// How it stands with one interface.
@@ -59,16 +72,19 @@ impl Protected {
         &mut self,
         programs: &mut Programs,
         pins: &PinDir,
+        packets: &mut PacketCounters,
         interfaces: &[Interface],
         how: How,
+        access: &mut Access,
     ) -> Result<(), DataplaneError> {
         self.how = how;
         for interface in interfaces {
-            let attachment = attach::attach(programs, pins, interface, how)?;
+            let attachment = attach_counted(programs, pins, packets, interface, how, access)?;
             self.attachments.push(attachment);
             self.wanted.push(Wanted {
                 name: interface.name.clone(),
                 refused: None,
+                waiting: None,
             });
         }
         Ok(())
@@ -101,6 +117,11 @@ impl Protected {
         &self.attachments
     }
 
+    /// The attachments, to have them pinned.
+    pub(super) fn attachments_mut(&mut self) -> &mut [Attachment] {
+        &mut self.attachments
+    }
+
     /// The names that are to be protected.
     pub fn wanted(&self) -> Vec<String> {
         self.wanted
@@ -109,9 +130,10 @@ impl Protected {
             .collect()
     }
 
-    /// Takes all attachments out.
+    /// Takes all attachments out, those that were lost among them.
     pub fn take_attachments(&mut self) -> Vec<Attachment> {
-        std::mem::take(&mut self.attachments)
+        let lost = self.lost.drain(..).map(|(attachment, _)| attachment);
+        self.attachments.drain(..).chain(lost).collect()
     }
 
     /// Whether there is nothing to protect and nothing to wait for.
@@ -133,18 +155,47 @@ impl Protected {
         attached.chain(others)
     }
 
-    /// Gives up one interface by its name, or a name that is waited for; `false` if it is
-    /// neither.
-    pub fn detach(&mut self, name: &str) -> bool {
-        let position = self
-            .attachments
-            .iter()
+    /// Takes the lock that [`Protected::detach`] will want for one of these interfaces, so that nothing has
+    /// changed if somebody else has it.
+    pub fn prepare_detach<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a str>,
+        access: &mut Access,
+    ) -> Result<(), DataplaneError> {
+        let attached = names.into_iter().filter_map(|name| self.position(name));
+        let component = attached
+            .filter_map(|position| self.attachments.get(position))
+            .find(|attachment| attachment.is_component());
+        component.map_or(Ok(()), |component| component.prepare_detach(access))
+    }
+
+    /// Where the attachment is that goes by this name.
+    fn position(&self, name: &str) -> Option<usize> {
+        let mut attachments = self.attachments.iter();
+        attachments
             .position(|attachment| attachment.name == name)
-            .or_else(|| self.attachments.iter().position(|a| a.configured == name));
+            .or_else(|| self.attachments.iter().position(|a| a.configured == name))
+    }
+
+    /// Gives up one interface by its name, or a name that is waited for; `false` if it is
+    /// neither. An error says why the program is still on it; then it is not given up.
+    pub fn detach(
+        &mut self,
+        name: &str,
+        packets: &mut PacketCounters,
+        access: &mut Access,
+    ) -> Result<bool, DataplaneError> {
+        let position = self.position(name);
         let given_up = if let Some(position) = position {
             let attachment = self.attachments.swap_remove(position);
             let configured = attachment.configured.clone();
-            attachment.detach();
+            let index = attachment.index;
+            if let Err(kept) = attachment.detach(access) {
+                let (attachment, error) = *kept;
+                self.attachments.push(attachment);
+                return Err(error);
+            }
+            packets.end(index);
             configured
         } else {
             name.to_owned()
@@ -153,7 +204,32 @@ impl Protected {
         if !self.covers(&given_up) {
             self.wanted.retain(|wanted| wanted.name != given_up);
         }
-        position.is_some() || self.wanted.len() < before
+        Ok(position.is_some() || self.wanted.len() < before)
+    }
+
+    /// When to [`Protected::follow`] again although nothing has changed, because somebody else's lock was
+    /// in the way.
+    pub fn retry(&self) -> Option<Instant> {
+        self.retry
+    }
+
+    /// Notes whether somebody else's lock was in the way, and not for long.
+    fn note_retry(&mut self) {
+        let lost = self.lost.iter();
+        let lost = lost.map(|(attachment, since)| (is_taken_apart(attachment, *since), *since));
+        let waiting = self.wanted.iter().filter_map(|wanted| wanted.waiting);
+        let now = Instant::now();
+        self.retry = lost
+            .chain(waiting.map(|since| (false, since)))
+            .filter(|(_, since)| now.duration_since(*since) < PATIENCE)
+            .map(|(taken_apart, since)| {
+                if taken_apart {
+                    since + APART
+                } else {
+                    now + RETRY
+                }
+            })
+            .min();
     }
 
     /// Brings the attachments in line with the interfaces that there are now. Says whether any
@@ -163,7 +239,9 @@ impl Protected {
         programs: &mut Programs,
         pins: &PinDir,
         netlink: &Netlink,
+        packets: &mut PacketCounters,
     ) -> Result<bool, DataplaneError> {
+        self.retry = None;
         let mut changed = false;
         // Whatever the kernel cannot be asked about stays as it is.
         let mut now = Vec::new();
@@ -175,10 +253,14 @@ impl Protected {
             named.push(netlink.by_name(&wanted.name).await?);
         }
 
+        // The engine has more to do than to wait for whoever changes dispatchers.
+        let mut access = Access::at_once();
         let attachments = std::mem::take(&mut self.attachments);
         for (mut attachment, interface) in attachments.into_iter().zip(now) {
-            let Some((interface, moved)) = still_on(&mut attachment, interface.as_ref()) else {
-                attachment.detach();
+            let on = still_on(&mut attachment, interface.as_ref(), &mut access);
+            let Some((interface, moved)) = on else {
+                packets.end(attachment.index);
+                self.lost.push((attachment, Instant::now()));
                 changed = true;
                 continue;
             };
@@ -186,12 +268,53 @@ impl Protected {
             changed |= self.rename(&mut attachment, &interface.name);
             self.attachments.push(attachment);
         }
+        self.clear_lost(&mut access);
 
         for position in 0..self.wanted.len() {
             let interface = named.get_mut(position).and_then(Option::take);
-            changed |= self.seek(position, interface, programs, pins);
+            changed |= self.seek(position, interface, programs, pins, packets, &mut access);
+        }
+        self.note_retry();
+        if let Err(error) = self.follow_ports(netlink, packets).await {
+            tracing::warn!(%error, "cannot tell which interfaces are ports of others; their packets are counted apart");
         }
         Ok(changed)
+    }
+
+    /// Finds out which interfaces run the program for another, as the ports of a bond do. None does in
+    /// generic mode.
+    async fn follow_ports(
+        &self,
+        netlink: &Netlink,
+        packets: &mut PacketCounters,
+    ) -> Result<(), DataplaneError> {
+        for attachment in self.attachments.iter().filter(|a| !a.generic) {
+            let ports = netlink.ports(attachment.index).await?;
+            packets.set_ports(attachment.index, &ports);
+        }
+        Ok(())
+    }
+
+    /// Clears away what those left that were lost.
+    fn clear_lost(&mut self, access: &mut Access) {
+        for (attachment, since) in std::mem::take(&mut self.lost) {
+            if is_taken_apart(&attachment, since) {
+                self.lost.push((attachment, since));
+                continue;
+            }
+            let Err(kept) = attachment.detach(access) else {
+                continue;
+            };
+            let (attachment, error) = *kept;
+            if error.is_passing() && since.elapsed() < PATIENCE {
+                self.lost.push((attachment, since));
+            } else {
+                tracing::error!(
+                    interface = attachment.name,
+                    "{error}; `abuser detach` clears it away, too"
+                );
+            }
+        }
     }
 
     /// Attaches to the interface that bears a wanted name, unless that is done already.
@@ -201,11 +324,15 @@ impl Protected {
         interface: Option<Interface>,
         programs: &mut Programs,
         pins: &PinDir,
+        packets: &mut PacketCounters,
+        access: &mut Access,
     ) -> bool {
         let Self {
             wanted,
             attachments,
+            lost,
             how,
+            ..
         } = self;
         let Some(wanted) = wanted.get_mut(position) else {
             return false;
@@ -218,11 +345,19 @@ impl Protected {
             wanted.refused = None;
             return false;
         }
-        if matches!(&wanted.refused, Some((refused, _)) if *refused == interface) {
+        // It is attached to again when what it left there is cleared away.
+        let is_on_it = |lost: &Attachment| lost.is_component() && lost.index == interface.index;
+        if lost.iter().any(|(lost, _)| is_on_it(lost)) {
+            return false;
+        }
+        let waiting = wanted.waiting.take();
+        if waiting.is_none()
+            && matches!(&wanted.refused, Some((refused, _)) if *refused == interface)
+        {
             return false;
         }
         let attached = attach::check_usable(pins, &interface, *how)
-            .and_then(|()| attach::attach(programs, pins, &interface, *how));
+            .and_then(|()| attach_counted(programs, pins, packets, &interface, *how, access));
         match attached {
             Ok(attachment) => {
                 tracing::info!(
@@ -237,6 +372,12 @@ impl Protected {
                 true
             }
             Err(error) => {
+                if error.is_passing() {
+                    let since = *wanted.waiting.insert(waiting.unwrap_or_else(Instant::now));
+                    if since.elapsed() < PATIENCE {
+                        return false;
+                    }
+                }
                 let error = error.to_string();
                 if !matches!(&wanted.refused, Some((_, told)) if *told == error) {
                     tracing::error!(
@@ -274,10 +415,35 @@ impl Protected {
     }
 }
 
+/// Attaches to an interface whose packets are counted by themselves from the first one on.
+fn attach_counted(
+    programs: &mut Programs,
+    pins: &PinDir,
+    packets: &mut PacketCounters,
+    interface: &Interface,
+    how: How,
+    access: &mut Access,
+) -> Result<Attachment, DataplaneError> {
+    let goes_on = attach::is_left_on(pins, interface);
+    packets.begin(interface.index, goes_on)?;
+    let attached = attach::attach(programs, pins, interface, how, access);
+    // If it fails, what an earlier daemon left stays on, and goes on counting.
+    if attached.is_err() && !goes_on {
+        packets.take_back(interface.index);
+    }
+    attached
+}
+
+/// Whether others may be taking apart the dispatcher that this was in.
+fn is_taken_apart(lost: &Attachment, since: Instant) -> bool {
+    lost.is_component() && since.elapsed() < APART
+}
+
 /// The interface of an attachment, if the program is still on it, and whether it was moved there.
 fn still_on<'a>(
     attachment: &mut Attachment,
     interface: Option<&'a Interface>,
+    access: &mut Access,
 ) -> Option<(&'a Interface, bool)> {
     let name = &attachment.name;
     let Some(interface) = interface else {
@@ -288,7 +454,7 @@ fn still_on<'a>(
         );
         return None;
     };
-    match attachment.standing(interface) {
+    match attachment.standing(interface, access) {
         Standing::Same => Some((interface, false)),
         Standing::Moved => {
             tracing::info!(

@@ -4,6 +4,8 @@
 //! reader's in the first page of the map, the writer's in the second (`bpf_ringbuf` in
 //! kernel/bpf/ringbuf.c).
 
+#![expect(unsafe_code, reason = "memory that the kernel shares")]
+
 use std::{
     os::fd::AsRawFd as _,
     sync::atomic::{AtomicUsize, Ordering},

@@ -43,7 +43,7 @@ use std::{
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use serde::Serialize;
 
-use crate::config::parse_prefix;
+use crate::{config::parse_prefix, store};
 
 pub(crate) use self::times::{FOR_GOOD, left};
 pub use self::write::{Record, Writer, Written};
@@ -166,8 +166,7 @@ impl Format {
 
     /// What a list is by its beginning, some kilobytes of it.
     pub fn detect(beginning: &[u8]) -> Self {
-        const SQLITE: &[u8] = b"SQLite format 3\0";
-        if beginning.starts_with(SQLITE) {
+        if beginning.starts_with(store::HEAD) {
             return Self::Fail2ban;
         }
         let text = String::from_utf8_lossy(beginning);

@@ -10,7 +10,7 @@ use tokio::{sync::mpsc, time::timeout};
 
 use super::{
     connection::{self, ANSWER, FleetError, Login},
-    run::inbox,
+    member::inbox,
     wire::{self, Key, Kind, Said, Written},
 };
 use crate::{

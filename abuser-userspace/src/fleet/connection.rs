@@ -1,6 +1,9 @@
 //! The way to the servers: who this node is to them, and the bucket.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use async_nats::{
     Client, ConnectOptions, Event, ServerAddr,
@@ -11,13 +14,14 @@ use async_nats::{
         stream::{self, DiscardPolicy, StorageType, Stream},
     },
 };
+use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use super::wire::MAX_VALUE;
 use crate::{
     config::{FleetConfig, FleetLogin},
-    files::{SecretError, read_private},
-    outbound,
+    files::{SecretError, read_bounded, read_private},
+    outbound::{self, Options, OutboundError, backoff},
 };
 
 /// How long a server may take to answer.
@@ -26,12 +30,16 @@ pub(super) const ANSWER: Duration = Duration::from_secs(2);
 const CONNECT: Duration = Duration::from_secs(3);
 /// How often the connection is tried out: one that is cut is noticed after three times this.
 const PING: Duration = Duration::from_secs(2);
+/// Attempts to connect before there is a pause.
+const AT_ONCE: u32 = 2;
 /// The longest pause between attempts to connect.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Messages that may wait to be looked at.
 const BACKLOG: usize = 65_536;
 /// The longest secret, in bytes.
 const MAX_SECRET: u64 = 16 << 10;
+/// The longest file of certificates, in bytes.
+const MAX_PEM: u64 = 4 << 20;
 /// How much longer the bucket keeps what others do not take for true any more.
 const MARGIN: Duration = Duration::from_secs(24 * 3600);
 /// What else is in a message besides its value, in bytes.
@@ -56,10 +64,13 @@ pub(super) enum FleetError {
         /// Why it is not.
         problem: String,
     },
+    /// Files with certificates, or with the key of one.
+    #[error("the certificates of [fleet]: {0}")]
+    Certificates(#[from] OutboundError),
     /// There is no bucket, and it cannot be made.
     #[error(
-        "the bucket \"{bucket}\" is not there, and this node could not make it ({problem}); make it with \
-         `abuser fleet init` and credentials that may"
+        "the bucket \"{bucket}\" is not there, and this node may not make it: run `abuser fleet init` with an \
+         administrator's credentials ({problem})"
     )]
     NoBucket {
         /// Its name.
@@ -111,10 +122,20 @@ impl Login {
         })
     }
 
+    /// All of it, to tell whether it is another one.
+    fn bytes(&self) -> [&[u8]; 2] {
+        match self {
+            Self::None => [&[], &[]],
+            Self::Credentials(secret) | Self::Nkey(secret) => [&[], secret.as_bytes()],
+            Self::Password(user, password) => [user.as_bytes(), password.as_bytes()],
+        }
+    }
+
     fn options(self) -> Result<ConnectOptions, FleetError> {
         Ok(match self {
             Self::None => ConnectOptions::new(),
-            Self::Credentials(text) => ConnectOptions::with_credentials(&text)
+            // The client wants the last line to have its end.
+            Self::Credentials(text) => ConnectOptions::with_credentials(&format!("{text}\n"))
                 .map_err(|error| unfit("the credentials of [fleet]", &error))?,
             Self::Nkey(seed) => {
                 // Looked at here, because the client would say nothing of it and try for ever.
@@ -127,6 +148,62 @@ impl Login {
             }
         })
     }
+}
+
+/// What the files say that the configuration names.
+pub(super) struct Files {
+    pub(super) login: Login,
+    /// Tells whether any of them says something else than before.
+    pub(super) fingerprint: [u8; 32],
+}
+
+impl Files {
+    pub(super) fn read(config: &FleetConfig) -> Result<Self, FleetError> {
+        let login = Login::read(&config.login)?;
+        let certificates = read_certificates(config)?;
+        let mut hash = Sha256::new();
+        let certificates = certificates.iter().map(Vec::as_slice);
+        for part in login.bytes().into_iter().chain(certificates) {
+            hash.update(part.len().to_le_bytes());
+            hash.update(part);
+        }
+        Ok(Self {
+            login,
+            fingerprint: hash.finalize().into(),
+        })
+    }
+}
+
+/// What is wrong with those files.
+pub(super) fn problems(config: &FleetConfig) -> Vec<FleetError> {
+    let login = Login::read(&config.login).and_then(Login::options);
+    let certificates = read_certificates(config);
+    login.err().into_iter().chain(certificates.err()).collect()
+}
+
+/// The files of certificates and with the key, if they are such. The client would say nothing of what is
+/// wrong with them, and try for ever.
+fn read_certificates(config: &FleetConfig) -> Result<Vec<Vec<u8>>, FleetError> {
+    let FleetConfig {
+        ca_file,
+        certificate,
+        ..
+    } = config;
+    outbound::client(&Options {
+        plain: ca_file.is_none(),
+        ca_file: ca_file.clone(),
+        identity: certificate.clone(),
+        ..Options::default()
+    })?;
+    let pair = certificate.iter().flat_map(|(cert, key)| [cert, key]);
+    let paths = ca_file.iter().chain(pair);
+    let read = |path: &PathBuf| {
+        read_bounded(path, MAX_PEM).map_err(|source| OutboundError::Read {
+            path: path.clone(),
+            source,
+        })
+    };
+    Ok(paths.map(read).collect::<Result<_, _>>()?)
 }
 
 fn unfit(what: &str, problem: &impl ToString) -> FleetError {
@@ -212,14 +289,13 @@ async fn connect_with(config: &FleetConfig, options: ConnectOptions) -> Result<C
 }
 
 /// How long to wait before the attempt with this number: at first not at all, for another server may be
-/// there; then with some chance in it, so that not all nodes come at once.
+/// there; then as for anybody who fails.
 fn pause(attempt: usize) -> Duration {
-    if attempt <= 2 {
-        return Duration::ZERO;
+    let failures = u32::try_from(attempt).unwrap_or(u32::MAX);
+    match failures.saturating_sub(AT_ONCE) {
+        0 => Duration::ZERO,
+        failures => backoff(failures, LONGEST_PAUSE, fastrand::f64()),
     }
-    let doubled = u32::try_from(attempt - 3).unwrap_or(u32::MAX).min(6);
-    let longest = (Duration::from_millis(50) * (1 << doubled)).min(LONGEST_PAUSE);
-    longest.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
 /// Where requests about buckets go.
@@ -260,6 +336,20 @@ pub(super) async fn read(
     let consumer = context.create_consumer_on_stream(consumer, format!("KV_{bucket}"));
     let consumer = consumer.await.map_err(|error| failed(&error))?;
     consumer.messages().await.map_err(|error| failed(&error))
+}
+
+/// What a server has said, in words that help: a node that may not make the bucket hears of that by a
+/// refusal that names a subject.
+pub(super) fn explain(said: String, bucket: &str) -> String {
+    if said.contains(&format!("$JS.API.STREAM.CREATE.KV_{bucket}\"")) {
+        let bucket = bucket.to_owned();
+        return FleetError::NoBucket {
+            bucket,
+            problem: said,
+        }
+        .to_string();
+    }
+    said
 }
 
 fn is_missing(error: &GetStreamErrorKind) -> bool {
@@ -310,11 +400,25 @@ mod tests {
         for attempt in 3..100 {
             let pause = pause(attempt);
             assert!(
-                pause >= Duration::from_millis(25) && pause <= LONGEST_PAUSE,
+                pause >= Duration::from_millis(500) && pause <= LONGEST_PAUSE,
                 "{attempt}"
             );
         }
         assert!(pause(usize::MAX) >= LONGEST_PAUSE / 2);
+    }
+
+    #[test]
+    fn a_bucket_that_a_node_may_not_make_is_told_with_what_to_do() {
+        let refused = "server error: nats: Permissions Violation for Publish to \"$JS.API.STREAM.CREATE.KV_abuser\"";
+        let told = explain(refused.to_owned(), "abuser");
+        for phrase in [
+            "bucket \"abuser\" is not there",
+            "abuser fleet init",
+            refused,
+        ] {
+            assert!(told.contains(phrase), "{told}");
+        }
+        assert_eq!(explain(refused.to_owned(), "other"), refused);
     }
 
     #[test]
@@ -336,4 +440,63 @@ mod tests {
             "{error}"
         );
     }
+
+    #[test]
+    fn files_are_looked_at_before_any_server_is_asked_and_others_are_told_from_those_before() {
+        use std::{fs, os::unix::fs::PermissionsExt as _};
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let text = format!(
+            "[fleet]\nnats = [\"tls://192.0.2.1\"]\nnode = \"here\"\nuser = \"here\"\n\
+             password_file = \"{}\"\nca_file = \"{}\"\n",
+            path("password"),
+            path("ca")
+        );
+        let config = crate::config::parse(&text, Path::new("a.toml")).unwrap();
+        let config = config.fleet.unwrap();
+        let problems = || {
+            let problems = problems(&config);
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let told = problems();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(
+            told[0].contains("the password_file of [fleet]: cannot read"),
+            "{told:?}"
+        );
+        assert!(
+            told[1].contains("the certificates of [fleet]: cannot read"),
+            "{told:?}"
+        );
+        fs::write(path("password"), "secret").unwrap();
+        fs::set_permissions(path("password"), fs::Permissions::from_mode(0o640)).unwrap();
+        fs::write(path("ca"), "nonsense").unwrap();
+        let told = problems();
+        assert!(told[0].contains("(mode 640): run"), "{told:?}");
+        assert!(told[1].contains("holds no certificates"), "{told:?}");
+        fs::set_permissions(path("password"), fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(path("ca"), AUTHORITY).unwrap();
+        assert_eq!(problems(), [""; 0]);
+        let read = || Files::read(&config).unwrap().fingerprint;
+        let before = read();
+        assert_eq!(read(), before);
+        fs::write(path("password"), "another").unwrap();
+        let password = read();
+        assert_ne!(password, before);
+        fs::write(path("ca"), AUTHORITY.repeat(2)).unwrap();
+        assert_ne!(read(), password);
+    }
+
+    /// An authority of nobody's.
+    const AUTHORITY: &str = "-----BEGIN CERTIFICATE-----\n\
+        MIIBdjCCARugAwIBAgIUUDFoYY8cfhCfRyqXh3wJ8CAepbUwCgYIKoZIzj0EAwIw\n\
+        DzENMAsGA1UEAwwEdGVzdDAgFw0yNjExMjYxMTMxNDdaGA8yMTI2MTEwMjExMzE0\n\
+        N1owDzENMAsGA1UEAwwEdGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABJlo\n\
+        QF3HOms7ZJUR+naIG6pC/pCbj63kDNTlDeQlH367x0ObwSMS+T7olR2JmxDpgUGA\n\
+        o6+bRwhZum6qAjP1rMWjUzBRMB0GA1UdDgQWBBR1hV7REvbsN0Kl37eot7t8rH7U\n\
+        mTAfBgNVHSMEGDAWgBR1hV7REvbsN0Kl37eot7t8rH7UmTAPBgNVHRMBAf8EBTAD\n\
+        AQH/MAoGCCqGSM49BAMCA0kAMEYCIQDKxrqhLwMnz3NCh73YrfCNo5NGc4e3Ekx3\n\
+        9nA2xzzSqQIhAI/hwmydOACSB9Ae7qrYiIIvfJHmQAECaVN27Espxj8y\n\
+        -----END CERTIFICATE-----\n";
 }

@@ -10,26 +10,33 @@
 //! | `wire` | keys and values of the bucket |
 //! | `state` | who says what, and what follows: pure |
 //! | `publish` | what this node says, and what of it is to be written: pure |
-//! | `run` | between the engine and the servers |
+//! | `pace` | how soon something that others can cause is done again: pure |
+//! | `member` | between the engine and the servers |
 //! | `connection` | the way to the servers, and the bucket |
+//! | `link` | whether there is a connection, and which |
+//! | `reader` | when the bucket is read from its beginning |
 //! | `admin` | what takes more rights than a node has |
 //! | `status` | what is told of it |
 
 mod admin;
 mod connection;
+mod link;
+mod member;
+mod pace;
 mod publish;
-mod run;
-mod state;
+mod reader;
+pub mod state;
 mod status;
-mod wire;
+pub mod wire;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 
 pub use self::admin::AdminError;
 use self::{
-    run::{Member, Surroundings},
+    connection::Files,
+    member::{Member, Surroundings},
     status::Board,
 };
 use crate::{
@@ -37,7 +44,7 @@ use crate::{
     config::{Config, FleetConfig},
     daemon::engine::{
         Command,
-        lists::{Outside, Update},
+        lists::{Entries, Outside, Update},
     },
 };
 
@@ -99,38 +106,79 @@ impl FleetHandle {
 pub const NO_FLEET: &str = "this node is in no fleet; name its servers in [fleet] nats";
 
 async fn follow(mut configured: watch::Receiver<Arc<Config>>, around: Surroundings) {
+    let mut kept: Option<Member> = None;
     loop {
         let fleet = configured.borrow_and_update().fleet.clone();
-        let changed = async {
-            loop {
-                if configured.changed().await.is_err() {
-                    // Nothing changes any more.
-                    std::future::pending::<()>().await;
-                }
-                if configured.borrow_and_update().fleet != fleet {
-                    return;
-                }
+        let Some(config) = fleet else {
+            kept = None;
+            if leave(&around).await.is_err() {
+                return;
             }
+            changed(&mut configured, None).await;
+            continue;
         };
-        if let Some(config) = fleet.clone() {
-            let mut member = Member::new(config, around.clone());
-            tokio::select! {
-                _stopped = member.run() => return,
-                () = changed => {}
+        // What it has heard stays if only its files say something else.
+        let mut member = match kept.take() {
+            Some(member) if *member.config() == config => member,
+            _ => Member::new(config.clone(), around.clone()),
+        };
+        tokio::select! {
+            _stopped = member.run() => return,
+            () = changed(&mut configured, Some(&config)) => {}
+        }
+        kept = Some(member);
+    }
+}
+
+/// Takes back what an earlier configuration has left.
+async fn leave(around: &Surroundings) -> Result<(), mpsc::error::SendError<Command>> {
+    around.board.write(None);
+    let bans = Command::Outside(Outside::Fleet, Update::All(Entries::default()));
+    around.commands.send(bans).await?;
+    around
+        .commands
+        .send(Command::FleetAllowed(Vec::new()))
+        .await
+}
+
+/// Until the configuration was read again and says something else of the fleet than this, or the files that
+/// it names do.
+async fn changed(configured: &mut watch::Receiver<Arc<Config>>, fleet: Option<&FleetConfig>) {
+    let read = |fleet: &FleetConfig| Files::read(fleet).map(|files| files.fingerprint);
+    let before = fleet.map(read).and_then(Result::ok);
+    loop {
+        if configured.changed().await.is_err() {
+            // Nothing changes any more.
+            std::future::pending::<()>().await;
+        }
+        let after = configured.borrow_and_update().fleet.clone();
+        if after.as_ref() != fleet {
+            return;
+        }
+        match after.as_ref().map(read) {
+            Some(Ok(files)) if before != Some(files) => {
+                tracing::info!("fleet: connects again, with what its files say now");
+                return;
             }
-        } else {
-            around.board.write(None);
-            // What an earlier configuration has left.
-            let none = [
-                Command::Outside(Outside::Fleet, Update::All(Vec::new())),
-                Command::FleetAllowed(Vec::new()),
-            ];
-            for command in none {
-                if around.commands.send(command).await.is_err() {
-                    return;
-                }
+            Some(Err(error)) => {
+                tracing::warn!("fleet: goes on with the files as they were: {error}");
             }
-            changed.await;
+            _ => {}
         }
     }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What is wrong with the files that the configuration names, and with what it says of servers.
+pub fn problems(config: &FleetConfig) -> Vec<String> {
+    connection::problems(config)
+        .iter()
+        .map(ToString::to_string)
+        .collect()
 }

@@ -7,9 +7,10 @@ use std::{
 };
 
 use super::{
+    link::Link,
     publish::Own,
     state::{Refusal, State},
-    wire::Kind,
+    wire::{Kind, millis},
 };
 use crate::{
     api::types::{FleetLatency, FleetNode, FleetStatus},
@@ -57,17 +58,6 @@ impl Counts {
     }
 }
 
-/// How the connection is.
-#[derive(Debug, Default)]
-pub(super) struct Link {
-    pub(super) server: Option<String>,
-    pub(super) since: Option<SystemTime>,
-    pub(super) complete: bool,
-    pub(super) error: Option<String>,
-    /// Why nothing could be written; what servers say of it themselves says more.
-    pub(super) write_error: Option<String>,
-}
-
 /// All that is told.
 pub(super) fn status(
     config: &FleetConfig,
@@ -85,8 +75,10 @@ pub(super) fn status(
         bans: shared_bans,
         allow: shared_allow,
         ignored: false,
+        gone: false,
         ahead_ms: None,
     };
+    let now = millis(SystemTime::now());
     let others = state.nodes().map(|(name, node)| FleetNode {
         name: name.to_owned(),
         this: false,
@@ -98,6 +90,7 @@ pub(super) fn status(
         bans: node.bans,
         allow: node.allowed,
         ignored: !config.accepts(name),
+        gone: node.is_gone(now),
         ahead_ms: node.ahead,
     });
     let mut nodes: Vec<_> = others.chain([this]).collect();

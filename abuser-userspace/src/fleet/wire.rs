@@ -15,16 +15,16 @@ use abuser_common::prefix::PrefixKey;
 use async_nats::HeaderMap;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{config::is_node_name, words::beginning};
+use crate::{config::is_node_name, policy::ends::same_end, words::beginning};
 
 /// The version of values that this program writes and reads.
 const VERSION: u32 = 1;
 /// The longest value that is read, in bytes.
-pub(super) const MAX_VALUE: usize = 2048;
+pub const MAX_VALUE: usize = 2048;
 /// The longest reason that is shared, in bytes.
 const MAX_REASON: usize = 300;
 /// Says what a message without a value does to a key.
-pub(super) const OPERATION: &str = "KV-Operation";
+pub const OPERATION: &str = "KV-Operation";
 /// An [`OPERATION`] that takes the key out.
 const DELETE: &str = "DEL";
 /// Another one.
@@ -34,7 +34,7 @@ const SEQUENCE: &str = "Abuser-Seq";
 
 /// What is said of a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Kind {
+pub enum Kind {
     /// It is banned.
     Ban,
     /// It is allowed.
@@ -52,14 +52,16 @@ impl Kind {
 
 /// What a key is about, of whichever node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Topic {
-    pub(super) kind: Kind,
-    pub(super) source: PrefixKey,
+pub struct Topic {
+    /// What is said.
+    pub kind: Kind,
+    /// Of whom.
+    pub source: PrefixKey,
 }
 
 /// A key of the bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Key<'k> {
+pub enum Key<'k> {
     /// What a node says of a prefix.
     Topic(&'k str, Topic),
     /// That a node is there.
@@ -68,7 +70,7 @@ pub(super) enum Key<'k> {
 
 impl<'k> Key<'k> {
     /// Reads a key; `None` if it is none of ours.
-    pub(super) fn parse(text: &'k str) -> Option<Self> {
+    pub fn parse(text: &'k str) -> Option<Self> {
         let (node, rest) = text.split_once('.')?;
         if !is_node_name(node) {
             return None;
@@ -85,18 +87,18 @@ impl<'k> Key<'k> {
     }
 
     /// The node that a key belongs to, whatever else is in it.
-    pub(super) fn node_of(text: &str) -> &str {
+    pub fn node_of(text: &str) -> &str {
         text.split_once('.').map_or(text, |(node, _)| node)
     }
 }
 
 /// The key under which a node says something.
-pub(super) fn topic_key(node: &str, topic: &Topic) -> String {
+pub fn topic_key(node: &str, topic: &Topic) -> String {
     format!("{node}.{}.{}", topic.kind.word(), token_of(&topic.source))
 }
 
 /// The key under which a node says that it is there.
-pub(super) fn presence_key(node: &str) -> String {
+pub fn presence_key(node: &str) -> String {
     format!("{node}.node")
 }
 
@@ -126,18 +128,18 @@ fn prefix_of(token: &str) -> Option<PrefixKey> {
 
 /// What a node says of a prefix.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Said {
+pub struct Said {
     /// When it ends, in milliseconds since 1970; `None`: not by itself.
-    pub(super) expires: Option<u64>,
+    pub expires: Option<u64>,
     /// What made the ban, as in its `cause`; `allow` for an allow entry.
-    pub(super) cause: String,
+    pub cause: String,
     /// Why.
-    pub(super) reason: Option<String>,
+    pub reason: Option<String>,
 }
 
 impl Said {
     /// One whose reason is not too long to be shared.
-    pub(super) fn new(expires: Option<SystemTime>, cause: &str, reason: Option<&str>) -> Self {
+    pub fn new(expires: Option<SystemTime>, cause: &str, reason: Option<&str>) -> Self {
         Self {
             expires: expires.map(millis),
             cause: cause.to_owned(),
@@ -146,36 +148,35 @@ impl Said {
     }
 
     /// Whether it is over at `now`.
-    pub(super) fn is_over(&self, now: u64) -> bool {
+    pub fn is_over(&self, now: u64) -> bool {
         self.expires.is_some_and(|expires| expires <= now)
     }
 
     /// Whether it says the same but for how clocks are read.
-    pub(super) fn is_like(&self, other: &Self) -> bool {
-        /// A clock that was put right moves all ends a little.
-        const SLACK: u64 = 1000;
-        let ends = match (self.expires, other.expires) {
-            (Some(one), Some(other)) => one.abs_diff(other) <= SLACK,
-            (one, other) => one == other,
-        };
-        ends && self.cause == other.cause && self.reason == other.reason
+    pub fn is_like(&self, other: &Self) -> bool {
+        // A clock that was put right moves all ends a little.
+        let end = |expires: Option<u64>| expires.map(|end| UNIX_EPOCH + Duration::from_millis(end));
+        same_end(end(self.expires), end(other.expires))
+            && self.cause == other.cause
+            && self.reason == other.reason
     }
 }
 
 /// A value: what a node says, and when it did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Written<T> {
+pub struct Written<T> {
     v: u32,
     /// Numbers what a node writes; of two values of a key, the one with the higher number is the later.
-    pub(super) seq: u64,
+    pub seq: u64,
     /// When it was written by the node's clock, in milliseconds since 1970.
-    pub(super) at: u64,
+    pub at: u64,
     #[serde(flatten)]
-    pub(super) said: T,
+    /// What it says.
+    pub said: T,
 }
 
 /// What can be written, within bounds that who reads it does not leave to others.
-pub(super) trait Bounded: Serialize + DeserializeOwned {
+pub trait Bounded: Serialize + DeserializeOwned {
     /// Cuts texts that are longer than they may be.
     fn shorten(&mut self);
 }
@@ -194,7 +195,8 @@ impl Bounded for Presence {
 }
 
 impl<T: Bounded> Written<T> {
-    pub(super) fn new(said: T, seq: u64, at: u64) -> Self {
+    /// One of this version.
+    pub fn new(said: T, seq: u64, at: u64) -> Self {
         Self {
             v: VERSION,
             seq,
@@ -204,7 +206,7 @@ impl<T: Bounded> Written<T> {
     }
 
     /// Reads a value; `None` if it is none, or of another version.
-    pub(super) fn parse(value: &[u8]) -> Option<Self> {
+    pub fn parse(value: &[u8]) -> Option<Self> {
         if value.len() > MAX_VALUE {
             return None;
         }
@@ -213,7 +215,8 @@ impl<T: Bounded> Written<T> {
         (written.v == VERSION).then_some(written)
     }
 
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    /// As it is written.
+    pub fn to_bytes(&self) -> Vec<u8> {
         // Numbers and texts can always be written.
         serde_json::to_vec(self).unwrap_or_default()
     }
@@ -221,15 +224,15 @@ impl<T: Bounded> Written<T> {
 
 /// What a node says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Presence {
+pub struct Presence {
     /// The daemon's version.
-    pub(super) version: String,
+    pub version: String,
     /// Tells one run of a daemon from another.
-    pub(super) instance: u64,
+    pub instance: u64,
 }
 
 /// What marks a message as a deletion with this number.
-pub(super) fn deletion(seq: Option<u64>) -> HeaderMap {
+pub fn deletion(seq: Option<u64>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(OPERATION, DELETE);
     if let Some(seq) = seq {
@@ -240,13 +243,13 @@ pub(super) fn deletion(seq: Option<u64>) -> HeaderMap {
 
 /// What a message says that takes a key out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Deletion {
+pub struct Deletion {
     /// Its number; somebody who is no node may give none.
-    pub(super) seq: Option<u64>,
+    pub seq: Option<u64>,
 }
 
 /// The deletion that a message is, if it is one.
-pub(super) fn deletes(headers: Option<&HeaderMap>) -> Option<Deletion> {
+pub fn deletes(headers: Option<&HeaderMap>) -> Option<Deletion> {
     let headers = headers?;
     let operation = headers.get(OPERATION)?.as_str();
     let seq = || headers.get(SEQUENCE)?.as_str().parse().ok();
@@ -256,13 +259,13 @@ pub(super) fn deletes(headers: Option<&HeaderMap>) -> Option<Deletion> {
 }
 
 /// A time in milliseconds since 1970.
-pub(super) fn millis(time: SystemTime) -> u64 {
+pub fn millis(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A number of milliseconds.
-pub(super) fn span(time: Duration) -> u64 {
+pub fn span(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -6,12 +6,14 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | `event` | what an event tells, field by field |
+//! | `text` | as a line for people |
 //! | `json` | as a JSON object a line |
 //! | `journal` | as an entry of the journal, with fields of its own |
 
 mod event;
 mod journal;
 mod json;
+mod text;
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -79,6 +81,7 @@ pub fn start(format: Format, level: &str) -> Result<WorkerGuard, LogError> {
             let (writer, guard) = tracing_appender::non_blocking(io::stderr());
             let lines = tracing_subscriber::fmt::layer()
                 .with_writer(writer)
+                .fmt_fields(text::PlainFields)
                 .with_target(false)
                 .with_ansi(io::stderr().is_terminal());
             registry.with(lines).init();

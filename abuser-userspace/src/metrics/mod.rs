@@ -32,7 +32,7 @@ mod process;
 mod traffic;
 mod upkeep;
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use abuser_common::layout::BanCause;
 use prometheus_client::{
@@ -43,7 +43,7 @@ use prometheus_client::{
 
 use self::page::Page;
 pub use self::{latency::Latencies, process::Process};
-use crate::api::types::{Detection, LimitStatus, Status};
+use crate::api::types::{Detection, LimitStatus, Status, TrafficCount};
 
 /// What begins the name of every metric but those of [`Process`].
 const PREFIX: &str = "abuser";
@@ -66,6 +66,8 @@ pub struct EngineReadings {
     pub limits: Vec<LimitStatus>,
     /// Bans by what they are for.
     pub bans: Vec<CountedBans>,
+    /// Packets that no interface's counters have, by what became of them.
+    pub elsewhere: BTreeMap<String, TrafficCount>,
     /// Bytes of events that the program has written and nobody has read yet.
     pub unread_bytes: u64,
 }

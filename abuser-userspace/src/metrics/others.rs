@@ -94,11 +94,12 @@ fn crowdsec_push(page: &mut Page<'_>, push: &CrowdsecPushStatus) -> fmt::Result 
     page.counters(
         Family::new(
             "crowdsec_pushes",
-            "Bans pushed to CrowdSec, those taken back, and requests for that which failed.",
+            "Bans pushed to CrowdSec, those taken back, those that it refuses, and requests that failed.",
         ),
         [
             ([("result", "pushed")], push.pushed),
             ([("result", "withdrawn")], push.withdrawn),
+            ([("result", "refused")], push.refused),
             ([("result", "failed")], push.failures),
         ],
     )
@@ -179,12 +180,24 @@ fn fleet(page: &mut Page<'_>, fleet: &FleetStatus) -> fmt::Result {
             .iter()
             .map(|(why, count)| ([("why", why.as_str())], *count)),
     )?;
+    fleet_nodes(page, fleet)
+}
+
+fn fleet_nodes(page: &mut Page<'_>, fleet: &FleetStatus) -> fmt::Result {
     page.gauges(
         Family::new(
             "fleet_nodes",
             "Nodes that were heard of, this one included.",
         ),
         [([], fleet.nodes.len() as u64)],
+    )?;
+    let gone = fleet.nodes.iter().filter(|node| node.gone).count();
+    page.gauges(
+        Family::new(
+            "fleet_nodes_gone",
+            "Of those, nodes that were not heard of for a minute; they are told of for a day.",
+        ),
+        [([], gone as u64)],
     )?;
     let latency = fleet.latency;
     page.gauges(

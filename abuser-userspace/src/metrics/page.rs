@@ -50,7 +50,7 @@ impl<'p> Page<'p> {
         Self(encoder)
     }
 
-    /// Counters, which only grow while the daemon runs.
+    /// Counters, which only grow, or begin at zero again, as with an interface that comes back.
     pub(super) fn counters<'l, const N: usize, V: EncodeCounterValue>(
         &mut self,
         Family { name, unit, help }: Family,

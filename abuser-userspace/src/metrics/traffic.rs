@@ -12,7 +12,7 @@ use crate::api::types::{InterfaceState, InterfaceStatus, LimitStatus, TrafficCou
 
 pub(super) fn write(page: &mut Page<'_>, readings: &Readings) -> fmt::Result {
     let status = &readings.engine.status;
-    outcomes(page, &status.outcomes)?;
+    outcomes(page, &status.interfaces, &readings.engine.elsewhere)?;
     limits(page, &readings.engine.limits)?;
     interfaces(page, &status.interfaces)?;
     let lookups = status.lookups;
@@ -82,48 +82,87 @@ const fn verdict(outcome: Outcome) -> [(&'static str, &'static str); 2] {
     [("verdict", verdict), ("reason", reason)]
 }
 
-fn outcomes(page: &mut Page<'_>, outcomes: &BTreeMap<String, TrafficCount>) -> fmt::Result {
+/// Counted packets by the interface's name, and by what became of them.
+type ByInterface<'a> = BTreeMap<(&'a str, Outcome), TrafficCount>;
+
+fn outcomes(
+    page: &mut Page<'_>,
+    interfaces: &[InterfaceStatus],
+    elsewhere: &BTreeMap<String, TrafficCount>,
+) -> fmt::Result {
+    let mut counted = ByInterface::new();
+    let mut add = |interface, outcomes: &BTreeMap<String, TrafficCount>| {
+        for outcome in Outcome::ALL {
+            let TrafficCount { packets, bytes } =
+                outcomes.get(outcome.name()).copied().unwrap_or_default();
+            // For a moment two may be known by the same name.
+            let sum: &mut TrafficCount = counted.entry((interface, outcome)).or_default();
+            sum.packets += packets;
+            sum.bytes += bytes;
+        }
+    };
+    for interface in interfaces {
+        if let Some(outcomes) = &interface.outcomes {
+            add(interface.name.as_str(), outcomes);
+        }
+    }
+    if elsewhere.values().any(|count| count.packets > 0) {
+        add("", elsewhere);
+    }
     let samples = || {
-        Outcome::ALL.into_iter().map(|outcome| {
-            let count = outcomes.get(outcome.name()).copied();
-            (verdict(outcome), count.unwrap_or_default())
+        counted.iter().map(|((interface, outcome), count)| {
+            let [verdict, reason] = verdict(*outcome);
+            ([("interface", *interface), verdict, reason], count)
         })
     };
     page.counters(
-        Family::new("packets", "Packets on all protected interfaces."),
+        Family::new("packets", "Packets since their interface is protected."),
         samples().map(|(labels, count)| (labels, count.packets)),
     )?;
     page.counters(
         Family::bytes(
             "packet",
-            "Bytes of the frames of packets on all protected interfaces.",
+            "Bytes of the frames of packets since their interface is protected.",
         ),
         samples().map(|(labels, count)| (labels, count.bytes)),
     )
 }
 
 fn limits(page: &mut Page<'_>, limits: &[LimitStatus]) -> fmt::Result {
-    let counts = limits.iter().flat_map(|limit| {
-        [
-            ("passed", limit.passed),
-            ("dropped", limit.dropped),
-            ("observed", limit.observed),
-            ("allowed", limit.allowed),
-        ]
-        .map(|(verdict, count)| {
-            (
-                [("limit", limit.name.as_str()), ("verdict", verdict)],
-                count,
-            )
+    let counts = |counts: fn(&LimitStatus) -> [(&'static str, u64); 4]| {
+        limits.iter().flat_map(move |limit| {
+            let name = ("limit", limit.name.as_str());
+            counts(limit).map(|(verdict, count)| ([name, ("verdict", verdict)], count))
         })
-    });
+    };
     page.counters(
         Family::new(
             "limit_packets",
             "Packets that a limit applied to: passed and charged, dropped, only observed, or passed \
              because of the allow list.",
         ),
-        counts,
+        counts(|limit| {
+            [
+                ("passed", limit.passed),
+                ("dropped", limit.dropped),
+                ("observed", limit.observed),
+                ("allowed", limit.allowed),
+            ]
+        }),
+    )?;
+    page.counters(
+        Family::bytes(
+            "limit_packet",
+            "Bytes of the frames of packets that a limit applied to.",
+        ),
+        counts(|LimitStatus { bytes, .. }| {
+            [
+                ("passed", bytes.passed),
+                ("dropped", bytes.dropped),
+                ("observed", bytes.observed),
+                ("allowed", bytes.allowed),
+            ]
+        }),
     )?;
     let by_limit = |count: fn(&LimitStatus) -> u64| {
         limits

@@ -17,6 +17,20 @@ pub(super) fn write(page: &mut Page<'_>, readings: &Readings) -> fmt::Result {
         ),
         i64::from(status.store.error.is_none()),
     )?;
+    page.counter(
+        Family::new(
+            "store_damaged",
+            "Databases that were found damaged, moved aside, and begun anew.",
+        ),
+        status.store.damaged.len() as u64,
+    )?;
+    page.gauge(
+        Family::new(
+            "pins_up",
+            "1 if all is pinned that a crash is to leave on; 0 if the filter ends with the daemon.",
+        ),
+        i64::from(status.pins.error.is_none()),
+    )?;
     let reconciler = status.reconciler;
     page.counter(
         Family::new(
@@ -28,11 +42,12 @@ pub(super) fn write(page: &mut Page<'_>, readings: &Readings) -> fmt::Result {
     page.counters(
         Family::new(
             "reconcile_repairs",
-            "Entries and rows that were not as they should be, and put right.",
+            "Entries, rows and pins that were not as they should be, and put right.",
         ),
         [
             ([("where", "kernel")], reconciler.kernel_repairs),
             ([("where", "store")], reconciler.store_repairs),
+            ([("where", "pins")], status.pins.repairs),
         ],
     )?;
     blocklists(page, &status.blocklists)?;

@@ -5,6 +5,8 @@
 //! daemon's environment and none of its descriptors. One that takes too long is killed with all
 //! that it started.
 
+#![expect(unsafe_code, reason = "what a child does between fork and exec")]
+
 use std::{process::Stdio, sync::Arc, time::Duration};
 
 use nix::{
@@ -24,7 +26,7 @@ use super::{
     queue::Batching,
     receiver::{Attempt, Receiver},
 };
-use crate::{config::CommandConfig, words::plain};
+use crate::{config::CommandConfig, sandbox::children, words::plain};
 
 /// Where a program finds others.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -74,7 +76,8 @@ pub(super) async fn run(config: &CommandConfig, timeout: Duration, message: &Mes
         Ok(told) => told,
         Err(error) => return failed(error.to_string()),
     };
-    let child = Command::new(&config.program)
+    let mut command = Command::new(&config.program);
+    command
         .args(&config.arguments)
         .env_clear()
         .env("PATH", PATH)
@@ -84,8 +87,10 @@ pub(super) async fn run(config: &CommandConfig, timeout: Duration, message: &Mes
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .process_group(0)
-        .kill_on_drop(true)
-        .spawn();
+        .kill_on_drop(true);
+    // SAFETY: between fork and exec this makes system calls on numbers, and allocates nothing.
+    unsafe { command.pre_exec(children::become_command) };
+    let child = command.spawn();
     let mut child = match child {
         Ok(child) => child,
         Err(error) => return failed(format!("cannot run it: {error}")),

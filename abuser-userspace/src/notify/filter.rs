@@ -54,8 +54,10 @@ pub(super) fn is_wanted(filter: &NotifyFilter, policies: &Policies, event: &Even
     let named = |names: &[String], name: Option<&str>| {
         names.is_empty() || name.is_some_and(|name| names.iter().any(|known| known == name))
     };
-    events.contains(&event.kind)
-        && named(causes, event.cause.as_deref())
+    let has_cause = matches!(event.kind, EventKind::Ban | EventKind::Unban);
+    !event.among_all
+        && events.contains(&event.kind)
+        && (!has_cause || named(causes, event.cause.as_deref()))
         && named(detectors, event.detector.as_deref())
         && (wanted.is_empty() || named(wanted, policies.of(event)))
 }
@@ -63,6 +65,8 @@ pub(super) fn is_wanted(filter: &NotifyFilter, policies: &Policies, event: &Even
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+
+    use abuser_common::layout::BanCause;
 
     use super::*;
     use crate::config::parse;
@@ -83,13 +87,61 @@ mod tests {
         EventRecord::new(kind, String::new())
     }
 
+    fn because(kind: EventKind, cause: BanCause) -> EventRecord {
+        EventRecord {
+            cause: Some(cause.name().to_owned()),
+            ..event(kind)
+        }
+    }
+
     #[test]
     fn bans_are_wanted_unless_others_are_named() {
         let (filter, policies) = filter("");
-        assert!(is_wanted(&filter, &policies, &event(EventKind::Ban)));
-        for kind in [EventKind::Unban, EventKind::Drop, EventKind::Missed] {
-            assert!(!is_wanted(&filter, &policies, &event(kind)));
+        let limit = BanCause::Limit;
+        assert!(is_wanted(
+            &filter,
+            &policies,
+            &because(EventKind::Ban, limit)
+        ));
+        let unban = because(EventKind::Unban, limit);
+        for event in [unban, event(EventKind::Drop), event(EventKind::Missed)] {
+            assert!(!is_wanted(&filter, &policies, &event));
         }
+    }
+
+    #[test]
+    fn what_comes_by_the_thousand_is_told_only_to_who_names_it() {
+        use BanCause::{Application, Detector, Limit, Manual, Rollup};
+
+        const EVENTS: &str = "events = [\"ban\", \"unban\", \"drop\"]";
+        let (unnamed, policies) = filter(EVENTS);
+        let (lists, _) = filter(
+            "causes = [\"import\", \"blocklist\", \"crowdsec\", \"fleet\"]\nevents = [\"ban\", \"unban\"]",
+        );
+        let told: Vec<_> = BanCause::ALL
+            .into_iter()
+            .filter(|cause| is_wanted(&unnamed, &policies, &because(EventKind::Ban, *cause)))
+            .collect();
+        assert_eq!(told, [Manual, Limit, Rollup, Detector, Application]);
+        for cause in BanCause::ALL {
+            for kind in [EventKind::Ban, EventKind::Unban] {
+                let event = because(kind, cause);
+                let by_default = is_wanted(&unnamed, &policies, &event);
+                assert_ne!(
+                    is_wanted(&lists, &policies, &event),
+                    by_default,
+                    "{event:?}"
+                );
+            }
+        }
+        // What has no cause is not asked for one.
+        assert!(is_wanted(&unnamed, &policies, &event(EventKind::Drop)));
+        // All bans lifted at once, whatever their causes.
+        let lifted = EventRecord {
+            among_all: true,
+            ..because(EventKind::Unban, Limit)
+        };
+        assert!(!is_wanted(&unnamed, &policies, &lifted));
     }
 
     #[test]
@@ -114,7 +166,7 @@ mod tests {
                 limit,
                 policy,
                 detector,
-                ..event(kind)
+                ..because(kind, BanCause::Limit)
             };
             assert_eq!(wanted(event.clone()), expected, "{event:?}");
         }

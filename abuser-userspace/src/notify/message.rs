@@ -14,10 +14,10 @@ const VERSION: u32 = 1;
 
 /// Events for one receiver.
 #[derive(Debug, Serialize)]
-pub(super) struct Message {
+pub struct Message {
     version: u32,
     /// The same whenever it is sent again, and no other's.
-    pub(super) id: String,
+    pub id: String,
     /// The receiver's name in the configuration.
     notifier: String,
     /// This host's name.
@@ -41,7 +41,7 @@ struct Told {
 
 impl Message {
     /// A new one.
-    pub(super) fn new(notifier: &str, events: &[Arc<EventRecord>], lost: u64) -> Self {
+    pub fn new(notifier: &str, events: &[Arc<EventRecord>], lost: u64) -> Self {
         let told = events.iter().map(|event| Told {
             event: EventRecord::clone(event),
             text: event.line(),
@@ -59,7 +59,7 @@ impl Message {
     }
 
     /// One that tries whether messages arrive.
-    pub(super) fn test(notifier: &str, kind: EventKind) -> Self {
+    pub fn test(notifier: &str, kind: EventKind) -> Self {
         Self {
             test: true,
             ..Self::new(notifier, &[Arc::new(sample(kind))], 0)
@@ -74,7 +74,7 @@ fn host() -> String {
 }
 
 /// An event that says that it is a test, with an address that nobody has (RFC 5737).
-pub(super) fn sample(kind: EventKind) -> EventRecord {
+pub fn sample(kind: EventKind) -> EventRecord {
     let text = |text: &str| Some(text.to_owned());
     let is_ban = matches!(kind, EventKind::Ban | EventKind::Unban);
     let is_packet = matches!(

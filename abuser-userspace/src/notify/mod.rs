@@ -18,11 +18,11 @@
 mod backoff;
 mod command;
 mod filter;
-mod message;
+pub mod message;
 mod queue;
 mod receiver;
 mod signature;
-mod template;
+pub mod template;
 mod webhook;
 
 use std::{

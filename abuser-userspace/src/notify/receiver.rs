@@ -2,11 +2,11 @@
 //!
 //! Events are put in by whoever reads the stream, who never waits, and taken out by the task that
 //! delivers them. What goes wrong is told to the log when it begins and when it is over, not with
-//! every attempt.
+//! every attempt; what is lost, now and then, and not event by event.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
@@ -18,6 +18,9 @@ use crate::{
     daemon::clock,
     words::counted,
 };
+
+/// How often the log is told at most what is lost.
+const TELL_LOST: Duration = Duration::from_secs(60);
 
 /// What became of an attempt.
 #[derive(Debug, Default)]
@@ -46,6 +49,10 @@ struct State {
     status: NotifierStatus,
     /// Events that were taken and are being delivered.
     in_flight: u64,
+    /// Events that failed since the log was told how many.
+    untold: u64,
+    /// When it was.
+    told: Option<Instant>,
     /// Whether nothing more comes.
     is_ending: bool,
 }
@@ -63,6 +70,8 @@ impl Receiver {
                 ..NotifierStatus::default()
             },
             in_flight: 0,
+            untold: 0,
+            told: None,
             is_ending: false,
         };
         Self {
@@ -139,7 +148,7 @@ impl Receiver {
     }
 
     /// Waits so long, or until nothing more comes.
-    pub(super) async fn rest(&self, time: std::time::Duration) {
+    pub(super) async fn rest(&self, time: Duration) {
         let until = tokio::time::Instant::now() + time;
         while !self.is_ending() {
             tokio::select! {
@@ -156,7 +165,11 @@ impl Receiver {
         state.status.sent += count(taken);
         state.status.last_success = Some(clock::now());
         if state.status.error.take().is_some() {
-            tracing::info!("notify {}: it works again", self.config.name);
+            let lost = match std::mem::take(&mut state.untold) {
+                0 => String::new(),
+                untold => format!("; {}", lost(untold)),
+            };
+            tracing::info!("notify {}: it works again{lost}", self.config.name);
         }
     }
 
@@ -168,16 +181,29 @@ impl Receiver {
 
     /// Events that were taken cannot be delivered; the next ones that are tell how many.
     pub(super) fn failed(&self, taken: &Taken, why: &str) {
-        let lost = counted(count(taken), "event is lost", "events are lost");
-        let name = &self.config.name;
-        let target = describe(&self.config).1;
-        tracing::warn!("notify {name}: {target}: {why}; {lost}");
         let mut state = self.state();
         state.in_flight -= count(taken);
         state.status.failed += count(taken);
         state.queue.lose(count(taken).saturating_add(taken.lost));
         state.status.last_failure = Some(clock::now());
         state.status.error = Some(why.to_owned());
+        state.untold += count(taken);
+        // At the end all that is lost is told together.
+        let now = Instant::now();
+        let is_time = state.told.is_none_or(|told| now - told >= TELL_LOST);
+        if is_time && !state.is_ending {
+            state.told = Some(now);
+            self.tell_failed(&mut state);
+        }
+    }
+
+    /// Tells the log how many events failed, and why the last of them did.
+    fn tell_failed(&self, state: &mut State) {
+        let lost = lost(std::mem::take(&mut state.untold));
+        let name = &self.config.name;
+        let target = &state.status.target;
+        let why = state.status.error.as_deref().unwrap_or_default();
+        tracing::warn!("notify {name}: {target}: {why}; {lost}");
     }
 
     /// Says what is wrong if that is new.
@@ -211,13 +237,21 @@ impl Receiver {
 
     /// Tells the log what was not delivered, when nobody is left to do so.
     pub(super) fn tell_lost(&self) {
-        let lost = pending(&self.state());
+        let mut state = self.state();
+        if state.untold > 0 {
+            self.tell_failed(&mut state);
+        }
+        let lost = pending(&state);
         if lost > 0 {
             let lost = counted(lost, "event", "events");
             let name = &self.config.name;
             tracing::warn!("notify {name}: there was no time left to deliver {lost}");
         }
     }
+}
+
+fn lost(count: u64) -> String {
+    counted(count, "event is lost", "events are lost")
 }
 
 fn count(taken: &Taken) -> u64 {
@@ -288,6 +322,32 @@ mod tests {
         receiver.delivered(&taken);
         assert_eq!(counts(), (1, 1, 9, 0));
         assert_eq!(receiver.status().error, None);
+    }
+
+    #[tokio::test]
+    async fn what_is_lost_is_told_at_once_and_then_together() {
+        let receiver = receiver();
+        let untold = || receiver.state().untold;
+        for expected in [0, 1, 2] {
+            receiver.offer(event());
+            let taken = receiver.next(Batching::NONE).await.unwrap();
+            receiver.failed(&taken, "refused");
+            assert_eq!(untold(), expected);
+        }
+        // A minute later.
+        receiver.state().told = Instant::now().checked_sub(TELL_LOST);
+        receiver.offer(event());
+        receiver.offer(event());
+        let taken = receiver.next(Batching::NONE).await.unwrap();
+        receiver.failed(&taken, "refused");
+        assert_eq!(untold(), 0);
+        receiver.state().told = None;
+        receiver.end();
+        let taken = receiver.next(Batching::NONE).await.unwrap();
+        receiver.failed(&taken, "refused");
+        assert_eq!(untold(), 1);
+        receiver.tell_lost();
+        assert_eq!(untold(), 0);
     }
 
     #[tokio::test]

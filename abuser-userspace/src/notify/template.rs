@@ -14,9 +14,9 @@ use super::message::{Message, sample};
 use crate::api::types::{EventKind, EventRecord};
 
 /// The largest template, in bytes.
-pub(crate) const MAX_TEMPLATE: usize = 64 << 10;
+pub const MAX_TEMPLATE: usize = 64 << 10;
 /// The largest body, in bytes.
-pub(super) const MAX_BODY: usize = 4 << 20;
+pub const MAX_BODY: usize = 4 << 20;
 
 /// How much work a template may be: instructions, and 64 bytes of what it makes are as much as one.
 /// It is some ten milliseconds.
@@ -29,14 +29,14 @@ const DEPTH: usize = 64;
 const HOSTILE: &str = "\\\", \"injected\": \"\u{0}\u{1b}[31m\n\r\t\u{2028}{{ 7 * 7 }}{% raw %}$(id)`id`'</script>\u{1f4a3}";
 
 /// A template that was tried.
-pub(super) struct Template(Environment<'static>);
+pub struct Template(Environment<'static>);
 
 /// Its name within the environment.
 const NAME: &str = "template";
 
 impl Template {
     /// Compiles it; the error says what is wrong, on one line.
-    pub(super) fn new(text: &str) -> Result<Self, String> {
+    pub fn new(text: &str) -> Result<Self, String> {
         if text.len() > MAX_TEMPLATE {
             return Err(format!(
                 "the template is larger than {MAX_TEMPLATE} bytes; say less"
@@ -65,7 +65,7 @@ impl Template {
     }
 
     /// Compiles a template and tries it on events of these kinds, plain, hostile and empty ones.
-    pub(super) fn tried(text: &str, kinds: &[EventKind]) -> Result<Self, String> {
+    pub fn tried(text: &str, kinds: &[EventKind]) -> Result<Self, String> {
         let template = Self::new(text)?;
         let all: Vec<_> = kinds.iter().flat_map(|kind| samples(*kind)).collect();
         let each = all.iter().map(std::slice::from_ref);
@@ -84,7 +84,7 @@ impl Template {
     }
 
     /// The body for a message: JSON.
-    pub(super) fn render(&self, message: &Message) -> Result<Vec<u8>, String> {
+    pub fn render(&self, message: &Message) -> Result<Vec<u8>, String> {
         let context = Value::from(Serde(message));
         let rendered = self
             .0
@@ -115,7 +115,7 @@ impl std::fmt::Debug for Template {
 }
 
 /// Checks a template for events of these kinds; the error says what is wrong, on one line.
-pub(crate) fn check(text: &str, kinds: &[EventKind]) -> Result<(), String> {
+pub fn check(text: &str, kinds: &[EventKind]) -> Result<(), String> {
     Template::tried(text, kinds).map(drop)
 }
 
@@ -179,17 +179,6 @@ mod tests {
 
     use super::*;
 
-    const ALL: [EventKind; 8] = [
-        EventKind::Drop,
-        EventKind::Observe,
-        EventKind::Allow,
-        EventKind::Ban,
-        EventKind::Unban,
-        EventKind::Detect,
-        EventKind::Throttle,
-        EventKind::Unthrottle,
-    ];
-
     fn render(text: &str, reason: &str) -> serde_json::Value {
         let event = EventRecord {
             reason: Some(reason.to_owned()),
@@ -207,7 +196,7 @@ mod tests {
                 {"title": {{ event.kind ~ " " ~ event.source }}, "fields": {{ event | tojson }},
                  "ban": {{ event.ban }}, "policy": {{ event.policy }}}{% if not loop.last %},{% endif %}
             {% endfor %}], "lost": {{ lost }}, "host": {{ host }}}"#;
-        Template::tried(text, &ALL).unwrap();
+        Template::tried(text, &EventKind::TOLD).unwrap();
         let body = render(text, "say \"no\"");
         assert_eq!(body["attachments"][0]["title"], "ban 192.0.2.7/32");
         assert_eq!(body["attachments"][0]["fields"]["reason"], "say \"no\"");
@@ -238,7 +227,7 @@ mod tests {
             ("[{{ events[0].reason|length }}]", "without a reason"),
             ("{% include \"/etc/passwd\" %}", "the template"),
         ] {
-            let error = Template::tried(text, &ALL).unwrap_err();
+            let error = Template::tried(text, &EventKind::TOLD).unwrap_err();
             assert!(error.contains(phrase), "{text}: {error}");
             assert!(!error.contains(char::is_control), "{error:?}");
         }
@@ -264,7 +253,7 @@ mod tests {
         ] {
             assert!(Template::tried(text, &[EventKind::Ban]).is_err(), "{text}");
         }
-        let error = check(&" ".repeat(MAX_TEMPLATE + 1), &ALL).unwrap_err();
+        let error = check(&" ".repeat(MAX_TEMPLATE + 1), &EventKind::TOLD).unwrap_err();
         assert!(error.contains("larger than"), "{error}");
     }
 

@@ -17,7 +17,7 @@ use std::{
 
 use abuser_common::prefix::PrefixKey;
 
-use super::{BanPolicy, BanTime};
+use super::{BanPolicy, BanTime, Moved};
 use crate::words::counted;
 
 /// Subjects that a daemon remembers, or a replay; with their evidence about 130 MB at the most.
@@ -235,6 +235,20 @@ impl<E> Offenders<E> {
         let replaced = std::mem::replace(self.touch(subject), record);
         self.offences = self.offences + offences - replaced.offences.len();
         self.clean();
+    }
+
+    /// Has all times follow the clock that they are told by, which was set; `evidence` does so with the times
+    /// in what is known of an offence.
+    pub fn step(&mut self, moved: Moved, mut evidence: impl FnMut(&mut E)) {
+        self.now = moved.since_epoch(self.now);
+        for state in self.subjects.values_mut() {
+            let record = &mut state.record;
+            record.since = moved.since_epoch(record.since);
+            for offence in &mut record.offences {
+                offence.at = moved.since_epoch(offence.at);
+                evidence(&mut offence.evidence);
+            }
+        }
     }
 
     /// Forgets the offences and the bans of a source under all policies, as fail2ban does for

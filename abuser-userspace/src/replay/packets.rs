@@ -11,7 +11,7 @@ use std::time::Duration;
 use abuser_common::{
     event::{Event, Reason, Verdict},
     gcra::KernelTime,
-    layout::{Ban, BanCause, Count, LimitCounters, Outcome, Settings},
+    layout::{Ban, BanCause, Count, LimitCounters, Outcome, Outcomes, Settings},
     model::Model,
     packet::{self, Bytes, Header, ICMP, ICMPV6, TCP, UDP},
     prefix::PrefixKey,
@@ -22,7 +22,7 @@ use super::{
     direction::Way,
     frame::Frame,
     judge::{Judge, net},
-    report::{LimitReport, OffencesReport, Outcomes, Sources},
+    report::{LimitReport, OffencesReport, Sources},
     sockets::Sockets,
 };
 use crate::{
@@ -146,7 +146,7 @@ impl Path {
         }
         let outcome = self.decide(frame);
         let bytes = u64::from(frame.length);
-        self.outcomes.count(outcome, bytes);
+        self.outcomes.count(outcome, frame.length);
         if let Ok(Some(network)) = packet::network(&frame.bytes[..]) {
             self.sources
                 .count(network.source.host(), outcome.dropped(), bytes);

@@ -7,10 +7,10 @@ use std::{
 };
 
 use abuser_common::{
-    layout::{LimitCounters, Outcome, Traffic},
+    layout::{LimitCounters, Outcomes, Traffic},
     prefix::PrefixKey,
 };
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::judge::{self, net};
 use crate::{daemon::clock, policy::BanTime};
@@ -35,6 +35,7 @@ pub struct Report {
     /// Bytes of their frames.
     pub bytes: u64,
     /// What would have become of them, by outcome.
+    #[serde(serialize_with = "by_name")]
     pub outcomes: Outcomes,
     /// What would have been counted under each limit, in the order of the configuration.
     pub limits: Vec<LimitReport>,
@@ -67,42 +68,12 @@ pub struct CaptureReport {
     pub is_cut: bool,
 }
 
-/// Packets and bytes by what became of them, in the order of [`Outcome::ALL`].
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Outcomes([Traffic; Outcome::ALL.len()]);
-
-impl Outcomes {
-    /// Counts a packet.
-    pub(super) fn count(&mut self, outcome: Outcome, bytes: u64) {
-        if let Some(traffic) = self.0.get_mut(outcome as usize) {
-            traffic.packets += 1;
-            traffic.bytes += bytes;
-        }
-    }
-
-    /// What had each outcome.
-    pub fn each(&self) -> impl Iterator<Item = (Outcome, Traffic)> {
-        Outcome::ALL.into_iter().zip(self.0)
-    }
-
-    /// All packets and bytes.
-    pub fn total(&self) -> Traffic {
-        let mut total = Traffic::default();
-        for traffic in self.0 {
-            total.packets += traffic.packets;
-            total.bytes += traffic.bytes;
-        }
-        total
-    }
-}
-
-impl Serialize for Outcomes {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.each().map(|(outcome, traffic)| {
-            let Traffic { packets, bytes } = traffic;
-            (outcome.name(), PacketsAndBytes { packets, bytes })
-        }))
-    }
+/// Writes outcomes by their names.
+fn by_name<S: Serializer>(outcomes: &Outcomes, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(outcomes.each().map(|(outcome, traffic)| {
+        let Traffic { packets, bytes } = traffic;
+        (outcome.name(), PacketsAndBytes { packets, bytes })
+    }))
 }
 
 #[derive(Serialize)]
@@ -130,10 +101,10 @@ impl LimitReport {
     pub(super) fn new(name: &str, counters: LimitCounters) -> Self {
         Self {
             name: name.to_owned(),
-            passed: counters.passed,
-            dropped: counters.dropped,
-            observed: counters.observed,
-            allowed: counters.allowed,
+            passed: counters.passed.packets,
+            dropped: counters.dropped.packets,
+            observed: counters.observed.packets,
+            allowed: counters.allowed.packets,
         }
     }
 }

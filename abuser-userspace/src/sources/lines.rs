@@ -3,7 +3,7 @@
 /// Makes lines of what comes in pieces. It holds one line at most, and no more of it than its
 /// bound.
 #[derive(Debug)]
-pub(super) struct Splitter {
+pub struct Splitter {
     /// What is there of a line whose end is not.
     partial: Vec<u8>,
     /// How many of its bytes were left out.
@@ -13,16 +13,16 @@ pub(super) struct Splitter {
 
 /// A line that a [`Splitter`] made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Piece<'l> {
+pub struct Piece<'l> {
     /// Its bytes, without its end, as many as may be.
-    pub(super) bytes: &'l [u8],
+    pub bytes: &'l [u8],
     /// How many more it had.
-    pub(super) skipped: usize,
+    pub skipped: usize,
 }
 
 impl Splitter {
     /// For lines of up to `max` bytes.
-    pub(super) fn new(max: usize) -> Self {
+    pub fn new(max: usize) -> Self {
         Self {
             partial: Vec::new(),
             skipped: 0,
@@ -31,7 +31,7 @@ impl Splitter {
     }
 
     /// Takes the next piece, and hands on what it completes.
-    pub(super) fn feed(&mut self, mut piece: &[u8], mut take: impl FnMut(Piece<'_>)) {
+    pub fn feed(&mut self, mut piece: &[u8], mut take: impl FnMut(Piece<'_>)) {
         while let Some(end) = memchr::memchr(b'\n', piece) {
             let (line, rest) = piece.split_at(end);
             if self.partial.is_empty() && self.skipped == 0 {
@@ -46,10 +46,15 @@ impl Splitter {
     }
 
     /// Hands on a last line that has no end.
-    pub(super) fn finish(&mut self, mut take: impl FnMut(Piece<'_>)) {
+    pub fn finish(&mut self, mut take: impl FnMut(Piece<'_>)) {
         if !self.partial.is_empty() {
+            // Of a line that was cut the end is not here, so what ends it is not either.
+            let bytes = match self.skipped {
+                0 => without_return(&self.partial),
+                _ => &self.partial,
+            };
             take(Piece {
-                bytes: without_return(&self.partial),
+                bytes,
                 skipped: self.skipped,
             });
         }
@@ -68,7 +73,7 @@ impl Splitter {
 }
 
 /// A whole line, without its end, as much of it as may be.
-pub(super) fn cut(line: &[u8], max: usize) -> Piece<'_> {
+pub fn cut(line: &[u8], max: usize) -> Piece<'_> {
     match line.split_at_checked(max) {
         Some((bytes, rest)) if !rest.is_empty() => Piece {
             bytes,
@@ -110,6 +115,22 @@ mod tests {
             let expected = expected.map(|(bytes, skipped)| (bytes.to_vec(), skipped));
             assert_eq!(lines[..3], expected[..3], "in pieces of {size}");
             assert_eq!(lines[3..], expected[3..], "in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn a_return_where_a_line_is_cut_is_part_of_it_in_any_pieces() {
+        let text = b"123\r5678\nnext\r\n";
+        for size in 1..=text.len() {
+            let mut splitter = Splitter::new(4);
+            let mut lines = Vec::new();
+            for piece in text.chunks(size) {
+                splitter.feed(piece, |piece| {
+                    lines.push((piece.bytes.to_vec(), piece.skipped));
+                });
+            }
+            let expected = [(b"123\r".to_vec(), 4), (b"next".to_vec(), 1)];
+            assert_eq!(lines, expected, "in pieces of {size}");
         }
     }
 

@@ -28,7 +28,7 @@ pub mod config;
 mod files;
 mod handle;
 mod journal;
-mod lines;
+pub mod lines;
 mod reader;
 pub mod status;
 mod stream;
@@ -42,7 +42,9 @@ use abuser_detect::time::Time;
 pub use self::{
     config::{Begin, JournalConfig, Kind, Listen, SourceConfig, SourceError, SyslogConfig},
     handle::{Handle, Keep},
+    journal::Entry,
     status::{FileStatus, SourceStatus},
+    syslog::Message,
 };
 
 /// The longest line, in bytes. What is longer is cut there, and counted.

@@ -27,7 +27,7 @@ pub struct SourceStatus {
     /// Lines that were longer than [`MAX_LINE`](super::MAX_LINE), and cut.
     pub cut: u64,
     /// Messages that are known to be lost: datagrams that the kernel dropped, entries of the journal that could
-    /// not be read.
+    /// not be read, and one for each time that a file was cut off before all of it was read.
     pub lost: u64,
     /// Why nothing is read, or not all of it.
     pub error: Option<String>,

@@ -10,10 +10,14 @@ use std::{
 use abuser_common::{layout::BanCause, prefix::PrefixKey};
 use rusqlite::{CachedStatement, Connection, params};
 
-use super::rows::{
-    AllowRow, BanRow, EvidenceRow, HistoryRow, OffenderRow, PositionKey, PositionRow, ThrottleRow,
-    from_millis, same_end, to_millis,
+use super::{
+    rows::{
+        AllowRow, BanRow, ClockRow, EvidenceRow, HistoryRow, OffenderRow, PositionKey, PositionRow,
+        ThrottleRow, from_millis, to_millis,
+    },
+    schema::clocks,
 };
+use crate::policy::ends::same_end;
 
 /// One change. Those of one call to [`Store::write`](super::Store::write) take effect together.
 #[derive(Clone, Debug)]
@@ -46,6 +50,11 @@ pub enum Change {
     Position(PositionRow),
     /// There is nothing more to read there.
     PositionGone(PositionKey),
+    /// How the clocks stand; all other rows are right by them.
+    Clocks(ClockRow),
+    /// The wall clock was set and stands so now: all times that were written down by another one go with it,
+    /// but for positions in files, which the kernel stamps, and for history. The same one again changes nothing.
+    FollowClock(ClockRow),
 }
 
 const BAN: &str = "
@@ -57,6 +66,9 @@ const BAN: &str = "
 const LAST_BAN: &str = "
     INSERT INTO numbers (name, value) VALUES ('last_ban', ?1)
     ON CONFLICT (name) DO UPDATE SET value = max(value, ?1)";
+
+/// The numbers of a [`ClockRow`], by name.
+pub(super) const CLOCKS: [&str; 3] = ["boot", "slept_ms", "ahead_ms"];
 
 const HISTORY: &str = "
     INSERT INTO history (ban, source, created, ended, expires, cause, subject, policy, offences,
@@ -143,6 +155,8 @@ pub(super) fn apply(
                     .prepare_cached("DELETE FROM throttles WHERE source = ?1 AND limited_by = ?2")?
                     .execute([text_of(source).as_str(), limit])?;
             }
+            Change::Clocks(row) => set_clocks(connection, *row)?,
+            Change::FollowClock(row) => follow_clock(connection, row)?,
             Change::Position(row) => set_position(connection, row)?,
             Change::PositionGone(PositionKey {
                 source,
@@ -159,6 +173,55 @@ pub(super) fn apply(
     }
     if last_id > 0 {
         connection.prepare_cached(LAST_BAN)?.execute([last_id])?;
+    }
+    Ok(())
+}
+
+fn set_clocks(connection: &Connection, row: ClockRow) -> rusqlite::Result<()> {
+    let ClockRow {
+        boot,
+        slept_ms,
+        ahead_ms,
+    } = row;
+    let mut set = connection
+        .prepare_cached("INSERT OR REPLACE INTO numbers (name, value) VALUES (?1, ?2)")?;
+    for (name, value) in CLOCKS.into_iter().zip([boot, slept_ms, ahead_ms]) {
+        set.execute(params![name, value])?;
+    }
+    Ok(())
+}
+
+/// [`Snapshot::step`](super::Snapshot::step) for what is in the database.
+fn follow_clock(connection: &Connection, now: &ClockRow) -> rusqlite::Result<()> {
+    // A time that there cannot be stays, as does what is none.
+    const MOVE: [&str; 5] = [
+        "UPDATE bans SET
+             created = iif(created + ?1 < 0, created, created + ?1),
+             expires = iif(expires + ?1 < 0, expires, expires + ?1)",
+        "UPDATE throttles SET
+             created = iif(created + ?1 < 0, created, created + ?1),
+             expires = iif(expires + ?1 < 0, expires, expires + ?1)",
+        "UPDATE allowed SET created = iif(created + ?1 < 0, created, created + ?1)",
+        // Offences that cannot be read are none, as for a start; they are no reason to move nothing.
+        "UPDATE offenders SET
+             since = iif(since + ?1 < 0, since, since + ?1),
+             offences = CASE
+                 WHEN NOT json_valid(offences) THEN offences
+                 WHEN EXISTS (SELECT 1 FROM json_each(offences) WHERE type <> 'object') THEN offences
+                 ELSE (
+                     SELECT json_group_array(json_set(value, '$.at', value ->> '$.at' + ?1))
+                     FROM json_each(offences)
+                 )
+             END",
+        "UPDATE numbers SET value = value + ?1 WHERE name = 'ahead_ms'",
+    ];
+    // What was written in another boot is right by the wall clock alone.
+    let passed = clocks(connection)?.and_then(|before| now.since(&before));
+    let stepped = passed.map_or(0, |passed| passed.stepped);
+    if stepped != 0 {
+        for statement in MOVE {
+            connection.execute(statement, [stepped])?;
+        }
     }
     Ok(())
 }

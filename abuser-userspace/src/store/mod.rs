@@ -16,9 +16,11 @@
 //! | [`rows`] | what is stored, as the engine has it |
 //! | `changes` | changes to SQL |
 //! | [`queries`] | what is asked of it |
+//! | `place` | whether the file is still there |
 //! | `writer` | the thread |
 
 mod changes;
+mod place;
 pub mod queries;
 pub mod rows;
 mod schema;
@@ -39,14 +41,14 @@ use std::{
 
 use crate::{locks::Holder, metrics::latency::Latency};
 
-pub(crate) use self::schema::immutable_uri;
 pub use self::{
     changes::Change,
     rows::{
-        AllowRow, BanRow, EvidenceRow, HistoryRow, OffenderRow, PositionKey, PositionRow, Snapshot,
-        ThrottleNote, ThrottleRow,
+        AllowRow, BanRow, ClockRow, EvidenceRow, HistoryRow, OffenderRow, Passed, PositionKey,
+        PositionRow, Snapshot, ThrottleNote, ThrottleRow,
     },
 };
+pub(crate) use self::{place::HEAD, schema::immutable_uri};
 
 /// The path that stands for a store in memory, which a restart empties.
 pub const IN_MEMORY: &str = ":memory:";
@@ -81,6 +83,19 @@ impl Default for StoreConfig {
     }
 }
 
+/// What keeps a store from being made where `config` wants it, if something does.
+pub fn doubt(config: &StoreConfig) -> Option<String> {
+    let around = config.path.parent()?.parent()?;
+    (config.path != Path::new(IN_MEMORY) && !around.is_dir()).then(|| {
+        format!(
+            "[store] path: there is no folder {}, so nothing would be kept in {}; correct the path, or \
+             make the folder",
+            around.display(),
+            config.path.display()
+        )
+    })
+}
+
 /// Why the store cannot be used at all. A disk that cannot be written is no such reason.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -109,6 +124,15 @@ pub enum StoreError {
         found: i64,
         /// The newest version that is known here.
         known: i64,
+    },
+    /// Another program's.
+    #[error(
+        "{} is a database of another program; nothing in it is changed: set [store] path to another file",
+        path.display()
+    )]
+    Foreign {
+        /// The database.
+        path: PathBuf,
     },
 }
 
@@ -146,11 +170,28 @@ struct Shared {
     /// What it held when it was back, until the books have it: before that nothing is taken for
     /// surplus.
     found: Mutex<Option<Snapshot>>,
+    /// Where damaged databases were moved.
+    aside: Mutex<Vec<PathBuf>>,
     /// How long writing takes.
     transactions: Latency,
 }
 
 impl Shared {
+    /// What a database that was opened holds; notes where a damaged one went.
+    fn opened(&self, opened: schema::Opened) -> (rusqlite::Connection, Snapshot) {
+        let schema::Opened {
+            connection,
+            snapshot,
+            aside,
+        } = opened;
+        self.aside().extend(aside);
+        (connection, snapshot)
+    }
+
+    fn aside(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        self.aside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn health(&self) -> Health {
         let health = self.health.lock();
         health.unwrap_or_else(PoisonError::into_inner).clone()
@@ -228,10 +269,14 @@ impl Store {
             revived: AtomicBool::new(false),
             unread: AtomicBool::new(false),
             found: Mutex::new(None),
+            aside: Mutex::default(),
             transactions: Latency::default(),
         });
-        let (connection, snapshot) = match schema::open(&config.path) {
-            Ok((connection, snapshot)) => (Some(connection), snapshot),
+        let (connection, snapshot) = match schema::open(&config.path, schema::Purpose::Start) {
+            Ok(opened) => {
+                let (connection, snapshot) = shared.opened(opened);
+                (Some(connection), snapshot)
+            }
             Err(schema::OpenError::Unusable(error)) => return Err(error),
             Err(schema::OpenError::Failed(error)) => {
                 shared.fail(&error);
@@ -310,7 +355,7 @@ impl Store {
         self.send(Job::Throttles(rows));
     }
 
-    /// Tries to open a store again that failed. [`Store::take_revived`] says whether that
+    /// Tries to open a store again that failed, and can be written. [`Store::take_revived`] says whether that
     /// helped.
     pub fn revive(&self) {
         self.send(Job::Revive);
@@ -330,6 +375,11 @@ impl Store {
     /// How it stands.
     pub fn health(&self) -> Health {
         self.shared.health()
+    }
+
+    /// Where databases are, the latest last, that were found damaged since the start and moved aside.
+    pub fn aside(&self) -> Vec<PathBuf> {
+        self.shared.aside().clone()
     }
 
     /// Where it is.

@@ -9,6 +9,8 @@ use std::{
 use abuser_common::{layout::BanCause, prefix::PrefixKey};
 use serde::{Deserialize, Serialize};
 
+use crate::policy::Moved;
+
 /// Why there is a ban, and what was said about it; shared by all bans of one command.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BanNote {
@@ -144,6 +146,38 @@ pub struct PositionRow {
     pub at: SystemTime,
 }
 
+/// How the clocks stood when all other rows were right by them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockRow {
+    /// A number of the boot: clocks of different ones cannot be compared.
+    pub boot: i64,
+    /// For how long the machine had slept since the boot, in milliseconds: the kernel's clock, by which bans
+    /// end, stands still meanwhile.
+    pub slept_ms: i64,
+    /// How far the wall clock was ahead of the time since the boot, in milliseconds.
+    pub ahead_ms: i64,
+}
+
+/// What clocks went through from one look to the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// For how long the machine slept.
+    pub slept: Duration,
+    /// By how many milliseconds the wall clock was set forward; back, if it is less than 0.
+    pub stepped: i64,
+}
+
+impl ClockRow {
+    /// What happened since `before`; `None` if there was a reboot.
+    pub fn since(&self, before: &Self) -> Option<Passed> {
+        let slept = self.slept_ms.saturating_sub(before.slept_ms);
+        (self.boot == before.boot).then(|| Passed {
+            slept: Duration::from_millis(u64::try_from(slept).unwrap_or_default()),
+            stepped: self.ahead_ms.saturating_sub(before.ahead_ms),
+        })
+    }
+}
+
 /// All that a start needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -159,15 +193,31 @@ pub struct Snapshot {
     pub positions: Vec<PositionRow>,
     /// The highest number that a ban ever had.
     pub last_id: u64,
+    /// How the clocks stood.
+    pub clocks: Option<ClockRow>,
 }
 
-/// Whether two ends of a ban are the same but for clocks that drift apart.
-pub fn same_end(one: Option<SystemTime>, other: Option<SystemTime>) -> bool {
-    const DRIFT: u64 = 2_000;
-    match (one, other) {
-        (None, None) => true,
-        (Some(one), Some(other)) => to_millis(one).abs_diff(to_millis(other)) <= DRIFT,
-        _ => false,
+impl Snapshot {
+    /// Has all times follow a wall clock that was set since they were written down; but for positions in
+    /// files, which the kernel stamps.
+    pub fn step(&mut self, moved: Moved) {
+        for row in &mut self.bans {
+            row.created = row.created.map(|created| moved.time(created));
+            row.expires = row.expires.map(|expires| moved.time(expires));
+        }
+        for row in &mut self.throttles {
+            row.created = moved.time(row.created);
+            row.expires = row.expires.map(|expires| moved.time(expires));
+        }
+        for row in &mut self.allowed {
+            row.created = moved.time(row.created);
+        }
+        for row in &mut self.offenders {
+            row.since = moved.time(row.since);
+            for offence in &mut row.offences {
+                offence.at = offence.at.saturating_add(moved.0);
+            }
+        }
     }
 }
 

@@ -3,11 +3,11 @@
 use std::{
     collections::HashSet,
     ffi::OsString,
-    fs::{self, DirBuilder},
+    fs::{self, DirBuilder, OpenOptions, Permissions},
     io,
     os::unix::{
         ffi::{OsStrExt as _, OsStringExt as _},
-        fs::DirBuilderExt as _,
+        fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     },
     path::{Path, PathBuf},
     sync::Arc,
@@ -19,10 +19,10 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
 
 use super::{
     IN_MEMORY, StoreError,
-    changes::{cause_of, key_of},
+    changes::{CLOCKS, cause_of, key_of},
     rows::{
-        AllowRow, BanNote, BanRow, OffenderRow, PositionKey, PositionRow, Snapshot, ThrottleNote,
-        ThrottleRow, from_millis, to_millis,
+        AllowRow, BanNote, BanRow, ClockRow, OffenderRow, PositionKey, PositionRow, Snapshot,
+        ThrottleNote, ThrottleRow, from_millis, to_millis,
     },
 };
 use crate::locks::Holder;
@@ -111,6 +111,14 @@ const POSITIONS: &str = "
     ) WITHOUT ROWID;
 ";
 
+/// By which a database is known as one of abuser's: "abus". One that was made before there was this number
+/// is known by its tables.
+const APPLICATION_ID: i64 = 0x6162_7573;
+
+/// How many damaged databases may lie beside the store. None is ever deleted, and a disk that damages what
+/// it is given would be filled with them.
+const MAX_ASIDE: usize = 8;
+
 /// The version of the schema that has kept positions first.
 const POSITIONS_SINCE: i64 = 3;
 
@@ -122,22 +130,57 @@ pub(super) enum OpenError {
     Failed(String),
 }
 
+/// A database that was opened.
+pub(super) struct Opened {
+    pub(super) connection: Connection,
+    /// What it holds, if it was to be read.
+    pub(super) snapshot: Snapshot,
+    /// Where the one was moved that was there and is damaged.
+    pub(super) aside: Option<PathBuf>,
+}
+
+/// What a database is opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To read what it holds, and to write if that can be.
+    Start,
+    /// To write again after that failed, and not if that fails still: a database on a full disk can be opened.
+    Write,
+    /// The same, and to read what it holds.
+    WriteAndRead,
+}
+
 /// Opens the database and reads it. One that is damaged is moved aside.
-pub(super) fn open(path: &Path) -> Result<(Connection, Snapshot), OpenError> {
-    match try_open(path) {
-        Err(Trouble::Damaged(error)) => {
-            let aside = aside(path);
-            tracing::error!(
-                path = %path.display(),
-                aside = %aside.display(),
-                "the store is damaged ({error}); it is moved aside and a new one begun. Bans that \
-                 the kernel still holds are kept"
-            );
-            set_aside(path, &aside).map_err(|error| OpenError::Failed(error.to_string()))?;
-            try_open(path).map_err(|trouble| trouble.into_error(path))
-        }
+pub(super) fn open(path: &Path, purpose: Purpose) -> Result<Opened, OpenError> {
+    match try_open(path, purpose) {
+        Err(Trouble::Damaged(error)) => begin_anew(path, &error, purpose),
         result => result.map_err(|trouble| trouble.into_error(path)),
     }
+}
+
+/// Moves a database aside that is damaged, as `error` says, and begins a new one.
+pub(super) fn begin_anew(path: &Path, error: &str, purpose: Purpose) -> Result<Opened, OpenError> {
+    let failed = |error: io::Error| OpenError::Failed(error.to_string());
+    let beside = damaged(path).map_err(failed)?;
+    if beside >= MAX_ASIDE {
+        return Err(OpenError::Failed(format!(
+            "it is damaged ({error}), and {beside} damaged ones lie beside it already: look for what is wrong \
+             with the disk, and move those away"
+        )));
+    }
+    let aside = aside(path);
+    tracing::error!(
+        path = %path.display(),
+        aside = %aside.display(),
+        "the store is damaged ({error}); it is moved aside and a new one begun. Bans that the kernel still \
+         holds are kept; history, evidence and what was known of offenders are in the damaged one"
+    );
+    set_aside(path, &aside).map_err(failed)?;
+    let opened = try_open(path, purpose).map_err(|trouble| trouble.into_error(path))?;
+    Ok(Opened {
+        aside: Some(aside),
+        ..opened
+    })
 }
 
 /// What a database holds that cannot be written, if it can be read.
@@ -190,6 +233,7 @@ enum Trouble {
     Damaged(String),
     Busy,
     TooNew(i64),
+    Foreign,
     Failed(String),
 }
 
@@ -202,6 +246,7 @@ impl Trouble {
                 holder: Holder::of(&path),
                 path,
             }),
+            Self::Foreign => OpenError::Unusable(StoreError::Foreign { path }),
             Self::TooNew(found) => OpenError::Unusable(StoreError::TooNew {
                 path,
                 found,
@@ -215,12 +260,18 @@ impl From<rusqlite::Error> for Trouble {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                Self::Damaged(error.to_string())
-            }
+            _ if is_damage(&error) => Self::Damaged(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
     }
+}
+
+/// Whether an error says that the database is damaged.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+    )
 }
 
 impl From<io::Error> for Trouble {
@@ -229,25 +280,108 @@ impl From<io::Error> for Trouble {
     }
 }
 
-fn try_open(path: &Path) -> Result<(Connection, Snapshot), Trouble> {
+fn try_open(path: &Path, purpose: Purpose) -> Result<Opened, Trouble> {
+    // Nobody leaves such a file: somebody cut it off, or a disk was full when it was begun.
+    let is_empty = fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0);
     let mut connection = if path == Path::new(IN_MEMORY) {
         Connection::open_in_memory()?
     } else {
-        if let Some(folder) = path.parent() {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o750)
-                .create(folder)?;
-        }
+        refuse_foreign(path)?;
+        make_private(path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         Connection::open_with_flags(path, flags)?
     };
+    identify(&connection)?;
     prepare(&connection)?;
     migrate(&mut connection)?;
-    let snapshot = read(&connection)?;
-    Ok((connection, snapshot))
+    if is_empty {
+        tracing::warn!(
+            path = %path.display(),
+            "the store was an empty file, as a disk that was full leaves it: a new one is begun. Whatever it \
+             held is lost; bans that the kernel still holds are kept"
+        );
+    }
+    if purpose != Purpose::Start {
+        probe(&connection)?;
+    }
+    let snapshot = match purpose {
+        Purpose::Write => Snapshot::default(),
+        Purpose::Start | Purpose::WriteAndRead => read(&connection)?,
+    };
+    Ok(Opened {
+        connection,
+        snapshot,
+        aside: None,
+    })
+}
+
+/// Refuses a database of another program before anything of it is touched, its mode and its log included.
+fn refuse_foreign(path: &Path) -> Result<(), Trouble> {
+    let Ok(mut address) = url::Url::from_file_path(path) else {
+        return Ok(());
+    };
+    // Neither locked nor recovered: what its log has is not seen, and is looked at once more when it is opened.
+    address.set_query(Some("immutable=1"));
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    // What else is wrong with it is told by who opens it.
+    let Ok(connection) = Connection::open_with_flags(address.as_str(), flags) else {
+        return Ok(());
+    };
+    match identify(&connection) {
+        Err(Trouble::Foreign) => Err(Trouble::Foreign),
+        _ => Ok(()),
+    }
+}
+
+/// Sees to it that there is a file, and that nobody else can read what `SQLite` has there and beside it: it
+/// holds lines of logs. What `SQLite` makes beside it has the file's mode.
+fn make_private(path: &Path) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        // A mistake in a longer path would begin a second store, and all bans would seem gone.
+        let made = DirBuilder::new().mode(0o700).create(folder);
+        made.or_else(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => Ok(()),
+            _ => Err(io::Error::new(
+                error.kind(),
+                format!("cannot make its folder {}: {error}", folder.display()),
+            )),
+        })?;
+    }
+    if !path.try_exists()? {
+        let new = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path);
+        match new {
+            Ok(_file) => {
+                tracing::info!(path = %path.display(), "a new store, without any bans, is begun");
+            }
+            // A link to a file that is not there.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    for path in [path.to_owned(), beside(path, "-wal"), beside(path, "-shm")] {
+        let Ok(metadata) = fs::metadata(&path) else {
+            continue;
+        };
+        let mode = metadata.permissions().mode() & 0o777;
+        // A disk that is read-only can still be read.
+        if mode & 0o077 != 0
+            && let Err(error) = fs::set_permissions(&path, Permissions::from_mode(mode & 0o700))
+        {
+            tracing::warn!(
+                path = %path.display(),
+                "others can read the store (mode {mode:o}), and that cannot be changed: {error}"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// The way of working: one writer that nobody shares the file with, and every commit on disk.
@@ -267,11 +401,29 @@ fn known() -> i64 {
     i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
 }
 
-fn migrate(connection: &mut Connection) -> Result<(), Trouble> {
-    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+/// Sees to it that a database is one of ours, before anything in it is changed. Returns its schema's version.
+fn identify(connection: &Connection) -> Result<i64, Trouble> {
+    connection.busy_timeout(std::time::Duration::ZERO)?;
+    connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE")?;
+    let number = |pragma| connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
+    let version = number("PRAGMA user_version")?;
+    let is_ours = match number("PRAGMA application_id")? {
+        APPLICATION_ID => true,
+        0 if version == 0 => number("SELECT count(*) FROM sqlite_master")? == 0,
+        0 => number("SELECT count(*) FROM sqlite_master WHERE name IN ('bans', 'offenders')")? == 2,
+        _ => false,
+    };
+    if !is_ours {
+        return Err(Trouble::Foreign);
+    }
     if version > known() {
         return Err(Trouble::TooNew(version));
     }
+    Ok(version)
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), Trouble> {
+    let version = identify(connection)?;
     let done = usize::try_from(version)
         .map_err(|_| Trouble::Damaged(format!("its schema's version is {version}")))?;
     // A disk that is full can still be read.
@@ -283,6 +435,7 @@ fn migrate(connection: &mut Connection) -> Result<(), Trouble> {
         transaction.execute_batch(migration)?;
     }
     transaction.pragma_update(None, "user_version", known())?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.commit()?;
     Ok(())
 }
@@ -339,7 +492,27 @@ fn read(connection: &Connection) -> rusqlite::Result<Snapshot> {
         throttles,
         positions,
         last_id: u64::try_from(last_id).unwrap_or_default(),
+        clocks: clocks(connection)?,
     })
+}
+
+/// How the clocks stood; `None` if nobody wrote it down.
+pub(super) fn clocks(connection: &Connection) -> rusqlite::Result<Option<ClockRow>> {
+    let mut select = connection.prepare("SELECT value FROM numbers WHERE name = ?1")?;
+    let mut numbers = [0; CLOCKS.len()];
+    for (number, name) in numbers.iter_mut().zip(CLOCKS) {
+        match select.query_row([name], |row| row.get(0)) {
+            Ok(value) => *number = value,
+            Err(rusqlite::Error::QueryReturnedNoRows) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+    let [boot, slept_ms, ahead_ms] = numbers;
+    Ok(Some(ClockRow {
+        boot,
+        slept_ms,
+        ahead_ms,
+    }))
 }
 
 /// The kept positions; none if the database is one of an older version that cannot be brought
@@ -486,10 +659,37 @@ fn key(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<PrefixKey>> {
     Ok(key)
 }
 
+/// Writes something, so that it is known whether the disk takes it.
+fn probe(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute(
+        "INSERT OR REPLACE INTO numbers (name, value) VALUES ('revived', ?1)",
+        [to_millis(SystemTime::now())],
+    )?;
+    Ok(())
+}
+
+/// How many damaged databases lie beside this one.
+fn damaged(path: &Path) -> io::Result<usize> {
+    let mut start = path.file_name().unwrap_or_default().to_owned();
+    start.push(DAMAGED);
+    let mut count = 0;
+    for entry in fs::read_dir(path.parent().unwrap_or(Path::new(".")))? {
+        let name = entry?.file_name();
+        let rest = name.as_bytes().strip_prefix(start.as_bytes());
+        // Not what belongs to one, as its log does.
+        let is_number = |rest: &[u8]| rest.iter().all(u8::is_ascii_digit);
+        count += usize::from(rest.is_some_and(is_number));
+    }
+    Ok(count)
+}
+
+/// Between a database's name and the time when it was moved aside.
+const DAMAGED: &str = ".damaged-";
+
 /// Where a damaged database goes.
 fn aside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(format!(".damaged-{}", to_millis(SystemTime::now())));
+    name.push(format!("{DAMAGED}{}", to_millis(SystemTime::now())));
     name.into()
 }
 

@@ -1,8 +1,14 @@
-use std::{fs, os::unix::ffi::OsStringExt as _, sync::mpsc, time::Instant};
+use std::{
+    fs,
+    os::unix::{ffi::OsStringExt as _, fs::PermissionsExt as _},
+    sync::mpsc,
+    time::Instant,
+};
 
 use abuser_common::{layout::BanCause, prefix::PrefixKey};
 
 use super::{rows::BanNote, rows::from_millis, *};
+use crate::policy::Moved;
 
 fn config(path: &Path) -> StoreConfig {
     StoreConfig {
@@ -137,6 +143,7 @@ fn what_is_written_is_there_after_a_restart() {
             positions: Vec::new(),
             // The number of a ban that is over is not given again.
             last_id: 9,
+            clocks: None,
         }
     );
     let other = OffenderRow {
@@ -255,6 +262,48 @@ fn a_store_that_cannot_be_made_acknowledges_and_comes_back() {
     assert_eq!(count(&store, "bans"), 0);
     write(&store, vec![Change::Ban(ban(7, "203.0.113.7/32"))]);
     assert_eq!(count(&store, "bans"), 1);
+}
+
+#[test]
+fn what_a_store_holds_that_comes_late_is_no_surplus_before_the_books_have_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, away) = (folder.path().join("a.db"), folder.path().join("away"));
+    let (store, _) = Store::open(&config(&path)).unwrap();
+    let allowed = AllowRow {
+        source: key("192.0.2.8/32"),
+        created: from_millis(5),
+        reason: None,
+        by: None,
+    };
+    write(
+        &store,
+        vec![
+            Change::Ban(ban(1, "192.0.2.1/32")),
+            Change::Throttle(throttle("192.0.2.7/32", "slow")),
+            Change::Allow(allowed),
+        ],
+    );
+    drop(store);
+    fs::rename(&path, &away).unwrap();
+    fs::create_dir(&path).unwrap();
+    let (store, snapshot) = Store::open(&config(&path)).unwrap();
+    assert_eq!(snapshot, Snapshot::default());
+    fs::remove_dir(&path).unwrap();
+    fs::rename(&away, &path).unwrap();
+    let compare = || {
+        store.retain(Vec::new());
+        store.compare_allowed(Vec::new());
+        store.compare_throttles(Vec::new());
+        ["bans", "allowed", "throttles"].map(|table| count(&store, table))
+    };
+    store.revive();
+    assert_eq!(compare(), [1; 3]);
+    let found = store.take_found().expect("what it holds");
+    assert_eq!(
+        (found.bans.len(), found.allowed.len(), found.throttles.len()),
+        (1, 1, 1)
+    );
+    assert_eq!(compare(), [0; 3]);
 }
 
 #[test]
@@ -536,4 +585,189 @@ fn nobody_waits_for_a_thread_that_has_ended() {
     let (reply, answer) = mpsc::channel();
     store.query(move |connection| reply.send(connection.is_none()).unwrap());
     assert_eq!(answer.recv(), Ok(true));
+}
+
+#[test]
+fn the_last_folder_is_made_and_a_mistake_in_the_path_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lib/abuser.db");
+    assert_eq!(doubt(&config(&path)), None);
+    let (store, _) = Store::open(&config(&path)).unwrap();
+    assert_eq!(store.health(), Health::Good);
+    write(&store, vec![Change::Ban(ban(7, "203.0.113.7/32"))]);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&path), 0o600);
+    assert_eq!(mode(&path.with_extension("db-wal")), 0o600);
+    assert_eq!(mode(path.parent().unwrap()), 0o700);
+    let mistaken = folder.path().join("nope/lib/abuser.db");
+    assert!(doubt(&config(&mistaken)).unwrap().contains("nope,"));
+    let (store, _) = Store::open(&config(&mistaken)).unwrap();
+    let Health::Failed { error, .. } = store.health() else {
+        panic!("it is made");
+    };
+    assert!(error.contains("cannot make its folder"), "{error}");
+    assert!(!folder.path().join("nope").exists());
+}
+
+#[test]
+fn how_the_clocks_stood_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("abuser.db");
+    let clocks = ClockRow {
+        boot: -7,
+        slept_ms: 1 << 40,
+        ahead_ms: -3,
+    };
+    let (store, snapshot) = Store::open(&config(&path)).unwrap();
+    assert_eq!(snapshot.clocks, None);
+    write(&store, vec![Change::Clocks(ClockRow { boot: 1, ..clocks })]);
+    write(&store, vec![Change::Clocks(clocks)]);
+    drop(store);
+    let (_store, snapshot) = Store::open(&config(&path)).unwrap();
+    assert_eq!(snapshot.clocks, Some(clocks));
+}
+
+/// How the clocks stood.
+const STOOD: ClockRow = ClockRow {
+    boot: -7,
+    slept_ms: 5,
+    ahead_ms: 1_000,
+};
+
+#[test]
+fn all_rows_follow_a_clock_that_is_set_once_and_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("abuser.db");
+    let open = || Store::open(&config(&path)).unwrap();
+    let evidence = |at: i64, text: &str| EvidenceRow {
+        at,
+        text: text.to_owned(),
+    };
+    let offender = |policy: &str, offences| OffenderRow {
+        source: key("192.0.2.9/32"),
+        policy: policy.to_owned(),
+        bans: 2,
+        since: from_millis(9_000_000),
+        offences,
+    };
+    let offences = vec![
+        evidence(17_000_000, "a \"line\": {\"at\": 1}"),
+        evidence(18_000_000, ""),
+    ];
+    let changes = vec![
+        Change::Ban(ban(1, "192.0.2.1/32")),
+        Change::Ban(BanRow {
+            created: None,
+            expires: None,
+            ..ban(2, "192.0.2.2/32")
+        }),
+        Change::Throttle(ThrottleRow {
+            // Before 1970 there is nothing.
+            created: from_millis(500),
+            ..throttle("192.0.2.7/32", "slow")
+        }),
+        Change::Allow(AllowRow {
+            source: key("192.0.2.8/32"),
+            created: from_millis(90_000_000),
+            reason: None,
+            by: None,
+        }),
+        Change::Offender(offender("default", offences)),
+        Change::Offender(offender("other", Vec::new())),
+        Change::Clocks(STOOD),
+    ];
+    let (store, _) = open();
+    write(&store, changes);
+    drop(store);
+    for stepped in [-7_200_000, 3_600_000, 1] {
+        let (store, mut expected) = open();
+        expected.step(Moved(stepped));
+        let set = ClockRow {
+            ahead_ms: expected.clocks.unwrap().ahead_ms + stepped,
+            ..STOOD
+        };
+        expected.clocks = Some(set);
+        // Again, and with what another boot wrote: nothing.
+        for row in [set, set, ClockRow { boot: 1, ..STOOD }] {
+            write(&store, vec![Change::FollowClock(row)]);
+        }
+        drop(store);
+        let (_store, snapshot) = open();
+        assert_eq!(snapshot, expected, "{stepped}");
+    }
+}
+
+#[test]
+fn offences_that_cannot_be_read_keep_no_row_from_following_a_clock() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("abuser.db");
+    let (store, _) = Store::open(&config(&path)).unwrap();
+    let offender = |source: &str| OffenderRow {
+        source: key(source),
+        policy: "default".to_owned(),
+        bans: 2,
+        since: from_millis(9_000_000),
+        offences: Vec::new(),
+    };
+    write(
+        &store,
+        vec![
+            Change::Ban(ban(1, "192.0.2.1/32")),
+            Change::Offender(offender("192.0.2.2/32")),
+            Change::Offender(offender("192.0.2.3/32")),
+            Change::Clocks(STOOD),
+        ],
+    );
+    drop(store);
+    // As a disk or somebody with sqlite3 leaves them.
+    let database = rusqlite::Connection::open(&path).unwrap();
+    let spoil = "UPDATE offenders SET offences = CASE source
+                     WHEN '192.0.2.2/32' THEN '[{\"at\": 1, ' ELSE '[\"no\", 5, null]' END";
+    assert_eq!(database.execute(spoil, []).unwrap(), 2);
+    drop(database);
+    let (store, mut expected) = Store::open(&config(&path)).unwrap();
+    let set = ClockRow {
+        ahead_ms: 3_601_000,
+        ..STOOD
+    };
+    expected.step(Moved(3_600_000));
+    expected.clocks = Some(set);
+    write(&store, vec![Change::FollowClock(set)]);
+    assert_eq!(store.health(), Health::Good);
+    drop(store);
+    let (_store, snapshot) = Store::open(&config(&path)).unwrap();
+    assert_eq!(snapshot, expected);
+}
+
+#[test]
+fn what_is_not_ours_is_left_as_it_is_to_the_byte_and_an_older_one_of_ours_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("abuser.db");
+    for statements in [
+        "PRAGMA application_id = 7; CREATE TABLE bans (jail, ip)",
+        "CREATE TABLE fail2banDb (version)",
+        "CREATE TABLE bans (a); PRAGMA user_version = 3",
+        "CREATE TABLE bans (a); CREATE TABLE offenders (a); PRAGMA user_version = 99",
+    ] {
+        let database = rusqlite::Connection::open(&path).unwrap();
+        database.execute_batch(statements).unwrap();
+        drop(database);
+        let shared = fs::Permissions::from_mode(0o644);
+        fs::set_permissions(&path, shared).unwrap();
+        let before = fs::read(&path).unwrap();
+        let error = Store::open(&config(&path)).unwrap_err();
+        let is_newer = statements.contains("99");
+        assert_eq!(matches!(error, StoreError::TooNew { .. }), is_newer);
+        assert_eq!(matches!(error, StoreError::Foreign { .. }), !is_newer);
+        assert_eq!(fs::read(&path).unwrap(), before, "{statements}");
+        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, if is_newer { 0o600 } else { 0o644 }, "{statements}");
+        fs::remove_file(&path).unwrap();
+    }
+    drop(Store::open(&config(&path)).unwrap());
+    let database = rusqlite::Connection::open(&path).unwrap();
+    database.execute_batch("PRAGMA application_id = 0").unwrap();
+    drop(database);
+    let (store, _) = Store::open(&config(&path)).unwrap();
+    assert_eq!(store.health(), Health::Good);
 }

@@ -1,6 +1,7 @@
 //! The thread that writes.
 
 use std::{
+    fmt::Display,
     sync::{
         Arc,
         atomic::Ordering,
@@ -12,7 +13,11 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::{Change, Done, Health, Job, Shared, StoreConfig, changes, schema};
+use super::{
+    Change, Done, Health, Job, Shared, StoreConfig, changes,
+    place::Place,
+    schema::{self, Purpose},
+};
 
 /// How long the thread has nothing to do before it tidies up.
 const IDLE: Duration = Duration::from_secs(1);
@@ -38,7 +43,8 @@ pub(super) fn start(
         .name("abuser-store".to_owned())
         .spawn(move || {
             let mut writer = Writer {
-                connection,
+                database: connection.map(|connection| Database::of(connection, &config)),
+                damage: None,
                 config,
                 shared: for_thread,
                 trimmed: None,
@@ -55,8 +61,25 @@ pub(super) fn start(
     }
 }
 
+/// A database that can be written.
+struct Database {
+    connection: Connection,
+    /// Where it is, if it is in a file; it is let go of after the connection, as fields are dropped in their order.
+    place: Option<Place>,
+}
+
+impl Database {
+    fn of(connection: Connection, config: &StoreConfig) -> Self {
+        let place = Place::of(&config.path);
+        Self { connection, place }
+    }
+}
+
 struct Writer {
-    connection: Option<Connection>,
+    /// `None` from an error on, until it is revived.
+    database: Option<Database>,
+    /// What was wrong with the database if it was found damaged at work.
+    damage: Option<String>,
     config: StoreConfig,
     shared: Arc<Shared>,
     /// When history was trimmed last; `None`: there is something to trim.
@@ -96,11 +119,13 @@ impl Writer {
                 Job::Allowed(rows) => self.repair(|db| changes::compare_allowed(db, &rows)),
                 Job::Throttles(rows) => self.repair(|db| changes::compare_throttles(db, &rows)),
                 Job::Count(expected) => {
-                    let count = self.connection.as_ref().map(changes::count);
+                    let count = self
+                        .connection()
+                        .map(|connection| changes::count(connection));
                     let surplus = self.checked(count).is_some_and(|count| count > expected);
                     self.shared.surplus.store(surplus, Ordering::SeqCst);
                 }
-                Job::Read(query) => query(self.connection.as_ref()),
+                Job::Read(query) => query(self.connection().map(|connection| &*connection)),
                 Job::Revive => self.revive(),
             }
             // Who never rests would never tidy up.
@@ -110,9 +135,16 @@ impl Writer {
         }
     }
 
+    fn connection(&mut self) -> Option<&mut Connection> {
+        self.database
+            .as_mut()
+            .map(|database| &mut database.connection)
+    }
+
     /// Puts right what differs from the books, and counts it.
     fn repair(&mut self, repair: impl FnOnce(&Connection) -> rusqlite::Result<u64>) {
-        let repaired = self.connection.as_mut().map(|connection| {
+        self.look();
+        let repaired = self.connection().map(|connection| {
             let transaction = connection.transaction()?;
             let repairs = repair(&transaction)?;
             transaction.commit()?;
@@ -149,7 +181,8 @@ impl Writer {
         }
         let evidence = self.config.evidence;
         let begun = Instant::now();
-        let written = self.connection.as_mut().map(|connection| {
+        self.look();
+        let written = self.connection().map(|connection| {
             let transaction = connection.transaction()?;
             for changes in &batches {
                 changes::apply(&transaction, changes, evidence)?;
@@ -170,26 +203,54 @@ impl Writer {
         next
     }
 
+    /// Lets go of a database that is not where it was opened any more.
+    fn look(&mut self) {
+        let place = self.database.as_mut().and_then(|db| db.place.as_mut());
+        if let Some(misplaced) = place.and_then(Place::look) {
+            self.lose(&misplaced.why, misplaced.is_damage);
+        }
+    }
+
+    /// Lets go of the database: until it is revived there is no store.
+    fn lose(&mut self, why: &dyn Display, is_damage: bool) {
+        self.database = None;
+        if is_damage {
+            self.damage = Some(why.to_string());
+        }
+        self.shared.fail(why);
+    }
+
     /// The result; after an error there is no store until it is revived.
     fn checked<T>(&mut self, result: Option<rusqlite::Result<T>>) -> Option<T> {
         match result? {
             Ok(value) => Some(value),
             Err(error) => {
-                self.connection = None;
-                self.shared.fail(&error);
+                self.lose(&error, schema::is_damage(&error));
                 None
             }
         }
     }
 
-    /// Opens the database again if it failed.
+    /// Opens the database again if it failed; one that was found damaged is replaced. Only what can be
+    /// written is back: on a full disk a database can be opened.
     fn revive(&mut self) {
-        if self.connection.is_some() && self.shared.health() == Health::Good {
+        if self.database.is_some() && self.shared.health() == Health::Good {
             return;
         }
-        self.connection = None;
-        if let Ok((connection, snapshot)) = schema::open(&self.config.path) {
-            self.connection = Some(connection);
+        self.database = None;
+        let purpose = if self.shared.unread.load(Ordering::SeqCst) {
+            Purpose::WriteAndRead
+        } else {
+            Purpose::Write
+        };
+        let opened = match &self.damage {
+            Some(error) => schema::begin_anew(&self.config.path, error, purpose),
+            None => schema::open(&self.config.path, purpose),
+        };
+        if let Ok(opened) = opened {
+            self.damage = None;
+            let (connection, snapshot) = self.shared.opened(opened);
+            self.database = Some(Database::of(connection, &self.config));
             if self.shared.unread.swap(false, Ordering::SeqCst) {
                 *self.shared.found() = Some(snapshot);
             }
@@ -204,6 +265,7 @@ impl Writer {
 
     fn tidy_up(&mut self) {
         self.tidy_by = Instant::now() + BUSY;
+        self.look();
         let now = SystemTime::now();
         let rested = |trimmed: SystemTime| now.duration_since(trimmed).unwrap_or(TRIM) < TRIM;
         if self.trimmed.is_some_and(rested) {
@@ -216,8 +278,7 @@ impl Writer {
         } = self.config;
         let oldest = now.checked_sub(history).unwrap_or(SystemTime::UNIX_EPOCH);
         let more = self
-            .connection
-            .as_ref()
+            .connection()
             .map(|connection| changes::trim(connection, oldest, history_max));
         if self.checked(more) == Some(true) {
             // It goes on after the next job, or the next pause.

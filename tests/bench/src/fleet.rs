@@ -102,6 +102,7 @@ fn measure(kills: bool) -> Result<Measured> {
             ("p50_ms", median(&latencies)),
             ("max_ms", percentile(&latencies, 100)),
         ],
+        ..Measured::default()
     })
 }
 

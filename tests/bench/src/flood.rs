@@ -95,7 +95,7 @@ fn compare(sources: u32, warm_up: u32, config: &str, rules: &str) -> Result<Meas
     Ok(Measured {
         value: median(&ours),
         reference: Some(median(&theirs)),
-        also: Vec::new(),
+        ..Measured::default()
     })
 }
 

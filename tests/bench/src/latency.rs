@@ -50,7 +50,7 @@ pub(crate) fn measure() -> Result<Measured> {
     let mut end = AbuserEnd::start(RANDOM_SOURCES, &subject::offender_config(RECEIVER))?;
     end.flood.nft(LET_PROBES_THROUGH)?;
     let probes = end.flood.wire.server.run(listen)?;
-    let background = end.flood.send_on();
+    let mut background = end.flood.send_on();
     thread::sleep(RUN_UP);
     let mut latencies = Vec::new();
     for number in 0..OFFENDERS {
@@ -75,6 +75,7 @@ pub(crate) fn measure() -> Result<Measured> {
         value: percentile(&latencies, 99),
         reference: None,
         also: vec![("p50_ms", median(&latencies))],
+        ..Measured::default()
     })
 }
 

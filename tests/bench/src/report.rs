@@ -138,7 +138,13 @@ impl Report {
     /// Takes a row; in JSON it is printed at once.
     pub(crate) fn add(&mut self, row: Row) -> anyhow::Result<()> {
         if self.json {
-            writeln!(io::stdout(), "{}", row.json()).context("write to stdout")?;
+            let measured = row.outcome.as_ref().ok();
+            let table = measured.and_then(|measured| measured.table.as_ref());
+            let mut lines: Vec<_> = table.map(|table| table.lines.clone()).unwrap_or_default();
+            lines.push(row.json());
+            for line in lines {
+                writeln!(io::stdout(), "{line}").context("write to stdout")?;
+            }
         }
         self.rows.push(row);
         Ok(())
@@ -173,9 +179,15 @@ impl Report {
             table.push('\n');
         }
         for row in &self.rows {
-            if let Err(error) = &row.outcome {
-                let _infallible = writeln!(table, "{}: not measured: {error}", row.scenario.name());
-            }
+            let _infallible = match &row.outcome {
+                Err(error) => {
+                    writeln!(table, "{}: not measured: {error}", row.scenario.name())
+                }
+                Ok(Measured {
+                    table: Some(more), ..
+                }) => write!(table, "\n{}", more.text),
+                Ok(_) => Ok(()),
+            };
         }
         table
     }
@@ -191,6 +203,7 @@ mod tests {
             value: 100.0,
             reference: Some(450.0),
             also: vec![("p50_ms", 1.2345)],
+            ..Measured::default()
         };
         assert_eq!(
             Row::new(Scenario::RandomLimit, Ok(measured)).json(),

@@ -27,6 +27,8 @@ pub(crate) enum Scenario {
     RandomBans,
     /// From an offence to its enforced ban, under the flood of flood-within
     Latency,
+    /// What rates from 1/m to 1,000,000/s admit, on one CPU and two, of one source and of 100,000
+    Rates,
     /// The daemon's own memory with no bans
     MemoryRest,
     /// `abuser ban import` of 1,000,000 prefixes into store and kernel
@@ -41,6 +43,8 @@ pub(crate) enum Scenario {
     MemoryBan,
     /// Bans by single requests over the socket, acknowledged when they are on disk
     ApiBans,
+    /// `abuser top` beside a daemon with 10,000 bans: how much of a core it takes
+    Top,
     /// An access log through a threshold with a condition
     DetectNginx,
     /// The same, against fail2ban-regex
@@ -66,8 +70,6 @@ pub(crate) enum Scenario {
     Flood,
     /// The same, 16 million sources within it: what the network stack costs besides
     FloodWithin,
-    /// How much memory grows under a flood and a churn of bans, for `--minutes`; only when named
-    Soak,
 }
 
 /// The unit of a scenario's figure, by the name that JSON has for it.
@@ -87,14 +89,16 @@ pub(crate) enum Unit {
     Megabytes,
     /// Bytes for each ban.
     BytesPerBan,
-    /// Millions of bytes more than at the beginning.
-    GrowthMegabytes,
     /// Lines in a second of a CPU.
     LinesPerSecond,
     /// Requests until it was found.
     Requests,
     /// Clients that were found and had done nothing.
     FalseFindings,
+    /// Hundredths of a core.
+    PercentOfCore,
+    /// Hundredths of what should have been.
+    ErrorPercent,
 }
 
 /// What a scenario must keep.
@@ -117,6 +121,17 @@ pub(crate) struct Measured {
     pub(crate) reference: Option<f64>,
     /// What else is worth telling, by the names that JSON has for it. It has no budget.
     pub(crate) also: Vec<(&'static str, f64)>,
+    /// What the figure is the worst of.
+    pub(crate) table: Option<Table>,
+}
+
+/// Several measurements.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Table {
+    /// As Markdown.
+    pub(crate) text: String,
+    /// An object for each.
+    pub(crate) lines: Vec<serde_json::Value>,
 }
 
 impl Scenario {
@@ -136,6 +151,7 @@ impl Scenario {
             Self::Flood => "flood",
             Self::FloodWithin => "flood-within",
             Self::Latency => "latency",
+            Self::Rates => "rates",
             Self::MemoryRest => "memory-rest",
             Self::Import => "import",
             Self::Export => "export",
@@ -143,6 +159,7 @@ impl Scenario {
             Self::Restart => "restart",
             Self::MemoryBan => "memory-ban",
             Self::ApiBans => "api-bans",
+            Self::Top => "top",
             Self::DetectNginx => "detect-nginx",
             Self::DetectNginxRatio => "detect-nginx-ratio",
             Self::DetectSshdRatio => "detect-sshd-ratio",
@@ -153,13 +170,7 @@ impl Scenario {
             Self::DetectReaders => "detect-readers",
             Self::Fleet => "fleet",
             Self::FleetKilled => "fleet-killed",
-            Self::Soak => "soak",
         }
-    }
-
-    /// Whether it is measured unless others are named.
-    pub(crate) const fn is_usual(self) -> bool {
-        !matches!(self, Self::Soak)
     }
 
     /// Whether it is one of those that are named `detect` together.
@@ -188,9 +199,10 @@ impl Scenario {
             | Self::FleetKilled => Unit::P99Ms,
             Self::Import | Self::Export | Self::Restart => Unit::Seconds,
             Self::ApiBans => Unit::BansPerSecond,
+            Self::Top => Unit::PercentOfCore,
+            Self::Rates => Unit::ErrorPercent,
             Self::MemoryRest | Self::ListMemory | Self::DetectMemory => Unit::Megabytes,
             Self::MemoryBan => Unit::BytesPerBan,
-            Self::Soak => Unit::GrowthMegabytes,
             Self::DetectNginx | Self::DetectNginxRatio | Self::DetectSshdRatio => {
                 Unit::LinesPerSecond
             }
@@ -216,7 +228,7 @@ impl Scenario {
             Self::FloodWithin | Self::ApiBans | Self::DetectNginx => (None, None),
             Self::Latency | Self::Restart => (Some(5.0), None),
             Self::Import => (Some(8.0), None),
-            Self::Export | Self::Soak => (Some(2.0), None),
+            Self::Export => (Some(2.0), None),
             Self::ListMemory => (Some(16.0), None),
             Self::MemoryBan => (Some(300.0), None),
             Self::DetectNginxRatio => (None, Some(50.0)),
@@ -225,6 +237,7 @@ impl Scenario {
             Self::DetectMemory => (Some(200.0), None),
             Self::DetectWalk => (Some(100.0), None),
             Self::DetectReaders => (Some(0.0), None),
+            Self::Rates | Self::Top => (Some(1.0), None),
             Self::Fleet | Self::FleetKilled => (Some(250.0), None),
         };
         let at_least = match self {
@@ -285,10 +298,11 @@ impl Unit {
             Self::BansPerSecond => "bans_per_second",
             Self::Megabytes => "megabytes",
             Self::BytesPerBan => "bytes_per_ban",
-            Self::GrowthMegabytes => "growth_megabytes",
             Self::LinesPerSecond => "lines_per_second",
             Self::Requests => "requests",
             Self::FalseFindings => "false_findings",
+            Self::PercentOfCore => "percent_of_core",
+            Self::ErrorPercent => "error_percent",
         }
     }
 
@@ -302,10 +316,11 @@ impl Unit {
             Self::BansPerSecond => format!("{value:.0} bans/s"),
             Self::Megabytes => format!("{value:.1} MB"),
             Self::BytesPerBan => format!("{value:.0} B"),
-            Self::GrowthMegabytes => format!("{value:+.2} MB"),
             Self::LinesPerSecond => format!("{value:.0} lines/s"),
             Self::Requests => format!("{value:.0} requests"),
             Self::FalseFindings => format!("{value:.0} false"),
+            Self::PercentOfCore => format!("{value:.2}% of a core"),
+            Self::ErrorPercent => format!("{value:.2}% off"),
         }
     }
 }
@@ -355,15 +370,5 @@ mod tests {
         assert!(!Scenario::ApiBans.passes(&measured(9_999.0)));
         assert!(Scenario::Import.passes(&measured(8.0)));
         assert!(!Scenario::Import.passes(&measured(8.1)));
-    }
-
-    #[test]
-    fn what_takes_half_an_hour_is_measured_only_when_named() {
-        let usual = Scenario::value_variants().iter();
-        assert!(
-            !usual
-                .copied()
-                .any(|scenario| { scenario.is_usual() && scenario == Scenario::Soak })
-        );
     }
 }

@@ -1,6 +1,9 @@
 //! `abuser` under test: all that knows its tables and its configuration.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use abuser::{
     config,
@@ -17,7 +20,10 @@ use anyhow::{Context as _, Result, ensure};
 use aya::programs::Xdp;
 use testkit::Janitor;
 
-use crate::prefixes::Prefix;
+use crate::{prefixes::Prefix, timed::Timed};
+
+/// The interface that frames come in on in the kernel's test harness, by its index.
+const LOOPBACK: u32 = 1;
 
 /// A limit that the bench's UDP packets do not match.
 pub(crate) const NO_MATCH: &str = r#"
@@ -103,14 +109,6 @@ pub(crate) fn generic_config(interface: &str, limit: &str) -> String {
     flood_config(interface, limit).replace(r#""driver""#, r#""generic""#)
 }
 
-/// The daemon's configuration for a flood and bans by hand: as people have it, offences of who
-/// may be forged count for nothing. Of bans that are over so few are remembered that the database,
-/// and what of it is cached, has its size soon.
-pub(crate) fn soak_config(interface: &str) -> String {
-    let config = flood_config(interface, TWO_PACKETS).replace("require_verified = false", "");
-    format!("{config}\n[store]\nhistory_max = 2000\n")
-}
-
 fn daemon_config(interface: &str, limits: &str, maxretry: u32) -> String {
     format!(
         r#"
@@ -130,7 +128,10 @@ bantime = "10m"
 /// The program in the kernel, not attached, with pins of its own that vanish with it.
 pub(crate) struct Abuser {
     dataplane: Option<Dataplane>,
+    /// The same program at a time that the frame tells.
+    timed: Option<Timed>,
     _runtime: tokio::runtime::Runtime,
+    pin_dir: PathBuf,
     // Dropped last: it removes the pins if this process is killed.
     _janitor: Janitor,
 }
@@ -138,9 +139,12 @@ pub(crate) struct Abuser {
 impl Abuser {
     /// Loads the program with limits as a configuration file has them.
     pub(crate) fn load(limits: &str) -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
         let config = config::parse(limits, Path::new("limits"))
             .context("read the limits of a scenario as abuser's configuration")?;
-        let pin_dir = PathBuf::from(format!("/sys/fs/bpf/abuser-bench-{}", std::process::id()));
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let process = std::process::id();
+        let pin_dir = PathBuf::from(format!("/sys/fs/bpf/abuser-bench-{process}-{count}"));
         let janitor = Janitor::hire(&[&pin_dir]).context("start the shell that removes pins")?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -152,14 +156,35 @@ impl Abuser {
         };
         let mut abuser = Self {
             dataplane: Some(dataplane),
+            timed: None,
             _runtime: runtime,
+            pin_dir,
             _janitor: janitor,
         };
+        // As on an interface that is protected.
+        let packets = abuser.dataplane()?.packets_mut();
+        packets
+            .begin(LOOPBACK, false)
+            .context("have the harness's packets counted")?;
         abuser
             .dataplane()?
             .set_limits(&config.limits, false, &Throttled::new())
             .context("put the limits of a scenario in force")?;
         Ok(abuser)
+    }
+
+    /// [`Abuser::load`], and beside it the program whose clock is in the caller's hands.
+    pub(crate) fn load_timed(limits: &str) -> Result<Self> {
+        let mut abuser = Self::load(limits)?;
+        let pin_dir = abuser.pin_dir.clone();
+        abuser.timed = Some(Timed::load(program::OBJECT, &pin_dir)?);
+        Ok(abuser)
+    }
+
+    /// The program of [`Abuser::load_timed`].
+    pub(crate) fn timed(&mut self) -> Result<&Xdp> {
+        let timed = self.timed.as_mut();
+        Ok(timed.context("no timed program is loaded")?.program()?)
     }
 
     /// Bans prefixes for good.
@@ -220,7 +245,7 @@ impl Abuser {
 
     /// The share of packets that came to this outcome, of all since the program was loaded.
     pub(crate) fn share(&mut self, wanted: Outcome) -> Result<f64> {
-        let outcomes = self.dataplane()?.counters().outcomes();
+        let outcomes = self.dataplane()?.counters().packets().outcomes();
         let (mut of_wanted, mut of_all) = (0, 0);
         for (outcome, traffic) in outcomes.context("read abuser's counters")? {
             of_all += traffic.packets;
@@ -241,7 +266,7 @@ impl Abuser {
 impl Drop for Abuser {
     fn drop(&mut self) {
         if let Some(dataplane) = self.dataplane.take() {
-            dataplane.shut_down();
+            let _detached = dataplane.shut_down();
         }
     }
 }

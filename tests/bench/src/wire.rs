@@ -10,7 +10,7 @@ use std::{
     process::Stdio,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -85,16 +85,19 @@ impl Flood {
     pub(crate) fn send_on(&self) -> Background {
         let stop = Arc::new(AtomicBool::new(false));
         let (programs, frame) = (Arc::clone(&self.programs), self.frame.clone());
-        let ours = Arc::clone(&stop);
+        let sent = Arc::new(AtomicU64::new(0));
+        let (ours, count) = (Arc::clone(&stop), Arc::clone(&sent));
         let thread = self.wire.client.spawn(move || {
             while !ours.load(Ordering::Relaxed) {
                 let flood = programs.get(Name::FloodWithOffender)?;
                 programs::send(flood, &frame, BACKGROUND_FRAMES)?;
+                count.fetch_add(u64::from(BACKGROUND_FRAMES), Ordering::Relaxed);
             }
             Ok(())
         });
         Background {
             stop,
+            sent,
             thread: Some(thread),
         }
     }
@@ -103,11 +106,13 @@ impl Flood {
     pub(crate) fn send_paced(&self, frames: u32, period: Duration) -> Background {
         let stop = Arc::new(AtomicBool::new(false));
         let (programs, frame) = (Arc::clone(&self.programs), self.frame.clone());
-        let ours = Arc::clone(&stop);
+        let sent = Arc::new(AtomicU64::new(0));
+        let (ours, count) = (Arc::clone(&stop), Arc::clone(&sent));
         let thread = self.wire.client.spawn(move || {
             let mut due = Instant::now();
             while !ours.load(Ordering::Relaxed) {
                 programs::send(programs.get(Name::Flood)?, &frame, frames)?;
+                count.fetch_add(u64::from(frames), Ordering::Relaxed);
                 // What a busy machine did not send in time is not made up for.
                 due = (due + period).max(Instant::now());
                 thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -116,6 +121,7 @@ impl Flood {
         });
         Background {
             stop,
+            sent,
             thread: Some(thread),
         }
     }
@@ -171,6 +177,7 @@ impl Flood {
 /// A flood that goes on until this is stopped or dropped.
 pub(crate) struct Background {
     stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
     thread: Option<JoinHandle<Result<()>>>,
 }
 
@@ -180,8 +187,13 @@ impl Background {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
+    /// Frames that the kernel was given to send so far; those that it is at are not among them.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
     /// Ends it; the error is what went wrong meanwhile.
-    pub(crate) fn stop(mut self) -> Result<()> {
+    pub(crate) fn stop(&mut self) -> Result<()> {
         self.end()
     }
 

@@ -20,17 +20,20 @@ use crate::support::{PATIENCE, abuser, wait_until};
 
 /// A request, as far as it matters: its first line, its header and its body.
 #[derive(Debug, Clone)]
-struct Request {
-    line: String,
-    head: String,
-    body: String,
+pub(super) struct Request {
+    pub(super) line: String,
+    pub(super) head: String,
+    pub(super) body: String,
 }
 
 /// What is answered: a whole answer, with its status line; `None`: nothing, and the connection stays.
 type Script = dyn Fn(&Request) -> Option<String> + Send;
 
+/// A header of answers after which the connection stays, as if there were more.
+const MORE_TO_COME: &str = "x-more-to-come: yes\r\n";
+
 /// A server that answers what it is told to.
-struct Lapi {
+pub(super) struct Lapi {
     script: Arc<Mutex<Box<Script>>>,
     requests: Arc<Mutex<Vec<Request>>>,
     stop: Arc<AtomicBool>,
@@ -69,6 +72,9 @@ impl Lapi {
                     Some(answer) => {
                         // Whoever has heard enough may have gone.
                         let _gone = (&stream).write_all(answer.as_bytes());
+                        if answer.contains(MORE_TO_COME) {
+                            held.push(stream);
+                        }
                     }
                     None => held.push(stream),
                 }
@@ -82,11 +88,11 @@ impl Lapi {
         }
     }
 
-    fn answer(&self, script: impl Fn(&Request) -> Option<String> + Send + 'static) {
+    pub(super) fn answer(&self, script: impl Fn(&Request) -> Option<String> + Send + 'static) {
         *self.script.lock().expect("a script") = Box::new(script);
     }
 
-    fn requests(&self, path: &str) -> Vec<Request> {
+    pub(super) fn requests(&self, path: &str) -> Vec<Request> {
         let requests = self.requests.lock().expect("requests");
         let wanted = requests
             .iter()
@@ -133,38 +139,47 @@ fn request(stream: &TcpStream) -> Option<Request> {
 }
 
 /// An answer with this status and body, after which the connection is closed.
-fn http(status: &str, headers: &str, body: &str) -> String {
+pub(super) fn http(status: &str, headers: &str, body: &str) -> String {
     format!(
         "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n{headers}\r\n{body}",
         body.len()
     )
 }
 
-fn ok(body: &str) -> String {
+pub(super) fn ok(body: &str) -> String {
     http("200 OK", "content-type: application/json\r\n", body)
 }
 
 /// A decision about an address.
-fn decision(id: u64, address: &str) -> Value {
+pub(super) fn decision(id: u64, address: &str) -> Value {
     json!({
         "id": id, "uuid": format!("uuid-{id}"), "origin": "CAPI", "type": "ban", "scope": "Ip",
         "value": address, "duration": "1h0m0.5s", "scenario": "crowdsecurity/ssh-bf",
     })
 }
 
-fn snapshot(decisions: &[Value]) -> String {
+pub(super) fn snapshot(decisions: &[Value]) -> String {
     json!({"new": decisions, "deleted": null}).to_string()
 }
 
-struct Followed {
+/// A daemon on `lo` that follows such a server.
+pub(super) struct Followed {
     _namespace: Namespace,
     _folder: TempDir,
-    lapi: Lapi,
-    daemon: Daemon,
+    pub(super) lapi: Lapi,
+    pub(super) daemon: Daemon,
 }
 
 impl Followed {
-    fn new(script: impl Fn(&Request) -> Option<String> + Send + 'static) -> Self {
+    pub(super) fn new(script: impl Fn(&Request) -> Option<String> + Send + 'static) -> Self {
+        Self::with(false, script)
+    }
+
+    /// One that pushes as the machine `here`, if it does.
+    pub(super) fn with(
+        pushes: bool,
+        script: impl Fn(&Request) -> Option<String> + Send + 'static,
+    ) -> Self {
         let namespace = Namespace::new().unwrap_or_else(|error| panic!("{error}"));
         let lapi = Lapi::start(&namespace);
         lapi.answer(script);
@@ -173,7 +188,12 @@ impl Followed {
         std::fs::write(&key, "0123456789\n").expect("writing a key");
         let private = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o600);
         std::fs::set_permissions(&key, private).expect("making it private");
-        let config = format!("interfaces = [\"lo\"]\n{}", section(&key, ""));
+        let push = format!(
+            "push = true\nmachine_id = \"here\"\npassword_file = \"{}\"",
+            key.display()
+        );
+        let push = if pushes { &*push } else { "" };
+        let config = format!("interfaces = [\"lo\"]\n{}", section(&key, push));
         let daemon = Daemon::start(&namespace, &config);
         Self {
             _namespace: namespace,
@@ -320,6 +340,31 @@ fn a_local_api_that_says_nothing_holds_up_neither_a_start_nor_commands_nor_a_sto
 }
 
 #[test]
+fn an_answer_that_stops_half_way_holds_up_nobody() {
+    require_root!();
+    let good = snapshot(&[decision(1, "203.0.113.1"), decision(2, "203.0.113.2")]);
+    let answer = ok(&good);
+    let followed = Followed::new(move |_| Some(answer.clone()));
+    let expected = [
+        ("203.0.113.1/32", "crowdsec"),
+        ("203.0.113.2/32", "crowdsec"),
+    ];
+    wait_for(&followed.daemon, &expected);
+    let half = http("200 OK", MORE_TO_COME, &good).replace(&good, &good[..good.len() / 2]);
+    followed.lapi.answer(move |_| Some(half.clone()));
+    let asked = followed.lapi.requests("startup=true").len();
+    followed.daemon.abuser(&["reload"]).success();
+    wait_until("it to be asked", || {
+        followed.lapi.requests("startup=true").len() > asked
+    });
+    wait_for(&followed.daemon, &expected);
+    let more = ok(&snapshot(&[decision(3, "203.0.113.3")]));
+    followed.lapi.answer(move |_| Some(more.clone()));
+    followed.daemon.abuser(&["reload"]).success();
+    wait_for(&followed.daemon, &[("203.0.113.3/32", "crowdsec")]);
+}
+
+#[test]
 fn usage_is_told_to_whoever_has_use_for_it_and_others_are_asked_once() {
     require_root!();
     let answer = |request: &Request| {
@@ -424,7 +469,7 @@ fn a_check_warns_of_files_that_cannot_be_read_and_refuses_nothing() {
     let said = abuser(&["check", "-c", config.to_str().expect("UTF-8")]).success();
     for phrase in [
         "warning: [crowdsec]: ",
-        "its mode is 644",
+        "(mode 644): run `chmod 600 ",
         "cannot read the secret in /nonexistent/password",
     ] {
         assert!(said.stderr.contains(phrase), "no {phrase:?}: {said}");

@@ -18,10 +18,15 @@ fn pushing(crowdsec: &Crowdsec, name: &str) -> String {
 
 /// A daemon that follows a local API and pushes to it.
 fn followed(options: &[&str]) -> Followed {
+    followed_with("", options)
+}
+
+/// One with more in the section.
+fn followed_with(more: &str, options: &[&str]) -> Followed {
     let namespace = Namespace::new().unwrap_or_else(|error| panic!("{error}"));
     let crowdsec = Crowdsec::start(&namespace);
     let key = crowdsec.add_bouncer("abuser");
-    let push = pushing(&crowdsec, "here");
+    let push = format!("{}\n{more}", pushing(&crowdsec, "here"));
     let config = format!("interfaces = [\"lo\"]\n{}", super::section(&key, &push));
     let daemon = Daemon::start_with(&namespace, &config, options);
     Followed {
@@ -125,6 +130,7 @@ fn a_ban_is_enforced_by_others_until_it_is_lifted_here() {
             "connected",
             "pushed",
             "withdrawn",
+            "refused",
             "active",
             "queued",
             "failures",
@@ -256,6 +262,148 @@ fn a_decision_that_is_deleted_there_is_not_pushed_again() {
         .abuser(&["ban", "add", "203.0.113.1", "--for", "2h"])
         .success();
     wait_for_pushed(&followed.crowdsec, &["203.0.113.1", "203.0.113.2"]);
+}
+
+#[test]
+fn a_decision_that_is_deleted_there_is_heard_of_whatever_else_is_left_out() {
+    require_root!();
+    let left_out = "origins = [\"cscli\"]\nscenarios_containing = [\"wanted\"]\n\
+                    scenarios_not_containing = [\"spared\"]";
+    let followed = followed_with(left_out, &[]);
+    for (address, reason) in [
+        ("203.0.113.1", "is Wanted"),
+        ("203.0.113.2", "is not"),
+        ("203.0.113.3", "wanted and spared"),
+    ] {
+        followed
+            .crowdsec
+            .decisions(&["add", "-i", address, "-d", "1h", "-R", reason]);
+    }
+    followed
+        .daemon
+        .abuser(&["ban", "add", "203.0.113.4", "--for", "1h"])
+        .success();
+    let expected = [("203.0.113.1/32", "crowdsec"), ("203.0.113.4/32", "manual")];
+    wait_for(&followed.daemon, &expected);
+    wait_until("it to be known for ours", || {
+        followed.status()["push"]["active"] == 1
+    });
+    followed
+        .crowdsec
+        .decisions(&["delete", "-i", "203.0.113.4"]);
+    wait_until("it to be noticed", || {
+        followed.status()["push"]["active"] == 0
+    });
+    wait_for(&followed.daemon, &expected);
+    assert_eq!(
+        followed.status()["ignored"],
+        serde_json::json!({"type": 0, "scope": 0, "simulated": 0, "wide": 0, "malformed": 0})
+    );
+}
+
+#[test]
+fn a_decision_that_was_deleted_while_the_daemon_was_away_is_not_pushed_again() {
+    require_root!();
+    let mut followed = followed(&[]);
+    let ban = |daemon: &Daemon, address: &str, time: &str| {
+        daemon
+            .abuser(&["ban", "add", address, "--for", time])
+            .success();
+    };
+    ban(&followed.daemon, "203.0.113.1", "1h");
+    ban(&followed.daemon, "203.0.113.2", "1h");
+    wait_for_pushed(&followed.crowdsec, &["203.0.113.1", "203.0.113.2"]);
+    followed.daemon.kill();
+    followed
+        .crowdsec
+        .decisions(&["delete", "-i", "203.0.113.1"]);
+    followed.daemon.restart();
+    ban(&followed.daemon, "203.0.113.3", "1h");
+    wait_for_pushed(&followed.crowdsec, &["203.0.113.2", "203.0.113.3"]);
+    wait_until("nothing to be left", || {
+        let push = followed.status()["push"].clone();
+        push["connected"] == true && push["queued"] == 0
+    });
+    followed.daemon.abuser(&["reload"]).success();
+    ban(&followed.daemon, "203.0.113.4", "1h");
+    let others = ["203.0.113.2", "203.0.113.3", "203.0.113.4"];
+    wait_for_pushed(&followed.crowdsec, &others);
+    let alerts = followed
+        .crowdsec
+        .list("alerts", &["-i", "203.0.113.1", "-a"]);
+    assert_eq!(alerts.as_array().map(Vec::len), Some(1), "{alerts}");
+    assert_eq!(bans(&followed.daemon).len(), 4, "the ban stays");
+    ban(&followed.daemon, "203.0.113.1", "2h");
+    wait_for_pushed(
+        &followed.crowdsec,
+        &["203.0.113.1", "203.0.113.2", "203.0.113.3", "203.0.113.4"],
+    );
+}
+
+#[test]
+fn what_was_taken_back_from_here_is_pushed_again_when_the_configuration_says_so() {
+    require_root!();
+    let followed = followed(&[]);
+    followed
+        .daemon
+        .abuser(&["ban", "add", "203.0.113.1", "--permanent"])
+        .success();
+    wait_for_pushed(&followed.crowdsec, &["203.0.113.1"]);
+    let path = followed.daemon.config_path();
+    let with = std::fs::read_to_string(&path).expect("the configuration");
+    let without = with.replace("push = true", "push = true\npush_causes = [\"limit\"]");
+    std::fs::write(&path, without).expect("writing the configuration");
+    followed.daemon.abuser(&["reload"]).success();
+    wait_for_pushed(&followed.crowdsec, &[]);
+    std::fs::write(&path, with).expect("writing the configuration");
+    followed.daemon.abuser(&["reload"]).success();
+    wait_for_pushed(&followed.crowdsec, &["203.0.113.1"]);
+}
+
+#[test]
+fn more_bans_than_one_answer_has_are_all_known_again() {
+    require_root!();
+    let mut followed = followed_with("push_causes = [\"import\"]", &[]);
+    let mut sources: Vec<_> = (0..220)
+        .map(|number| format!("198.18.{}.{}", number / 20, number % 20))
+        .collect();
+    // Those that hold others of them are in no half of theirs.
+    sources.extend(
+        [
+            "198.18.0.0/16",
+            "198.18.0.0/23",
+            "2001:db8::/64",
+            "2001:db8::1",
+        ]
+        .map(str::to_owned),
+    );
+    let file = followed.crowdsec.write("list.txt", &sources.join("\n"));
+    followed
+        .daemon
+        .abuser(&["ban", "import", file.to_str().expect("UTF-8")])
+        .success();
+    let count = sources.len();
+    let all_there = |followed: &Followed| {
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            let push = followed.status()["push"].clone();
+            if push["active"] == count && push["queued"] == 0 && push["connected"] == true {
+                return push;
+            }
+            assert!(std::time::Instant::now() < deadline, "{push}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    };
+    assert_eq!(all_there(&followed)["pushed"], count);
+    followed.daemon.kill();
+    followed.daemon.restart();
+    let push = all_there(&followed);
+    assert_eq!(
+        (&push["pushed"], &push["withdrawn"]),
+        (&0.into(), &0.into()),
+        "{push}"
+    );
+    assert_eq!(bans(&followed.daemon).len(), count);
 }
 
 #[test]

@@ -9,12 +9,14 @@
 //! | `filters` | filters of fail2ban that are there, missing or broken |
 //! | `reload`, `restart` | what outlives another configuration, and the daemon's end |
 //! | `feeds` | syslog and the journal |
+//! | `overrun` | logs that are written faster than they are read |
 //! | `hostile` | lines that an attacker would write |
 
 mod actions;
 mod feeds;
 mod filters;
 mod hostile;
+mod overrun;
 mod presets;
 mod reload;
 mod restart;

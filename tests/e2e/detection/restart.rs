@@ -1,6 +1,6 @@
 //! What outlives the daemon's end: where it was in its logs.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use testkit::require_root;
 
@@ -42,7 +42,7 @@ fn a_daemon_that_was_killed_reads_what_it_may_have_missed_and_bans_go_on() {
     logged.deny("192.0.2.7", 5);
     logged.assert_banned(&["192.0.2.7/32"]);
     // Positions are kept each second.
-    std::thread::sleep(std::time::Duration::from_millis(2500));
+    std::thread::sleep(Duration::from_millis(2500));
     logged.daemon.kill();
     append(&logged.log(), &"denied 192.0.2.8\n".repeat(5));
     logged.daemon.restart();
@@ -76,7 +76,9 @@ fn a_stop_amid_findings_loses_none_of_them() {
     let events = logged.daemon.stream(&["events", "--kind", "ban", "--json"]);
     append(&logged.log(), &deny_each(SOURCES));
     events.wait_for(PATIENCE, |line| line.contains("198.18.0.0/32"));
-    assert!(logged.daemon.terminate().success());
+    // As long as a service manager waits.
+    let ended = logged.daemon.terminate_within(Duration::from_secs(30));
+    assert!(ended.success());
     logged.daemon.restart();
     // Lines that were read are not read again: who was found in them was banned before the end.
     wait_until("all are banned", || {

@@ -226,7 +226,7 @@ fn a_wrong_password_a_secret_that_is_none_and_a_name_that_is_taken_are_told() {
     // The file is read again before each attempt.
     fleet.wait(AGREE, "the file", || {
         let error = error(&fleet);
-        error.contains("password_file") && error.contains("mode is 644")
+        error.contains("password_file") && error.contains("(mode 644)")
     });
     std::fs::write(&password, "password-of-web-2").expect("writing it");
     mode(0o600);

@@ -317,7 +317,7 @@ fn the_status_tells_nodes_connection_and_counts() {
     assert_keys(
         &nodes[0],
         &[
-            "name", "this", "version", "seen", "bans", "allow", "ignored", "ahead_ms",
+            "name", "this", "version", "seen", "bans", "allow", "ignored", "gone", "ahead_ms",
         ],
     );
     let names: Vec<_> = nodes

@@ -26,15 +26,15 @@ use testkit::markdown::{Code, Piece, pieces};
 use super::traffic::Traffic;
 
 /// A file of the documentation.
-pub(super) struct Document {
-    pub(super) steps: Vec<Step>,
+pub(crate) struct Document {
+    pub(crate) steps: Vec<Step>,
 }
 
 /// Where something stands.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
-    pub(super) path: PathBuf,
-    pub(super) line: usize,
+pub(crate) struct Place {
+    pub(crate) path: PathBuf,
+    pub(crate) line: usize,
 }
 
 impl fmt::Display for Place {
@@ -43,7 +43,7 @@ impl fmt::Display for Place {
     }
 }
 
-pub(super) enum Step {
+pub(crate) enum Step {
     /// A file is there from now on.
     File { path: String, text: String },
     /// A database is there from now on.
@@ -59,7 +59,7 @@ pub(super) enum Step {
     },
 }
 
-pub(super) enum Hidden {
+pub(crate) enum Hidden {
     Shell(String),
     Until(String),
     Serve(String),
@@ -73,7 +73,7 @@ const PROMPT: &str = "$ ";
 
 impl Document {
     /// Reads a file's text; the error says where it makes no sense.
-    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, String> {
         let mut steps = Vec::new();
         let mut file = None;
         for piece in pieces(text) {
@@ -101,7 +101,7 @@ impl Document {
         Ok(Self { steps })
     }
 
-    pub(super) fn has_sessions(&self) -> bool {
+    pub(crate) fn has_sessions(&self) -> bool {
         let is_command = |step: &Step| matches!(step, Step::Command { .. });
         self.steps.iter().any(is_command)
     }

@@ -18,13 +18,13 @@ const EXAMPLE: &str = "2026-11-23T19:42:00Z";
 const GRAIN_SECONDS: u64 = 120;
 
 /// Whether both say the same.
-pub(super) fn alike(shown: &[String], printed: &[String]) -> bool {
+pub(crate) fn alike(shown: &[String], printed: &[String]) -> bool {
     let masked = |lines: &[String]| lines.iter().map(|line| mask(line)).collect::<Vec<_>>();
     masked(shown) == masked(printed)
 }
 
 /// A line less what differs each time.
-pub(super) fn mask(line: &str) -> String {
+pub(crate) fn mask(line: &str) -> String {
     let line = replace(line, time, |_| "<time>".to_owned());
     let line = replace(&line, process, |_| "<process>".to_owned());
     let line = replace(&line, program, |_| "<program>".to_owned());
@@ -36,7 +36,7 @@ pub(super) fn mask(line: &str) -> String {
 }
 
 /// A line as the documentation shows it.
-pub(super) fn example(line: &str, started: SystemTime) -> String {
+pub(crate) fn example(line: &str, started: SystemTime) -> String {
     let line = replace(line, time, |text| moved(text, started));
     let line = replace(&line, process, |_| "4711".to_owned());
     replace(&line, program, |_| "58".to_owned())

@@ -15,10 +15,10 @@ use socket2::{Domain, Socket, Type};
 
 /// What a client sends.
 #[derive(Clone)]
-pub(super) struct Traffic {
+pub(crate) struct Traffic {
     kind: Kind,
-    pub(super) source: Ipv4Addr,
-    pub(super) port: u16,
+    pub(crate) source: Ipv4Addr,
+    pub(crate) port: u16,
     /// So many at once, and a little more than a second later so many.
     bursts: Vec<usize>,
 }
@@ -43,7 +43,7 @@ const UNTIL_LOOKED_UP: Duration = Duration::from_millis(1100);
 
 impl Traffic {
     /// Reads `connect 203.0.113.66 22 11 20`; nothing if it is not like that.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut words = text.split_whitespace();
         let kind = match words.next()? {
             "connect" => Kind::Connect,
@@ -58,12 +58,12 @@ impl Traffic {
         })
     }
 
-    pub(super) fn is_tcp(&self) -> bool {
+    pub(crate) fn is_tcp(&self) -> bool {
         matches!(self.kind, Kind::Connect)
     }
 
     /// Sends it from the calling thread; the connections that came about.
-    pub(super) fn send_to(&self, server: Ipv4Addr) -> Vec<TcpStream> {
+    pub(crate) fn send_to(&self, server: Ipv4Addr) -> Vec<TcpStream> {
         stay_on_one_cpu();
         let target = SocketAddr::V4(SocketAddrV4::new(server, self.port));
         let mut open = Vec::new();

@@ -49,8 +49,7 @@ fn the_socket_tells_metrics_too_and_where_they_are_told_there_is_nothing_else() 
         ("POST", "/metrics"),
         ("DELETE", "/v1/bans"),
     ] {
-        site.ask(method, path, "")
-            .refuses(403, &["may only read here"]);
+        site.ask(method, path, "").refuses(403, &["only GET here"]);
     }
 }
 

@@ -58,7 +58,7 @@ fn what_prometheus_scrapes_is_what_status_limits_and_detectors_say() {
     ] {
         let count = &status["outcomes"][outcome];
         assert!(number(&count["packets"]) > 0.0, "{status}");
-        let labels = format!("{{reason=\"{reason}\"}}");
+        let labels = format!("{{interface=\"lo\",reason=\"{reason}\"}}");
         prometheus.wait_for(
             &format!("abuser_packets_total{labels}"),
             number(&count["packets"]),
@@ -71,9 +71,11 @@ fn what_prometheus_scrapes_is_what_status_limits_and_detectors_say() {
     for limit in site.daemon.json(&["limits"]).as_array().expect("a list") {
         for verdict in ["passed", "dropped", "observed", "allowed"] {
             let name = limit["name"].as_str().expect("a name");
-            let series =
-                format!("abuser_limit_packets_total{{limit=\"{name}\",verdict=\"{verdict}\"}}");
-            prometheus.wait_for(&series, number(&limit[verdict]));
+            let labels = format!("{{limit=\"{name}\",verdict=\"{verdict}\"}}");
+            let packets = format!("abuser_limit_packets_total{labels}");
+            prometheus.wait_for(&packets, number(&limit[verdict]));
+            let bytes = format!("abuser_limit_packet_bytes_total{labels}");
+            prometheus.wait_for(&bytes, number(&limit["bytes"][verdict]));
         }
     }
     for table in ["bans", "allow", "throttles", "limits"] {
@@ -114,6 +116,11 @@ fn what_prometheus_scrapes_is_what_status_limits_and_detectors_say() {
         let age = prometheus.value(series).expect(series);
         assert!((-1.0..most).contains(&age), "{series} is {age}");
     }
+    // A ban that is lifted was made all the same.
+    let lifted = ["ban", "remove", "2001:db8::/48"];
+    site.daemon.abuser(&lifted).success();
+    prometheus.wait_for("abuser_bans{cause=\"manual\"}", 1.0);
+    prometheus.wait_for("abuser_bans_made_total{cause=\"manual\"}", 2.0);
 }
 
 #[test]

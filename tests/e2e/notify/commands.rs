@@ -179,7 +179,7 @@ fn no_more_run_at_once_than_are_allowed_to_and_all_of_them_do() {
         "hook",
         &site.placed("#!/bin/sh\necho + >> FOLDER/runs\nsleep 0.2\necho - >> FOLDER/runs\n"),
     );
-    let daemon = site.daemon(&format!("{HOOK}parallel = 2\n"));
+    let daemon = site.daemon(&format!("{HOOK}causes = [\"import\"]\nparallel = 2\n"));
     let file = list(&site, &addresses(12));
     daemon
         .abuser(&["ban", "import", text(&file), "--for", "1h"])

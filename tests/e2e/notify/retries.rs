@@ -137,7 +137,9 @@ fn nobody_waits_for_a_receiver_that_does_not_answer() {
 fn a_full_queue_keeps_the_latest_and_tells_what_it_lost() {
     require_root!();
     let site = Site::new();
-    let daemon = site.daemon(&format!("{HOOK}queue = 5\ntimeout = \"60s\"\n"));
+    let daemon = site.daemon(&format!(
+        "{HOOK}causes = [\"import\", \"manual\"]\nqueue = 5\ntimeout = \"60s\"\n"
+    ));
     site.server.hold();
     ban(&daemon, "198.51.100.1");
     site.server.wait_for(1);

@@ -1,39 +1,19 @@
 //! A receiver behind the real nginx, which speaks TLS for it.
 
-use std::process::Command;
-
 use serde_json::Value;
-use testkit::{Nginx, require_root};
+use testkit::{Authority, Nginx, require_root};
 
 use super::{Site, ban, sources, wait_for};
-
-/// Makes an authority, `ca.pem`, and a certificate of it for 127.0.0.1, `cert.pem`.
-fn certify(site: &Site) {
-    let openssl = |arguments: &str| {
-        let arguments = site.placed(arguments);
-        let output = Command::new("openssl")
-            .args(arguments.split(' '))
-            .output()
-            .expect("openssl");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments}: {said}");
-    };
-    let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
-    openssl(&format!(
-        "{new} -subj /CN=test-authority -keyout FOLDER/ca.key -out FOLDER/ca.pem"
-    ));
-    openssl(&format!(
-        "{new} -subj /CN=test -CA FOLDER/ca.pem -CAkey FOLDER/ca.key -keyout FOLDER/cert.key \
-         -out FOLDER/cert.pem -addext basicConstraints=critical,CA:FALSE \
-         -addext subjectAltName=IP:127.0.0.1"
-    ));
-}
 
 #[test]
 fn a_receiver_is_told_over_tls_if_its_authority_is_believed() {
     require_root!();
     let site = Site::new();
-    certify(&site);
+    let authority = Authority::new(site.folder.path()).expect("an authority");
+    let address = [127, 0, 0, 1].into();
+    authority
+        .certify("cert", &[address])
+        .expect("a certificate");
     let http = site.placed(
         "server { listen 80; return 200; }\n\
          server { listen 443 ssl; ssl_certificate CERTS/cert.pem;\n\

@@ -208,7 +208,7 @@ fn a_thousand_bans_come_in_few_requests_each_once_and_in_order() {
     require_root!();
     let site = Site::new();
     let daemon = site.daemon(
-        "[[notify]]\nname = \"chat\"\nurl = \"URL\"\nbatch = { max = 100, wait = \"1s\" }\n",
+        "[[notify]]\nname = \"chat\"\nurl = \"URL\"\ncauses = [\"import\"]\nbatch = { max = 100, wait = \"1s\" }\n",
     );
     let addresses = addresses(1000);
     let file = list(&site, &addresses);
@@ -226,6 +226,41 @@ fn a_thousand_bans_come_in_few_requests_each_once_and_in_order() {
     told.sort_unstable();
     expected.sort_unstable();
     assert_eq!(told, expected);
+}
+
+#[test]
+fn a_list_that_is_imported_and_all_bans_that_are_lifted_are_not_told_one_by_one() {
+    require_root!();
+    let site = Site::new();
+    let daemon =
+        site.daemon("[[notify]]\nname = \"chat\"\nurl = \"URL\"\nevents = [\"ban\", \"unban\"]\n");
+    let file = list(&site, &addresses(20));
+    daemon
+        .abuser(&["ban", "import", text(&file), "--for", "1h"])
+        .success();
+    ban(&daemon, "198.51.100.1");
+    ban(&daemon, "198.51.100.2");
+    daemon.abuser(&["ban", "remove", "198.51.100.1"]).success();
+    daemon.abuser(&["ban", "remove", "--all"]).success();
+    // What was to be told before it has been told when this is.
+    ban(&daemon, "198.51.100.3");
+    site.server.wait_for(4);
+    wait_for(&daemon, "chat", "sent", |status| status["sent"] == 4);
+    let told: Vec<_> = site
+        .server
+        .events()
+        .iter()
+        .map(|event| format!("{} {}", event["kind"], event["source"]).replace('"', ""))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "ban 198.51.100.1/32",
+            "ban 198.51.100.2/32",
+            "unban 198.51.100.1/32",
+            "ban 198.51.100.3/32"
+        ]
+    );
 }
 
 #[test]

@@ -1,127 +1,33 @@
 //! The Debian package on a real Debian with a real systemd: [`testkit::machine`].
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | `site` | the machine, and the package on it |
+//! | `readme` | the README's first session, as it is written there |
+//! | `beside` | what the service needs to share an interface |
+
+mod beside;
+mod readme;
+mod site;
 
 use std::{
-    fs,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::Path,
-    process::Command,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
 };
 
 use nix::unistd::{Gid, Uid, chown};
 use serde_json::Value;
-use testkit::{
-    CommandOutput, Machine, Namespace, abuser_binary, peers, require_root,
-    traffic::{UdpCounter, send_udp},
-    veth,
-};
+use testkit::{Namespace, require_root, traffic::send_udp};
 
+use self::site::{BANNED, FRIEND, HOST, PORT, Site, bring_package};
 use crate::support::parse;
 
-/// What systemd and a busy machine need for what takes a second.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The machine, who is banned there, and who is not.
-const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 10));
-const BANNED: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 66));
-const FRIEND: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 77));
-
-/// Where datagrams go.
-const PORT: u16 = 9999;
-
-/// A machine with a card, and a client at the other end of the cable.
-struct Site {
-    host: Namespace,
-    client: Namespace,
-    machine: Machine,
-    counter: UdpCounter,
-}
-
-impl Site {
-    fn new() -> Self {
-        let [host, client] = [(); 2].map(|()| Namespace::new().expect("a namespace"));
-        let (eth0, far) = veth(&host, "eth0", &client, "far0").expect("a cable");
-        eth0.add_address(&format!("{HOST}/24")).expect("an address");
-        for source in [BANNED, FRIEND] {
-            far.add_address(&format!("{source}/24"))
-                .expect("an address");
-        }
-        let counter = UdpCounter::start(&host, SocketAddr::new(HOST, PORT));
-        Self {
-            machine: Machine::boot(&host),
-            host,
-            client,
-            counter,
-        }
-    }
-
-    /// Runs a line of shell inside that must succeed.
-    #[track_caller]
-    fn run(&self, line: &str) -> CommandOutput {
-        self.machine.run(line).success()
-    }
-
-    /// What systemd says of a property of the service.
-    fn property(&self, name: &str) -> String {
-        let shown = self
-            .machine
-            .run(&format!("systemctl show --value -p {name} abuser"));
-        shown.stdout.trim_end().to_owned()
-    }
-
-    #[track_caller]
-    fn wait(&self, what: &str, mut condition: impl FnMut() -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !condition() {
-            assert!(
-                Instant::now() < deadline,
-                "not within {PATIENCE:?}: {what}\n{}",
-                self.machine.run("systemctl status --no-pager abuser")
-            );
-            thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    /// Waits until the service works, with another process than this.
-    #[track_caller]
-    fn wait_for_another(&self, pid: &str) {
-        self.wait("another daemon", || {
-            // At once: between two questions it may end.
-            let shown = self
-                .machine
-                .run("systemctl show -p MainPID,SubState abuser");
-            let is = |line: &str| shown.stdout.lines().any(|shown| shown == line);
-            is("SubState=running") && !is(&format!("MainPID={pid}"))
-        });
-    }
-
-    fn is_filtered(&self) -> bool {
-        let eth0 = self.host.interface("eth0").expect("the card");
-        eth0.xdp().expect("its program").is_some()
-    }
-
-    fn write(&self, path: &str, text: &str) {
-        let path = self.machine.path(path);
-        fs::create_dir_all(path.parent().expect("a folder")).expect("making it");
-        fs::write(path, text).expect("writing a file");
-    }
-
-    /// How many lines were read of each source.
-    fn lines(&self) -> Vec<(String, u64)> {
-        let detectors = parse(&self.run("abuser detectors --json").stdout);
-        let sources = detectors["sources"].as_array().expect("a list");
-        let lines = sources.iter().map(|source| {
-            let name = source["name"].as_str().expect("a name").to_owned();
-            (name, source["lines"].as_u64().expect("a number"))
-        });
-        lines.collect()
-    }
-}
+/// Those of the unit: `CAP_BPF`, `CAP_PERFMON`, `CAP_NET_ADMIN`, `CAP_DAC_READ_SEARCH`.
+const CAPABILITIES: u64 = 1 << 39 | 1 << 38 | 1 << 12 | 1 << 2;
 
 /// Datagrams of the banned client, all the time.
 struct Flood {
@@ -158,61 +64,6 @@ impl Flood {
     }
 }
 
-/// Runs one of Debian's programs outside.
-#[track_caller]
-fn outside(command: &mut Command) {
-    CommandOutput::of(command).success();
-}
-
-/// Copies the package to the machine; the binary in it must be the one under test.
-fn bring_package(site: &Site) {
-    let package = peers::package().unwrap_or_else(|error| panic!("{error}"));
-    let folder = tempfile::tempdir().expect("a folder");
-    let unpacked = folder.path().join("unpacked");
-    outside(
-        Command::new("dpkg-deb")
-            .arg("--extract")
-            .args([&package, &unpacked]),
-    );
-    let tested = folder.path().join("tested");
-    let binary = abuser_binary().unwrap_or_else(|error| panic!("{error}"));
-    outside(Command::new("strip").arg("-o").args([&tested, &binary]));
-    assert!(
-        fs::read(&tested).expect("a binary")
-            == fs::read(unpacked.join("usr/bin/abuser")).expect("a binary"),
-        "{} has another binary than {binary}; make it anew: cargo xtask dist --package {binary}",
-        package.display(),
-        binary = binary.display(),
-    );
-    fs::copy(&package, site.machine.path("/root/abuser.deb")).expect("copying the package");
-    fs::copy(&package, folder.path().join("next.deb")).expect("copying the package");
-    bring_next(site, folder.path());
-}
-
-/// The same as a later version.
-fn bring_next(site: &Site, folder: &Path) {
-    let next = folder.join("next");
-    outside(
-        Command::new("dpkg-deb")
-            .arg("--raw-extract")
-            .args([&folder.join("next.deb"), &next]),
-    );
-    let control = next.join("DEBIAN/control");
-    let text = fs::read_to_string(&control).expect("a control file");
-    let lines = text
-        .lines()
-        .map(|line| match line.strip_prefix("Version: ") {
-            Some(version) => format!("Version: {version}+next\n"),
-            None => format!("{line}\n"),
-        });
-    fs::write(&control, lines.collect::<String>()).expect("writing it");
-    outside(
-        Command::new("dpkg-deb")
-            .args(["-Zgzip", "-z1", "--root-owner-group", "--build"])
-            .args([&next, &site.machine.path("/root/next.deb")]),
-    );
-}
-
 #[test]
 fn the_package_protects_is_upgraded_without_a_gap_and_leaves_nothing_behind() {
     require_root!();
@@ -239,6 +90,7 @@ fn the_package_protects_is_upgraded_without_a_gap_and_leaves_nothing_behind() {
     reads_logs_and_journal(&site);
     tells_the_journal(&site);
     is_started_again_when_stuck(&site);
+    runs_and_pins_elsewhere(&site);
     leaves_nothing(&site);
 }
 
@@ -265,16 +117,7 @@ fn is_confined(site: &Site) {
     let verified = site.run("systemd-analyze verify --man=no abuser.service");
     assert_eq!(verified.stderr, "", "{verified}");
     site.run("systemd-analyze security --offline=true --threshold=30 abuser.service");
-    let status = site.run(&format!("cat /proc/{}/status", site.property("MainPID")));
-    let set = |name: &str| {
-        let mut lines = status.stdout.lines();
-        let set = lines.find_map(|line| line.strip_prefix(name));
-        u64::from_str_radix(set.expect("a set").trim(), 16).expect("a number")
-    };
-    // CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, CAP_DAC_READ_SEARCH
-    let expected = 1 << 39 | 1 << 38 | 1 << 12 | 1 << 2;
-    assert_eq!(set("CapBnd:"), expected);
-    assert_eq!(set("CapEff:"), expected);
+    assert_eq!(site.capabilities(), (CAPABILITIES, CAPABILITIES));
     let socket = site.run("stat --format '%G %a' /run/abuser/abuser.sock");
     assert_eq!(socket.stdout, "abuser 660\n");
 }
@@ -376,18 +219,41 @@ fn is_started_again_when_stuck(site: &Site) {
     site.run("rm -r /etc/systemd/system/abuser.service.d; systemctl daemon-reload");
 }
 
+/// With another configuration, which has it listen and pin elsewhere; the daemon is stopped, and has left
+/// the program on.
+fn runs_and_pins_elsewhere(site: &Site) {
+    site.run("abuser detach");
+    site.wait("the end of it", || {
+        site.property("ActiveState") == "inactive"
+    });
+    assert!(!site.is_filtered());
+    site.run("cp -r /etc/abuser /srv/abuser");
+    site.write(
+        "/srv/abuser/conf.d/where.toml",
+        "[xdp]\npin_dir = \"/sys/fs/bpf/elsewhere\"\n[api]\nsocket = \"/run/abuser/other.sock\"\n",
+    );
+    site.write(
+        "/etc/systemd/system/abuser.service.d/elsewhere.conf",
+        "[Service]\nExecStart=\nExecStart=/usr/bin/abuser run -c /srv/abuser/abuser.toml\n",
+    );
+    site.run("systemctl daemon-reload; systemctl start abuser");
+    assert!(site.is_filtered());
+    site.run("test -e /sys/fs/bpf/elsewhere && test ! -e /sys/fs/bpf/abuser");
+    site.run("systemctl stop abuser");
+    assert!(site.is_filtered(), "it did not persist");
+}
+
 fn leaves_nothing(site: &Site) {
     site.run("apt-get remove --yes abuser");
     assert!(!site.is_filtered(), "the program was left on the card");
-    site.run("test ! -e /sys/fs/bpf/abuser");
+    site.run("test ! -e /sys/fs/bpf/abuser && test ! -e /sys/fs/bpf/elsewhere");
     site.run("test -e /var/lib/abuser/abuser.db");
     send_udp(&site.client, BANNED, SocketAddr::new(HOST, PORT), 1000.0, 1).expect("sending");
     site.wait("who was banned", || site.counter.received_from(BANNED) == 1);
     site.run("rm /etc/abuser/conf.d/logs.toml; apt-get purge --yes abuser");
-    site.run(
-        "test ! -e /var/lib/abuser && test ! -e /run/abuser && test ! -e /etc/abuser && \
-         ! getent group abuser",
-    );
+    site.run("test ! -e /var/lib/abuser && test ! -e /run/abuser && test ! -e /etc/abuser");
+    // It may have been there before the package, and files may be its own.
+    site.run("getent group abuser");
     let units = site.run("systemctl list-unit-files --no-legend 'abuser*'; ls /etc/systemd/system/multi-user.target.wants");
     assert!(!units.stdout.contains("abuser"), "{units}");
 }

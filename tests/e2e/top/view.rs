@@ -228,7 +228,7 @@ fn without_colours_there_are_none_and_words_say_all() {
     };
     assert!(coloured(&watch(&daemon)), "or this test shows nothing");
     assert!(!coloured(&watch_with(&daemon, &[("NO_COLOR", "1")])));
-    assert!(!coloured(&watch_with(&daemon, &[("TERM", "dumb")])));
+    assert!(!coloured(&watch_with(&daemon, &[("TERM", "vt100")])));
     let ascii = watch_with(&daemon, &[("LC_ALL", "C")]);
     ascii.wait_for("over limit");
     assert!(
@@ -364,6 +364,24 @@ fn without_a_daemon_or_a_terminal_it_does_not_begin() {
     assert_eq!(screen.ended().code(), Some(1));
     screen.wait_for("no abuser runs here");
     screen.assert_restored();
+}
+
+#[test]
+fn on_a_terminal_that_cannot_be_drawn_on_it_is_told_once() {
+    require_root!();
+    let (_namespace, daemon) = daemon_on_lo(CONFIG);
+    for term in [Some("dumb"), Some(""), None] {
+        let mut command = daemon.command(&["top"]);
+        match term {
+            Some(term) => command.env("TERM", term),
+            None => command.env_remove("TERM"),
+        };
+        let mut screen = Screen::run(command, 24, 100);
+        assert!(screen.ended().success(), "{term:?}");
+        screen.wait_for("this is told once");
+        screen.wait_for("SOURCE");
+        screen.assert_restored();
+    }
 }
 
 /// Seconds of CPU that a process has used.

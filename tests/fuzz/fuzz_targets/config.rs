@@ -1,4 +1,4 @@
-//! Fuzzes the configuration: `cargo fuzz run --fuzz-dir tests/fuzz config`.
+//! Fuzzes the configuration: `cargo xtask fuzz config`.
 
 #![cfg_attr(fuzzing, no_main)]
 

@@ -1,4 +1,4 @@
-//! Fuzzes the packet parser: `cargo fuzz run --fuzz-dir tests/fuzz packet`.
+//! Fuzzes the packet parser: `cargo xtask fuzz packet`.
 
 #![cfg_attr(fuzzing, no_main)]
 

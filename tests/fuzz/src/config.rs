@@ -3,14 +3,24 @@
 use std::path::Path;
 
 use abuser::{
-    config::{Config, ConfigError, parse},
+    config::{Config, ConfigError, parse_all},
+    daemon::reload::needs_restart,
     dataplane::limits::Compiled,
 };
 
-/// What errors call the text.
-const NAME: &str = "abuser.toml";
+use crate::shown;
 
-/// Reads bytes as a configuration file; what is not UTF-8 is refused before.
+/// What errors call the texts.
+const NAMES: [&str; 4] = [
+    "abuser.toml",
+    "conf.d/1.toml",
+    "conf.d/2.toml",
+    "conf.d/3.toml",
+];
+/// A line between what is in `abuser.toml` and what is in the files of `conf.d`.
+const NEXT_FILE: &str = "\n# conf.d\n";
+
+/// Reads bytes as the files of a configuration; what is not UTF-8 is refused before.
 ///
 /// # Panics
 ///
@@ -20,15 +30,29 @@ pub fn config(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else {
         return;
     };
-    match parse(text, Path::new(NAME)) {
-        Ok(config) => accepted(text, &config),
-        Err(error) => refused(text, &error),
+    let texts = text.splitn(NAMES.len(), NEXT_FILE);
+    let files: Vec<_> = NAMES.into_iter().zip(texts).collect();
+    match read(&files) {
+        Ok(config) => accepted(&files, &config),
+        Err(error) => refused(&files, &error),
     }
 }
 
-fn accepted(text: &str, config: &Config) {
-    let again = parse(text, Path::new(NAME)).expect("accepted before");
+fn read(files: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    parse_all(files.iter().map(|(name, text)| (Path::new(*name), *text)))
+}
+
+fn accepted(files: &[(&str, &str)], config: &Config) {
+    let again = read(files).expect("accepted before");
     assert_eq!(*config, again, "read twice");
+    assert_eq!(
+        needs_restart(config, &again),
+        [""; 0],
+        "nothing has changed"
+    );
+    let empty = files.iter().copied().chain([("conf.d/4.toml", "")]);
+    let with_empty = read(&empty.collect::<Vec<_>>()).expect("an empty file says nothing");
+    assert_eq!(*config, with_empty, "with an empty file");
     let compiled = Compiled::new(&config.limits);
     assert_eq!(
         compiled.limits.len(),
@@ -44,7 +68,7 @@ fn accepted(text: &str, config: &Config) {
     }
 }
 
-fn refused(text: &str, error: &ConfigError) {
+fn refused(files: &[(&str, &str)], error: &ConfigError) {
     let ConfigError::Invalid {
         path,
         line,
@@ -54,7 +78,8 @@ fn refused(text: &str, error: &ConfigError) {
     else {
         panic!("no file was read, and still: {error}");
     };
-    assert_eq!(path, Path::new(NAME));
+    let file = files.iter().find(|(name, _)| path == Path::new(name));
+    let (name, text) = file.expect("it is about one of the files");
     // As editors count: what follows the last line break is a line, even if empty.
     let lines: Vec<_> = text.split('\n').collect();
     let known = line.checked_sub(1).and_then(|index| lines.get(index));
@@ -63,11 +88,7 @@ fn refused(text: &str, error: &ConfigError) {
         (1..=characters + 1).contains(column),
         "column {column} of {characters} in line {line}"
     );
-    assert!(!message.is_empty());
-    assert!(
-        !message.chars().any(char::is_control),
-        "control characters in {message:?}"
-    );
-    let place = format!("{NAME}:{line}:{column}: ");
+    shown::is_one_plain_line(message);
+    let place = format!("{name}:{line}:{column}: ");
     assert_eq!(error.to_string(), place + message);
 }

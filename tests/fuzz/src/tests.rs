@@ -20,7 +20,30 @@ fn replay(corpus: &str, target: fn(&[u8])) {
         target(&bytes);
         count += 1;
     }
-    assert!(count >= 20, "only {count} files in {}", directory.display());
+    assert!(count >= 40, "only {count} files in {}", directory.display());
+}
+
+/// A target without a test here would be replayed by nobody.
+#[test]
+fn each_target_has_a_corpus_of_its_own() {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let names = |folder: &str| {
+        let entries = fs::read_dir(package.join(folder)).expect("a folder");
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.expect("an entry").path())
+            .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
+            .filter(|name| !name.starts_with('.'))
+            .collect();
+        names.sort();
+        names
+    };
+    let targets = names("fuzz_targets");
+    assert_eq!(names("corpus"), targets);
+    let tests = include_str!("tests.rs");
+    for target in targets {
+        let call = format!("replay(\"{target}\", crate::{target});");
+        assert!(tests.contains(&call), "nobody replays {target}");
+    }
 }
 
 #[test]
@@ -31,6 +54,76 @@ fn the_packets_that_fuzzing_found_are_parsed_without_guessing() {
 #[test]
 fn the_configurations_that_fuzzing_found_are_read_or_refused_with_a_place() {
     replay("config", crate::config);
+}
+
+#[test]
+fn the_traffic_that_fuzzing_found_fares_as_plain_code_says() {
+    replay("decide", crate::decide);
+}
+
+#[test]
+fn the_logs_that_fuzzing_found_are_read_as_what_they_say() {
+    replay("line", crate::line);
+}
+
+#[test]
+fn the_streams_that_fuzzing_found_are_the_same_lines_in_any_pieces() {
+    replay("stream", crate::stream);
+}
+
+#[test]
+fn the_filters_that_fuzzing_found_are_compiled_or_refused() {
+    replay("filter", crate::filter);
+}
+
+#[test]
+fn the_conditions_that_fuzzing_found_do_not_contradict_themselves() {
+    replay("condition", crate::condition);
+}
+
+#[test]
+fn the_targets_that_fuzzing_found_have_one_template_each() {
+    replay("target", crate::target);
+}
+
+#[test]
+fn the_templates_that_fuzzing_found_make_json_or_are_refused() {
+    replay("webhook", crate::webhook);
+}
+
+#[test]
+fn the_requests_that_fuzzing_found_are_the_same_when_written_again() {
+    replay("api", crate::api);
+}
+
+#[test]
+fn the_records_that_fuzzing_found_are_told_of_or_refused() {
+    replay("event", crate::event);
+}
+
+#[test]
+fn what_fuzzing_had_nodes_say_counts_within_the_caps() {
+    replay("fleet", crate::fleet);
+}
+
+#[test]
+fn the_answers_that_fuzzing_found_ban_whom_they_name() {
+    replay("crowdsec", crate::crowdsec);
+}
+
+#[test]
+fn the_lists_that_fuzzing_found_name_whom_they_name_when_written_again() {
+    replay("exchange", crate::exchange);
+}
+
+#[test]
+fn what_fuzzing_found_to_import_is_a_configuration() {
+    replay("import", crate::import);
+}
+
+#[test]
+fn the_captures_that_fuzzing_found_are_replayed_as_far_as_they_go() {
+    replay("capture", crate::capture);
 }
 
 /// Bytes that begin like IP in Ethernet, so that more than the first look is passed.

@@ -42,7 +42,14 @@ const OF_FILTER: [&str; 6] = [
 ];
 
 /// Imports the jails of a folder such as `/etc/fail2ban` that are enabled.
-pub fn fail2ban(files: &dyn Files, folder: &Path) -> Result<Imported, ImportError> {
+///
+/// `is_time` tells whether a policy takes a text such as `1d 12h` for a time; what it does not take is not
+/// written, and noted.
+pub fn fail2ban(
+    files: &dyn Files,
+    folder: &Path,
+    is_time: fn(&str) -> bool,
+) -> Result<Imported, ImportError> {
     let mut reader = Reader::new(files);
     let mut paths = vec![folder.join("jail.conf")];
     paths.extend(reader.matching(&folder.join("jail.d/*.conf"))?);
@@ -62,6 +69,7 @@ pub fn fail2ban(files: &dyn Files, folder: &Path) -> Result<Imported, ImportErro
     }
     let mut import = Import {
         files,
+        is_time,
         folder,
         ini: &ini,
         places: &places,
@@ -114,6 +122,7 @@ fn is_true(text: &str) -> bool {
 /// What is being made of the jails.
 struct Import<'a> {
     files: &'a dyn Files,
+    is_time: fn(&str) -> bool,
     folder: &'a Path,
     ini: &'a Ini,
     places: &'a Places,
@@ -225,7 +234,7 @@ impl Import<'_> {
         let given = self.needed(&filter, given)?;
         self.check_filter(&filter, &given)?;
         let filter = self.filter_name(&filter, &given)?;
-        let numbers = Numbers::read(jail, &mut self.imported)?;
+        let numbers = Numbers::read(jail, self.is_time, &mut self.imported)?;
         let sources: Vec<_> = logs
             .into_iter()
             .map(|log| self.source(log, jail.name))

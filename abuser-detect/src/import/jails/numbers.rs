@@ -22,7 +22,11 @@ pub(super) struct Numbers {
 
 impl Numbers {
     /// Reads them; the error says why the jail cannot be carried over.
-    pub(super) fn read(jail: &Jail<'_>, imported: &mut Imported) -> Result<Self, String> {
+    pub(super) fn read(
+        jail: &Jail<'_>,
+        is_time: fn(&str) -> bool,
+        imported: &mut Imported,
+    ) -> Result<Self, String> {
         let text = |option: &str| -> Result<Option<String>, String> {
             let value = jail.get(option)?.map(|value| value.trim().to_owned());
             Ok(value.filter(|value| !value.is_empty()))
@@ -44,10 +48,12 @@ impl Numbers {
             let Some(text) = text(option)? else {
                 return Ok(None);
             };
-            let time = time(&text).ok_or_else(|| {
-                format!("{option} = {text} is more than a sum of times such as 1d 12h")
-            })?;
-            Ok(Some(time))
+            if !is_time(&text) {
+                return Err(format!(
+                    "{option} = {text} is no sum of times such as 1d 12h"
+                ));
+            }
+            Ok(Some(number_or_text(&text)))
         };
         for option in ["findtime", "bantime"] {
             if let Some(value) = time(option)? {
@@ -157,14 +163,9 @@ fn plain(number: f64) -> Value {
     text.parse::<i64>().map_or(Value::from(number), Value::from)
 }
 
-/// A number of seconds, or times as they are written; `None` if it is a calculation.
-fn time(text: &str) -> Option<Value> {
-    if let Ok(seconds) = text.parse::<i64>() {
-        return Some(Value::from(seconds));
-    }
-    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '+' | '-');
-    let is_time = text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(is_part);
-    is_time.then(|| Value::from(text))
+/// A number of seconds, or times as they are written.
+fn number_or_text(text: &str) -> Value {
+    text.parse::<i64>().map_or(Value::from(text), Value::from)
 }
 
 /// The policies of all jails: one for each set of numbers.

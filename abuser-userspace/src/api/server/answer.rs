@@ -19,8 +19,8 @@ use super::{
     bounds::{BODY_TIME, MAX_BODY},
 };
 use crate::{
-    api::types::{ApiError, Status},
-    daemon::engine::{Command, EngineError, Reply},
+    api::types::{ApiError, SecurityStatus, Status},
+    daemon::engine::{self, Command, EngineError, Reply},
 };
 
 /// What a request comes to.
@@ -50,7 +50,9 @@ impl From<EngineError> for Failure {
         let status = match error {
             EngineError::Refused(_) => StatusCode::BAD_REQUEST,
             EngineError::NotFound(_) => StatusCode::NOT_FOUND,
-            EngineError::Dataplane(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            EngineError::Dataplane(_) | EngineError::Partly { .. } => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         };
         Self::new(status, error.to_string())
     }
@@ -74,12 +76,19 @@ impl Api {
         Ok(Json(answer?))
     }
 
+    /// The same, patiently: the engine answers at once that somebody else's lock is in the way.
+    pub(super) async fn ask_again<T>(self, command: impl FnMut(Reply<T>) -> Command) -> Answer<T> {
+        let answer = engine::ask_again(&self.commands, command).await;
+        Ok(Json(answer.ok_or_else(Failure::stopping)??))
+    }
+
     /// What the engine tells of the daemon, with what those tell who go on beside it.
     pub(super) fn complete(&self, status: Status) -> Status {
         Status {
             crowdsec: self.crowdsec.status(),
             fleet: self.fleet.status(),
             notify: self.notify.status(),
+            security: SecurityStatus::clone(&self.security),
             ..status
         }
     }
@@ -131,7 +140,26 @@ fn refuse_body(rejection: &JsonRejection) -> Failure {
         let error = format!("the body is larger than {MAX_BODY} bytes; send it in parts");
         return Failure::new(status, error);
     }
-    Failure::new(status, rejection.body_text())
+    let error = match rejection {
+        JsonRejection::MissingJsonContentType(_) => {
+            "say that the body is JSON: send `Content-Type: application/json`".to_owned()
+        }
+        JsonRejection::JsonSyntaxError(error) => {
+            format!("the body is not JSON: {}", innermost(error))
+        }
+        JsonRejection::JsonDataError(error) => format!(
+            "the body is not as /v1/openapi.json has it: {}",
+            innermost(error)
+        ),
+        other => other.body_text(),
+    };
+    Failure::new(status, error)
+}
+
+/// What an error is about in the end, without what libraries say around it.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let last = std::iter::successors(Some(error), |error| error.source()).last();
+    last.map_or_else(String::new, ToString::to_string)
 }
 
 /// The IP address that a path ends with.

@@ -16,7 +16,7 @@ use crate::{
     daemon::engine::{Command, listing::BanEntry},
 };
 
-/// The longest text that is looked for, in bytes.
+/// The longest text that is looked for, in characters: what a field of the page may hold.
 const LONGEST: usize = 200;
 
 /// Looks through all bans, a page at a time.
@@ -132,8 +132,8 @@ enum Search {
 impl Search {
     fn new(text: &str) -> Result<Self, &'static str> {
         let text = text.trim();
-        if text.len() > LONGEST {
-            return Err("`search` has more than 200 bytes");
+        if text.chars().count() > LONGEST {
+            return Err("`search` has more than 200 characters");
         }
         Ok(match parse_prefix(text) {
             _ if text.is_empty() => Self::All,
@@ -208,11 +208,13 @@ mod tests {
             before: None,
         };
         assert!(Latest::new(&query(Some(1), "")).is_ok());
-        assert!(Latest::new(&query(Some(1000), &"x".repeat(200))).is_ok());
+        for widest in ["x", "\u{e4}", "\u{1f980}"] {
+            assert!(Latest::new(&query(Some(1000), &widest.repeat(200))).is_ok());
+        }
         for (refused, phrase) in [
             (query(Some(0), ""), "ask for 1 to 1000"),
             (query(Some(1001), ""), "ask for 1 to 1000"),
-            (query(None, &"x".repeat(201)), "200 bytes"),
+            (query(None, &"\u{e4}".repeat(201)), "200 characters"),
         ] {
             let error = format!("{:?}", Latest::new(&refused).err().unwrap());
             assert!(error.contains(phrase), "{error}");

@@ -40,7 +40,7 @@ use axum::{
 };
 use futures_util::FutureExt as _;
 use tokio::{
-    net::{TcpListener, UnixListener},
+    net::TcpListener,
     sync::{broadcast, mpsc, oneshot},
 };
 use utoipa_axum::router::OpenApiRouter;
@@ -51,10 +51,10 @@ use self::{
     connections::Connections,
     peer::Peer,
 };
-use super::types::EventRecord;
+use super::types::{EventRecord, SecurityStatus};
 use crate::{
     crowdsec,
-    daemon::{detection::DetectionHandle, engine::Command, reload::Reloader},
+    daemon::{detection::DetectionHandle, engine::Command, reload::Reloader, socket::Socket},
     fleet::FleetHandle,
     metrics::Latencies,
     notify::NotifyHandle,
@@ -85,12 +85,14 @@ pub struct Api {
     pub notify: Arc<NotifyHandle>,
     /// How it stands with `CrowdSec`.
     pub crowdsec: crowdsec::Monitor,
+    /// What the daemon has given up.
+    pub security: Arc<SecurityStatus>,
 }
 
 /// Where to listen, and to whom.
 pub struct Listeners {
     /// The unix socket.
-    pub unix: UnixListener,
+    pub unix: Socket,
     /// Who may do what over it.
     pub access: Access,
     /// The TCP socket, if there is one.
@@ -120,7 +122,8 @@ pub async fn serve(listeners: Listeners, api: Api, stopped: oneshot::Receiver<In
         metrics,
     } = listeners;
     let stopped = stopped.map(|_dropped| ()).shared();
-    let metrics_alone = router(routes::metrics_alone(), api.clone());
+    let timed = from_fn_with_state(api.clone(), timing::time);
+    let metrics_alone = router(routes::metrics_alone(), api.clone()).layer(timed.clone());
     let router = router(routes::all(), api);
     let remote = async {
         if let Some(Remote {
@@ -130,7 +133,9 @@ pub async fn serve(listeners: Listeners, api: Api, stopped: oneshot::Receiver<In
         }) = tcp
         {
             let router = router.clone();
-            let mut router = router.layer(from_fn_with_state(Arc::new(token), token::require));
+            let token = from_fn_with_state(Arc::new(token), token::require);
+            // Who is turned away is counted, too.
+            let mut router = router.layer(token).layer(timed.clone());
             if page {
                 // It needs no token: a browser that is sent somewhere brings none.
                 router = page::beside(router);
@@ -154,9 +159,10 @@ pub async fn serve(listeners: Listeners, api: Api, stopped: oneshot::Receiver<In
         }
     };
     let (writers, readers) = (Share::for_writers(), Share::for_readers());
-    let local = Connections::new(router.clone(), move |stream: &_, _: &_| {
-        Peer::local(stream, &access, &writers, &readers)
-    });
+    let local = Connections::new(
+        router.clone().layer(timed.clone()),
+        move |stream: &_, _: &_| Peer::local(stream, &access, &writers, &readers),
+    );
     tokio::join!(local.serve(unix, stopped.clone()), remote, scrapes);
 }
 
@@ -167,7 +173,6 @@ fn router(requests: OpenApiRouter<Api>, api: Api) -> Router {
         .fallback(|| async { Failure::new(StatusCode::NOT_FOUND, "there is no such resource") })
         .layer(from_fn(peer::require_rights))
         .layer(from_fn(stall::forbid_rest))
-        .layer(from_fn_with_state(api.clone(), timing::time))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(api)
 }

@@ -77,6 +77,8 @@ enum Rights {
         /// Who may do more.
         writers: Arc<str>,
     },
+    /// Ask, where nobody may do more.
+    Get,
 }
 
 /// Who is at the other end.
@@ -119,7 +121,7 @@ impl Peer {
         };
         let share = match rights {
             Rights::All => writers,
-            Rights::Read { .. } => readers,
+            Rights::Read { .. } | Rights::Get => readers,
         };
         Self {
             who,
@@ -139,12 +141,9 @@ impl Peer {
 
     /// Who has connected to where metrics are told, without a word who that is.
     pub(super) fn scraper(share: &Share) -> Self {
-        let rights = Rights::Read {
-            writers: "who talks to the daemon's socket".into(),
-        };
         Self {
             who: Who::Unknown,
-            rights,
+            rights: Rights::Get,
             share: share.clone(),
         }
     }
@@ -187,6 +186,11 @@ pub(super) async fn require_rights(
             let error = format!("{name} may only read here; {writers} may change something");
             Failure::new(StatusCode::FORBIDDEN, error).into_response()
         }
+        Rights::Get if !request.method().is_safe() => Failure::new(
+            StatusCode::FORBIDDEN,
+            "only GET here; the daemon's socket takes the rest",
+        )
+        .into_response(),
         _ => next.run(request).await,
     }
 }

@@ -1,6 +1,6 @@
 //! The token: whoever comes over TCP and knows it may do everything.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     extract::{Request, State},
@@ -11,21 +11,39 @@ use axum::{
 use subtle::ConstantTimeEq as _;
 
 use super::answer::Failure;
-use crate::files::{SHORTEST_SECRET, SecretError, read_secret};
+use crate::{
+    config,
+    files::{SHORTEST_SECRET, SecretError, read_secret},
+};
 
 /// Why there is no token.
 #[derive(Debug, thiserror::Error)]
-#[error("[api] token_file: {0}")]
-pub struct TokenError(#[from] SecretError);
+pub enum TokenError {
+    /// The file does not have one.
+    #[error("[api] token_file: {0}")]
+    Secret(#[from] SecretError),
+    /// The configuration names no file; it says so itself where it is read.
+    #[error("[api] listen needs a token; add token_file = \"/etc/abuser/token\"")]
+    NoFile,
+}
 
 /// A secret that stands in for a user.
 pub struct Token(Vec<u8>);
 
 impl Token {
-    /// Reads it from a file that nobody else can read.
-    pub fn read(path: &Path) -> Result<Self, TokenError> {
+    /// The one that `[api]` needs, if it has the daemon listen for TCP; its file is one that nobody else can
+    /// read.
+    ///
+    /// # Errors
+    ///
+    /// See [`TokenError`].
+    pub fn of(api: &config::Api) -> Result<Option<Self>, TokenError> {
+        if api.listen.is_none() {
+            return Ok(None);
+        }
+        let path = api.token_file.as_deref().ok_or(TokenError::NoFile)?;
         let token = read_secret(path, SHORTEST_SECRET)?;
-        Ok(Self(token.into_bytes()))
+        Ok(Some(Self(token.into_bytes())))
     }
 
     /// Whether a request brings it; how long this takes tells nothing of it but its length.

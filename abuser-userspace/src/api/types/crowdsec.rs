@@ -37,6 +37,9 @@ pub struct CrowdsecPushStatus {
     pub pushed: u64,
     /// Decisions taken back since the start, because the ban ended before them.
     pub withdrawn: u64,
+    /// Bans, and decisions to end, since the start that the local API refused for what they are, while it took
+    /// others. Such a ban is not pushed until it changes.
+    pub refused: u64,
     /// Bans of this daemon that the local API has now.
     pub active: u64,
     /// Bans that wait to be pushed, or to be taken back. While the local API does not answer, others may

@@ -79,6 +79,9 @@ pub struct FleetNode {
     pub allow: usize,
     /// Whether the configuration says not to take anything from it.
     pub ignored: bool,
+    /// Whether nothing was heard of it for a minute, while nodes tell thrice in one that they are there. What
+    /// it said holds all the same; when none of it does, it is told of for a day more.
+    pub gone: bool,
     /// By how much its clock is ahead of this one's, in milliseconds; less what its messages take to get
     /// here.
     pub ahead_ms: Option<i64>,

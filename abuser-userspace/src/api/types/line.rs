@@ -26,6 +26,7 @@ impl EventRecord {
             reason,
             detector,
             action,
+            among_all: _,
         } = self;
         let mut line = format!("{time}  {:<7}", kind.name());
         let source = source.as_deref().unwrap_or_default();

@@ -86,9 +86,19 @@ impl Outcome {
         }
     }
 
+    /// Entries that were some, whatever became of them.
+    fn good(&self) -> u64 {
+        self.added + self.extended + self.duplicates + self.expired
+    }
+
     /// Whether there were lines, and none was any good.
     pub(super) fn is_nothing(&self) -> bool {
-        self.skipped > 0 && self.added + self.extended + self.duplicates + self.expired == 0
+        self.skipped > 0 && self.good() == 0
+    }
+
+    /// Whether there was nothing in it, good or bad.
+    pub(super) fn is_of_nobody(&self) -> bool {
+        self.skipped == 0 && self.good() == 0
     }
 
     /// Sources that are banned now as they were not before.

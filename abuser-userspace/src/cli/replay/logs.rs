@@ -11,7 +11,7 @@ use crate::{
         CliError,
         blocks::{Input, Opened},
         logs,
-        output::{self, counted, grouped, plain},
+        output::{self, counted, grouped},
     },
     config::{Config, LogSource},
     replay::{
@@ -70,7 +70,6 @@ impl Named {
 
 /// The error that nobody knows which source a log is of.
 fn unknown(name: &str, config: &Config) -> CliError {
-    let name = plain(name);
     let sources = config.sources.iter().map(LogSource::name);
     let sources: Vec<_> = sources.collect();
     CliError::Usage(match sources.first() {

@@ -70,6 +70,12 @@ pub(super) fn press(state: &mut State, model: &Model, key: KeyEvent) -> Option<A
             _ => {}
         }
     }
+    let action = take(state, model, key);
+    state.show_late();
+    action
+}
+
+fn take(state: &mut State, model: &Model, key: KeyEvent) -> Option<Action> {
     // Others keep the mode that they put back.
     match std::mem::replace(&mut state.mode, Mode::Browse) {
         Mode::Browse => browse(state, model, key.code),

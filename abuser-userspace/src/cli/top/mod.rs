@@ -10,7 +10,7 @@
 //! | `view`, `theme`, `text` | how it looks |
 //! | `terminal` | the terminal, and putting it back |
 //!
-//! Without a terminal, or with `--json`, it is told once.
+//! Without a terminal that can be drawn on, or with `--json`, it is told once.
 
 mod grid;
 mod keys;
@@ -32,7 +32,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
+use anyhow::anyhow;
 use nix::libc;
 use ratatui::crossterm::event::{Event, KeyEventKind};
 use tokio::{
@@ -46,7 +46,7 @@ use self::{
     panes::Pane,
     poll::{Poller, Update},
     snapshot::Snapshot,
-    state::{Mode, Request, State},
+    state::{Request, State},
     terminal::Screen,
     theme::Theme,
 };
@@ -57,7 +57,13 @@ use crate::api::client::Client;
 const BACKLOG: usize = 64;
 
 pub(super) async fn top(socket: &Path, args: &TopArgs) -> Result<(), CliError> {
-    if args.json || !output::is_terminal() {
+    let is_live = output::is_terminal() && moves_its_cursor();
+    if args.json || !is_live {
+        if !args.json && output::is_terminal() {
+            output::message(
+                "abuser: TERM names no terminal that can be drawn on, so this is told once",
+            );
+        }
         let mut client = Client::connect(socket).await?;
         let snapshot = Snapshot::fetch(&mut client, None).await?;
         if args.json {
@@ -68,6 +74,11 @@ pub(super) async fn top(socket: &Path, args: &TopArgs) -> Result<(), CliError> {
     // A daemon that is not there when it is first asked will not come by itself.
     drop(Client::connect(socket).await?);
     watch(socket, args.interval).await
+}
+
+/// Whether the terminal is more than a typewriter, by what the environment says of it.
+fn moves_its_cursor() -> bool {
+    std::env::var_os("TERM").is_some_and(|name| !name.is_empty() && name != "dumb")
 }
 
 /// Prints the busiest sources, as tables are printed.
@@ -117,9 +128,10 @@ impl Signals {
 
 /// Shows how it stands until it is enough.
 async fn watch(socket: &Path, interval: Duration) -> Result<(), CliError> {
-    let mut signals = Signals::new().context("cannot wait for signals")?;
+    let mut signals =
+        Signals::new().map_err(|error| anyhow!("cannot wait for signals: {error}"))?;
     let theme = Theme::of_environment();
-    let mut screen = Screen::take().context("cannot use the terminal")?;
+    let mut screen = Screen::take().map_err(|error| anyhow!("cannot use the terminal: {error}"))?;
     let (updates_in, mut updates) = mpsc::channel(BACKLOG);
     let (requests, requests_out) = mpsc::channel(BACKLOG);
     tokio::spawn(Poller::new(socket, interval, updates_in).run(requests_out));
@@ -172,13 +184,7 @@ fn take_update(state: &mut State, model: &mut Model, update: Update, now: Durati
         Update::Lost(error) => model.lose(error, now),
         Update::Done(said) => state.say(said),
         Update::Failed(error) => state.complain(error),
-        Update::Explained(address, lines) => {
-            state.mode = Mode::Explain {
-                address,
-                lines,
-                from: 0,
-            };
-        }
+        Update::Explained(address, lines) => state.explain(address, lines),
     }
 }
 

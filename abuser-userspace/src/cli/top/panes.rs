@@ -5,9 +5,12 @@ use super::{
     model::Model,
     text,
 };
-use crate::api::types::{
-    BanInfo, DetectorStatus, EventKind, EventRecord, LimitLevel, LimitStatus, SourceStatus,
-    TopSource,
+use crate::{
+    api::types::{
+        BanInfo, DetectorStatus, EventKind, EventRecord, LimitLevel, LimitStatus, SourceStatus,
+        TopSource,
+    },
+    cli::output::plain,
 };
 
 /// What can be looked at.
@@ -142,7 +145,7 @@ fn used(level: &LimitLevel) -> u64 {
 fn busy(told: &TopSource) -> Row {
     let (word, tone) = state(told);
     let used = told.level.as_ref().map(used);
-    let limit = told.level.as_ref().map(|level| text::shown(&level.limit));
+    let limit = told.level.as_ref().map(|level| plain(&level.limit));
     let mut more = Vec::new();
     if !told.throttled.is_empty() {
         more.push(format!("throttled by {}", told.throttled.join(", ")));
@@ -168,7 +171,7 @@ fn busy(told: &TopSource) -> Row {
                 },
             ),
             Cell::text(limit.unwrap_or_default()),
-            Cell::text(text::shown(&more.join(", "))),
+            Cell::text(plain(&more.join(", "))),
         ],
         tone,
     }
@@ -204,8 +207,8 @@ fn ban(ban: &BanInfo) -> Row {
             Cell::source(ban.source),
             Cell::by(text::left(ban.remaining_seconds), Order::Least(end)),
             Cell::count(ban.hits),
-            Cell::text(text::shown(&cause)),
-            Cell::text(text::shown(&reason)),
+            Cell::text(plain(&cause)),
+            Cell::text(plain(&reason)),
         ],
         tone: Tone::Plain,
     }
@@ -233,7 +236,7 @@ fn limit_row(limit: &LimitStatus, model: &Model) -> Row {
     Row {
         key: limit.name.clone(),
         cells: vec![
-            Cell::text(text::shown(&limit.name)),
+            Cell::text(plain(&limit.name)),
             Cell::rate(dropped),
             Cell::rate(passed),
             Cell::count(limit.dropped),
@@ -270,12 +273,12 @@ fn detector(detector: &DetectorStatus, model: &Model) -> Row {
     Row {
         key: format!("detector {}", detector.name),
         cells: vec![
-            Cell::text(text::shown(&detector.name)),
+            Cell::text(plain(&detector.name)),
             Cell::rate(rate.unwrap_or_default()),
             Cell::count(detector.matched),
             Cell::count(detector.found),
             Cell::text(format!("{}, {}", detector.kind, detector.action)),
-            Cell::text(text::shown(&more)),
+            Cell::text(plain(&more)),
         ],
         tone: if detector.found > 0 {
             Tone::Warn
@@ -305,7 +308,7 @@ fn log(log: &SourceStatus, model: &Model) -> Row {
     Row {
         key: format!("log {}", log.name),
         cells: vec![
-            Cell::text(text::shown(&log.name)),
+            Cell::text(plain(&log.name)),
             Cell::rate(rate.unwrap_or_default()),
             Cell::count(log.lines),
             // What is found in logs is seen only while they are read, so they come first.
@@ -314,7 +317,7 @@ fn log(log: &SourceStatus, model: &Model) -> Row {
                 "log, {}",
                 log.parser.as_deref().unwrap_or("filters")
             )),
-            Cell::text(text::shown(&more.join(", "))),
+            Cell::text(plain(&more.join(", "))),
         ],
         tone: if is_bad { Tone::Bad } else { Tone::Plain },
     }
@@ -339,8 +342,8 @@ fn event(event: &EventRecord) -> Row {
         cells: vec![
             Cell::text(text::time_of_day(&event.time)),
             Cell::text(event.kind.name()),
-            Cell::text(short.unwrap_or_else(|_| text::shown(source))),
-            Cell::text(text::shown(&what.join(": "))),
+            Cell::text(short.unwrap_or_else(|_| plain(source).into_owned())),
+            Cell::text(plain(&what.join(": "))),
         ],
         tone: match event.kind {
             EventKind::Ban => Tone::Bad,

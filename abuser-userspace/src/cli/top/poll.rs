@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{snapshot::Snapshot, state::Request, text};
@@ -14,8 +15,8 @@ use crate::{
     api::{
         client::{Client, ClientError},
         types::{
-            AllowInfo, AllowRequest, BanInfo, BanRequest, EventFilter, EventKind, EventRecord,
-            Explanation, ObserveRequest, Observing, RemoveRequest,
+            AllowInfo, AllowRequest, BanDuration, BanInfo, BanRequest, EventFilter, EventKind,
+            EventRecord, Explanation, ObserveRequest, Observing, RemoveRequest,
         },
     },
     cli::{bans::check_own_session, explain},
@@ -24,6 +25,9 @@ use crate::{
 /// Events that are followed. Drops are not: a flood of them would be read for nothing, since it is
 /// told who is busiest.
 const FOLLOWED: [EventKind; 3] = [EventKind::Ban, EventKind::Unban, EventKind::Detect];
+
+/// Why somebody is banned or allowed.
+const REASON: &str = "abuser top";
 
 /// How long to wait before the daemon is asked again that was not there.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -80,12 +84,14 @@ impl Poller {
                     Some(request) => {
                         // What it changed is shown at once.
                         due = Instant::now();
-                        self.ask(request).await
+                        let waiting = Waiting::of(&self);
+                        waiting.on(self.ask(request)).await
                     }
                     None => return,
                 },
                 () = tokio::time::sleep_until(due), if !self.paused => {
-                    let update = self.refresh().await;
+                    let waiting = Waiting::of(&self);
+                    let update = waiting.on(self.refresh()).await;
                     let wait = match update {
                         Update::Lost(_) => self.interval.max(AGAIN),
                         _ => self.interval,
@@ -120,7 +126,7 @@ impl Poller {
             Ok(snapshot) => Update::Snapshot(Box::new(snapshot)),
             Err(ClientError::Refused { error, .. }) => Update::Failed(error),
             Err(error) => {
-                self.client = None;
+                self.doubt(&error);
                 Update::Lost(error.to_string())
             }
         }
@@ -144,49 +150,68 @@ impl Poller {
         {
             return Some(Update::Failed(error.to_string()));
         }
-        let asked = match self.connected().await {
-            Ok(client) => perform(client, request).await,
-            Err(error) => Err(error),
+        let asked = match request {
+            Request::Ban(source, duration) => self.ban(source, duration).await.map(Update::Done),
+            request => match self.connected().await {
+                Ok(client) => perform(client, request).await,
+                Err(error) => Err(error),
+            },
         };
         Some(asked.unwrap_or_else(|error| {
-            if !matches!(error, ClientError::Refused { .. }) {
-                self.client = None;
-            }
+            self.doubt(&error);
             Update::Failed(error.to_string())
         }))
+    }
+
+    /// Has the next question ask over a connection of its own, if this one may be broken.
+    fn doubt(&mut self, error: &ClientError) {
+        if !matches!(error, ClientError::Refused { .. }) {
+            self.client = None;
+        }
+    }
+
+    /// Bans, and says for how long, and whether it helps.
+    async fn ban(&mut self, source: IpNet, duration: BanDuration) -> Result<String, ClientError> {
+        let request = BanRequest {
+            sources: vec![source],
+            duration,
+            reason: Some(REASON.to_owned()),
+            force: false,
+        };
+        let client = self.connected().await?;
+        let bans: Vec<BanInfo> = client.post("/v1/bans", &request).await?;
+        // It is banned from here on, whatever becomes of the next question.
+        let allowed: Result<Vec<AllowInfo>, _> = client.get("/v1/allow").await;
+        let name = text::source(&source);
+        let banned = match bans.first().and_then(|ban| ban.remaining_seconds) {
+            // What is left was rounded down a moment after it was whole.
+            Some(seconds) => format!("banned {name} for {}", text::left(Some(seconds + 1))),
+            None => format!("banned {name} for good"),
+        };
+        Ok(match allowed {
+            Ok(allowed) => match allowed.iter().find(|entry| entry.source.contains(&source)) {
+                Some(entry) => format!(
+                    "banned {name}, which passes all the same as long as {} is allowed",
+                    entry.source
+                ),
+                None => banned,
+            },
+            Err(error) => {
+                self.doubt(&error);
+                format!("{banned}; whether it is allowed, too, is not known: {error}")
+            }
+        })
     }
 }
 
 /// Does what was asked for, and says so.
 async fn perform(client: &mut Client, request: Request) -> Result<Update, ClientError> {
-    let reason = Some("abuser top".to_owned());
+    let reason = Some(REASON.to_owned());
     let removed = |source| RemoveRequest {
         sources: vec![source],
         all: false,
     };
     let said = match request {
-        Request::Ban(source, duration) => {
-            let request = BanRequest {
-                sources: vec![source],
-                duration,
-                reason,
-                force: false,
-            };
-            let bans: Vec<BanInfo> = client.post("/v1/bans", &request).await?;
-            let allowed: Vec<AllowInfo> = client.get("/v1/allow").await?;
-            let name = text::source(&source);
-            match allowed.iter().find(|entry| entry.source.contains(&source)) {
-                Some(entry) => format!(
-                    "banned {name}, which passes all the same as long as {} is allowed",
-                    entry.source
-                ),
-                None => match bans.first().and_then(|ban| ban.remaining_seconds) {
-                    // What is left was rounded down a moment after it was whole.
-                    Some(seconds) => format!("banned {name} for {}", text::left(Some(seconds + 1))),
-                    None => format!("banned {name} for good"),
-                },
-            }
-        }
         Request::Unban(source) => {
             let _lifted: Vec<BanInfo> = client.delete("/v1/bans", &removed(source)).await?;
             format!("unbanned {}", text::source(&source))
@@ -195,6 +220,7 @@ async fn perform(client: &mut Client, request: Request) -> Result<Update, Client
             let request = AllowRequest {
                 sources: vec![source],
                 reason,
+                force: false,
             };
             let _allowed: Vec<AllowInfo> = client.post("/v1/allow", &request).await?;
             format!("allowed {}", text::source(&source))
@@ -219,9 +245,42 @@ async fn perform(client: &mut Client, request: Request) -> Result<Update, Client
             let lines = explain::lines(&explanation);
             return Ok(Update::Explained(address.to_string(), lines));
         }
-        Request::Find(_) | Request::Pause(_) => String::new(),
+        Request::Ban(..) | Request::Find(_) | Request::Pause(_) => String::new(),
     };
     Ok(Update::Done(said))
+}
+
+/// Who waits for an answer, and says so when it takes too long.
+struct Waiting {
+    patience: Duration,
+    updates: mpsc::Sender<Update>,
+}
+
+impl Waiting {
+    fn of(poller: &Poller) -> Self {
+        Self {
+            // Two answers that were due.
+            patience: (poller.interval * 2).max(AGAIN),
+            updates: poller.updates.clone(),
+        }
+    }
+
+    /// Waits. A daemon that stands still keeps its connections, so that nothing breaks.
+    async fn on<T>(&self, answer: impl Future<Output = T>) -> T {
+        let mut answer = std::pin::pin!(answer);
+        let mut pause = self.patience;
+        loop {
+            tokio::select! {
+                answer = &mut answer => return answer,
+                () = tokio::time::sleep(pause) => {
+                    let lost = Update::Lost("it does not answer what it was asked".to_owned());
+                    // Who shows it may be busy; it is said again.
+                    let _full = self.updates.try_send(lost);
+                    pause = AGAIN;
+                }
+            }
+        }
+    }
 }
 
 /// Follows the events of a kind for as long as somebody listens, whatever becomes of the daemon.
@@ -243,5 +302,68 @@ async fn follow(socket: PathBuf, kind: EventKind, updates: mpsc::Sender<Update>)
             }
         }
         tokio::time::sleep(AGAIN).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        Json, Router,
+        http::StatusCode,
+        routing::{get, post},
+    };
+    use serde_json::json;
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_daemon_that_stands_still_is_told_as_one_that_does_not_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        // It takes connections, as the kernel does for whoever is stopped.
+        let _stopped = UnixListener::bind(&socket).unwrap();
+        let (updates, mut told) = mpsc::channel(8);
+        let (_asks, requests) = mpsc::channel(1);
+        let poller = Poller::new(&socket, Duration::from_millis(100), updates);
+        tokio::spawn(poller.run(requests));
+        for _ in 0..2 {
+            let Some(Update::Lost(error)) = told.recv().await else {
+                panic!("told as if it had answered");
+            };
+            assert!(error.contains("does not answer"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_ban_is_told_although_the_next_question_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let ban = json!([{
+            "id": 1, "source": "203.0.113.7/32", "created": null, "expires": "2026-01-01T00:00:00Z",
+            "remaining_seconds": 599, "hits": 0, "cause": "manual", "limit": null, "detector": null,
+            "blocklist": null, "crowdsec": null, "node": null, "policy": null, "offences": null,
+            "reason": "abuser top", "by": "root", "last_hit": null,
+        }]);
+        let refusal = || async {
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                Json(json!({ "error": "busy" })),
+            )
+        };
+        let router = Router::new()
+            .route("/v1/bans", post(|| async { Json(ban) }))
+            .route("/v1/allow", get(refusal));
+        tokio::spawn(async { axum::serve(listener, router).await });
+        let (updates, _told) = mpsc::channel(8);
+        let mut poller = Poller::new(&socket, Duration::from_secs(1), updates);
+        let ban = Request::Ban("203.0.113.7/32".parse().unwrap(), BanDuration::Policy);
+        let Some(Update::Done(said)) = poller.ask(ban).await else {
+            panic!("told as if it had failed");
+        };
+        for phrase in ["banned 203.0.113.7 for 10m", "not known: busy"] {
+            assert!(said.contains(phrase), "no {phrase} in {said}");
+        }
     }
 }

@@ -60,6 +60,16 @@ pub(super) enum Mode {
     },
 }
 
+impl Mode {
+    /// Whether something is being written, answered or read that nothing may replace.
+    const fn is_held(&self) -> bool {
+        match self {
+            Self::Browse | Self::Explain { .. } => false,
+            Self::Filter(_) | Self::Ban(_) | Self::Ask(_) | Self::Help => true,
+        }
+    }
+}
+
 /// What became of something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Message {
@@ -84,6 +94,8 @@ pub(super) struct State {
     pub(super) filter: String,
     pub(super) paused: bool,
     pub(super) message: Option<Message>,
+    /// An explanation that came while something was being written; it is shown after that.
+    late: Option<Mode>,
     sorting: [Sorting; Pane::ALL.len()],
     choices: [Choice; Pane::ALL.len()],
 }
@@ -96,6 +108,7 @@ impl Default for State {
             filter: String::new(),
             paused: false,
             message: None,
+            late: None,
             sorting: Pane::ALL.map(Pane::sorting),
             choices: Default::default(),
         }
@@ -117,6 +130,26 @@ impl State {
             text: text.into(),
             is_error: true,
         });
+    }
+
+    /// Shows lines about an address: now, or when what is being written is.
+    pub(super) fn explain(&mut self, address: String, lines: Vec<String>) {
+        let from = 0;
+        self.late = Some(Mode::Explain {
+            address,
+            lines,
+            from,
+        });
+        self.show_late();
+    }
+
+    /// Shows what came late, if nothing is being written.
+    pub(super) fn show_late(&mut self) {
+        if !self.mode.is_held()
+            && let Some(late) = self.late.take()
+        {
+            self.mode = late;
+        }
     }
 
     /// How a pane is sorted.

@@ -1,39 +1,8 @@
-//! Words and numbers that fit a column, and can do nothing else than be read.
+//! Words and numbers that fit a column.
 
 use std::time::Duration;
 
 use crate::cli::output::{grouped, span};
-
-/// `text`, which somebody else wrote, as characters that only show: those that command the terminal,
-/// change the direction of what follows or have no width are written out.
-pub(super) fn shown(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() || is_invisible(c) {
-            shown.extend(c.escape_default());
-        } else {
-            shown.push(c);
-        }
-    }
-    shown
-}
-
-/// Characters of no width that change how others look: marks and overrides of direction, joiners,
-/// separators, tags.
-const fn is_invisible(c: char) -> bool {
-    matches!(
-        c,
-        '\u{ad}'
-            | '\u{61c}'
-            | '\u{180e}'
-            | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{feff}'
-            | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e007f}'
-    )
-}
 
 /// A count in seven columns at most.
 pub(super) fn count(count: u64) -> String {
@@ -110,16 +79,6 @@ pub(super) fn time(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_commands_the_terminal_or_hides_is_written_out() {
-        assert_eq!(
-            shown("gr\u{fc}\u{df}e \u{4f60}\u{597d}"),
-            "gr\u{fc}\u{df}e \u{4f60}\u{597d}"
-        );
-        assert_eq!(shown("\u{1b}[2J\u{9b}1m\t"), "\\u{1b}[2J\\u{9b}1m\\t");
-        assert_eq!(shown("a\u{202e}b\u{200d}"), "a\\u{202e}b\\u{200d}");
-    }
 
     #[test]
     fn numbers_keep_to_seven_columns() {

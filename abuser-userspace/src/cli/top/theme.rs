@@ -54,7 +54,7 @@ impl Theme {
     fn of(variable: impl Fn(&str) -> Option<String>) -> Self {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
         let term = set("TERM").unwrap_or_default();
-        let is_plain = matches!(term.as_str(), "" | "dumb" | "vt100" | "vt102" | "vt220")
+        let is_plain = matches!(term.as_str(), "vt100" | "vt102" | "vt220")
             || term.ends_with("-m")
             || term.contains("mono");
         let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set);
@@ -66,7 +66,7 @@ impl Theme {
         Self {
             colour: set("NO_COLOR").is_none() && !is_plain,
             // The kernel's console has a font of 256 characters, and few bars among them.
-            unicode: unicode && !matches!(term.as_str(), "dumb" | "linux" | "vt100"),
+            unicode: unicode && !matches!(term.as_str(), "linux" | "vt100"),
         }
     }
 
@@ -170,7 +170,7 @@ mod tests {
             theme(&[xterm, ("LC_ALL", "C.utf8"), ("LANG", "C")]),
             (true, true)
         );
-        assert_eq!(theme(&[("TERM", "dumb")]), (false, false));
+        assert_eq!(theme(&[("TERM", "vt100")]), (false, false));
         assert_eq!(theme(&[("TERM", "xterm-mono")]), (false, true));
         assert_eq!(theme(&[("TERM", "linux")]), (true, false));
     }

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     api::types::{InterfaceState, InterfaceStatus, Status},
-    cli::output::{counted, grouped, span},
+    cli::output::{counted, grouped, plain, span},
 };
 
 /// From this size on several panes are shown at once.
@@ -90,7 +90,7 @@ fn draw_title(frame: &mut Frame, area: Rect, model: &Model, state: &State, theme
     if let Some(status) = status {
         left.push(Span::raw(format!(
             " {}  up {}  ",
-            text::shown(&status.version),
+            plain(&status.version),
             span(status.uptime_seconds)
         )));
         // What is not protected comes first: there may be no room for all.
@@ -139,7 +139,7 @@ fn spread(frame: &mut Frame, area: Rect, left: Vec<Span<'_>>, right: Vec<Span<'_
 }
 
 fn protection(interface: &InterfaceStatus, theme: Theme) -> Span<'static> {
-    let name = text::shown(&interface.name);
+    let name = plain(&interface.name);
     match interface.state {
         InterfaceState::Attached => {
             let mode = interface.mode.as_deref().unwrap_or("unknown");
@@ -155,7 +155,7 @@ fn draw_facts(frame: &mut Frame, area: Rect, model: &Model, theme: Theme, now: D
         (Link::Connecting, _) => Line::from("connecting"),
         (Link::Down { since, error }, _) => {
             let silent = text::time(now.saturating_sub(*since));
-            let words = format!(" NO ANSWER for {silent}: {} ", text::shown(error));
+            let words = format!(" NO ANSWER for {silent}: {} ", plain(error));
             Line::from(Span::styled(words, theme.alarm()))
         }
         (Link::Up, None) => Line::default(),
@@ -166,7 +166,7 @@ fn draw_facts(frame: &mut Frame, area: Rect, model: &Model, theme: Theme, now: D
 
 fn facts(status: &Status, theme: Theme) -> Line<'static> {
     if let Some(error) = &status.store.error {
-        let words = format!(" NOT ON DISK: {} ", text::shown(error));
+        let words = format!(" NOT ON DISK: {} ", plain(error));
         return Line::from(Span::styled(words, theme.alarm()));
     }
     let count = |number: usize, one, many| counted(number as u64, one, many);
@@ -182,7 +182,7 @@ fn facts(status: &Status, theme: Theme) -> Line<'static> {
         facts.push(format!("{} events lost", text::count(status.events.lost)));
     }
     let broken = status.blocklists.iter().filter(|list| list.error.is_some());
-    let broken: Vec<_> = broken.map(|list| text::shown(&list.name)).collect();
+    let broken: Vec<_> = broken.map(|list| plain(&list.name)).collect();
     if !broken.is_empty() {
         facts.push(format!("BLOCK LIST NOT READ: {}", broken.join(", ")));
     }
@@ -224,7 +224,7 @@ fn draw_tabs(frame: &mut Frame, area: Rect, model: &Model, state: &State, theme:
     }
     let mut right = Vec::new();
     if !state.filter.is_empty() {
-        right.push(Span::raw(format!("only {} ", text::shown(&state.filter))));
+        right.push(Span::raw(format!("only {} ", plain(&state.filter))));
     }
     // What is not asked for is not to be taken for what is not there.
     let hidden = model.snapshot.as_ref().map_or(0, |now| {
@@ -381,7 +381,7 @@ fn draw_message(frame: &mut Frame, area: Rect, state: &State, theme: Theme) {
         // What was wrong with it is said beside it.
         (Mode::Ban(line), Some(message)) if message.is_error => {
             let mut prompt = prompt("ban: ", line, "  ");
-            prompt.push_span(Span::styled(text::shown(&message.text), theme.alarm()));
+            prompt.push_span(Span::styled(plain(&message.text), theme.alarm()));
             prompt
         }
         (Mode::Ban(line), _) => prompt(
@@ -390,7 +390,7 @@ fn draw_message(frame: &mut Frame, area: Rect, state: &State, theme: Theme) {
             "  (and for how long: 10m, 1d, permanent, or as [ban] says)",
         ),
         (Mode::Ask(question), _) => Line::from(vec![
-            Span::styled(text::shown(&question.text), theme.heading()),
+            Span::styled(plain(&question.text), theme.heading()),
             Span::raw(" (y, n)"),
         ]),
         (_, Some(message)) => {
@@ -399,7 +399,7 @@ fn draw_message(frame: &mut Frame, area: Rect, state: &State, theme: Theme) {
             } else {
                 Style::new()
             };
-            Line::from(Span::styled(text::shown(&message.text), style))
+            Line::from(Span::styled(plain(&message.text), style))
         }
         (_, None) => Line::default(),
     };
@@ -407,10 +407,10 @@ fn draw_message(frame: &mut Frame, area: Rect, state: &State, theme: Theme) {
 }
 
 /// A line that is being written, with its end marked.
-fn prompt<'a>(before: &'a str, line: &str, after: &'a str) -> Line<'a> {
+fn prompt<'a>(before: &'a str, line: &'a str, after: &'a str) -> Line<'a> {
     Line::from(vec![
         Span::raw(before),
-        Span::raw(text::shown(line)),
+        Span::raw(plain(line)),
         Span::styled(" ", Style::new().reversed()),
         Span::raw(after),
     ])
@@ -450,7 +450,7 @@ fn draw_explanation(
 ) {
     let title = format!(" explain {address}; Esc closes, j and k scroll ");
     let within = popup(frame, area, theme, title);
-    let lines = lines.iter().map(|line| Line::from(text::shown(line)));
+    let lines = lines.iter().map(|line| Line::from(plain(line)));
     let words = Paragraph::new(lines.collect::<Vec<_>>())
         .wrap(Wrap { trim: false })
         .scroll((from, 0));

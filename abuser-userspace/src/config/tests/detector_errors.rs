@@ -138,6 +138,11 @@ fn a_filter_or_condition_that_cannot_be_is_refused_at_the_value() {
             ["column 8 of the condition", ""],
         ),
         ("where = ''", "6:9", ["of the condition", ""]),
+        (
+            "where = \"status == 'a\\u001b'\"",
+            "6:9",
+            ["of the condition", "found 'a\\u{1b}'"],
+        ),
     ] {
         assert_error(&detector(lines), place, &phrases);
     }

@@ -104,6 +104,18 @@ fn a_missing_file_is_an_error_that_says_how_to_begin_one() {
 }
 
 #[test]
+fn a_link_to_what_is_not_there_is_said_to_be_one() {
+    let directory = directory(&[("a.toml", b""), ("conf.d/a.toml", b"")]);
+    let link = directory.path().join("conf.d/b.toml");
+    std::os::unix::fs::symlink("../gone.toml", link).unwrap();
+    let error = load_error(&directory);
+    assert!(
+        error.contains("b.toml: is a link to ../gone.toml, which is not there"),
+        "{error}"
+    );
+}
+
+#[test]
 fn what_cannot_be_read_as_a_file_is_named() {
     let too_large = vec![b'#'; 1 << 20];
     assert!(load(&directory(&[("a.toml", &too_large)]).path().join("a.toml")).is_ok());

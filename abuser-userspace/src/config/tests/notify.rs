@@ -30,7 +30,11 @@ fn as_webhook(text: &str) -> WebhookConfig {
 fn what_is_not_said_is_as_documented() {
     let notify = good(&webhook("")).notify.remove(0);
     assert_eq!(notify.filter.events, [EventKind::Ban]);
-    assert!(notify.filter.policies.is_empty() && notify.filter.causes.is_empty());
+    assert!(notify.filter.policies.is_empty());
+    assert_eq!(
+        notify.filter.causes,
+        ["limit", "detector", "application", "rollup", "manual"]
+    );
     assert_eq!(
         (notify.timeout, notify.queue),
         (Duration::from_secs(10), 10_000)

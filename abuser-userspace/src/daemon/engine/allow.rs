@@ -1,16 +1,21 @@
 //! Who is never dropped, and why: the configuration may say so, a command, or what this host
 //! is, several of them at once.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Instant, SystemTime},
+};
 
 use abuser_common::{layout::AllowOrigin, prefix::PrefixKey};
 use ipnet::IpNet;
 
-use super::{Changed, Engine, EngineError, check_reason, covering, key, keys, net};
+use super::{
+    Changed, Engine, EngineError, check_reason, covering, key, keys, log_budget::LogBudget, net,
+};
 use crate::{
     api::types::{AllowInfo, AllowRequest, RemoveRequest},
     daemon::names::ConfiguredAllow,
-    policy::{Spared, overlap},
+    policy::{Moved, Spared, WIDEST_ALLOWED_IPV4, WIDEST_ALLOWED_IPV6, exempts_many, overlap},
     store::{AllowRow, Change},
 };
 
@@ -88,6 +93,13 @@ impl AllowBooks {
         records.filter(move |(_, record)| record.origin == origin)
     }
 
+    /// Has what is told of entries follow a wall clock that was set.
+    pub(super) fn step(&mut self, moved: Moved) {
+        for record in self.0.values_mut().flatten() {
+            record.created = record.created.map(|created| moved.time(created));
+        }
+    }
+
     /// What the store is to have: what a command said.
     pub(super) fn rows(&self) -> Vec<AllowRow> {
         self.of(AllowOrigin::Command)
@@ -157,22 +169,34 @@ impl Engine {
         let after: BTreeMap<_, _> = entries.into_iter().collect();
         let gone = before.keys().filter(|key| !after.contains_key(key));
         let mut changed: Vec<_> = gone.copied().collect();
+        // Other nodes can change thousands at once.
+        let now = Instant::now();
+        let mut lines = LogBudget::new(now);
+        let mut tells = || origin != AllowOrigin::Fleet || lines.take(now);
         for key in &changed {
-            tracing::info!(source = %net(key), origin = origin.name(), "no longer allowed");
+            if tells() {
+                tracing::info!(source = %net(key), origin = origin.name(), "no longer allowed");
+            }
             self.allowed.remove(key, origin);
         }
         for (key, record) in after {
             if before.get(&key) == Some(&record) {
                 continue;
             }
-            tracing::info!(
-                source = %net(&key),
-                origin = origin.name(),
-                note = record.note.as_deref().unwrap_or_default(),
-                "allowed"
-            );
+            if tells() {
+                tracing::info!(
+                    source = %net(&key),
+                    origin = origin.name(),
+                    note = record.note.as_deref().unwrap_or_default(),
+                    "allowed"
+                );
+            }
             self.allowed.insert(key, record);
             changed.push(key);
+        }
+        let more = lines.take_unsaid();
+        if more > 0 {
+            tracing::info!(more, "fleet: and other allow entries that came or went");
         }
         if !changed.is_empty() {
             self.reconsider_fleet();
@@ -222,9 +246,21 @@ impl Engine {
         request: &AllowRequest,
         by: &str,
     ) -> Result<Changed<Vec<AllowInfo>>, EngineError> {
-        let AllowRequest { sources, reason } = request;
+        let AllowRequest {
+            sources,
+            reason,
+            force,
+        } = request;
         check_reason(reason.as_deref())?;
         let keys = keys(sources, "allow")?;
+        // As the map has it: an IPv4-mapped prefix is narrow only as it is written.
+        let mut nets = keys.iter().map(net);
+        if let Some(source) = nets.find(|source| !force && exempts_many(source)) {
+            return Err(EngineError::Refused(format!(
+                "{source} is wider than /{WIDEST_ALLOWED_IPV4} (IPv4) or /{WIDEST_ALLOWED_IPV6} (IPv6): \
+                 nobody who comes from there would be limited or banned; use --force if you mean it"
+            )));
+        }
         let created = SystemTime::now();
         let record = AllowRecord {
             origin: AllowOrigin::Command,

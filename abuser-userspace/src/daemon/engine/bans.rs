@@ -49,12 +49,6 @@ pub(super) fn end(time: BanTime) -> u64 {
     }
 }
 
-/// Whether a ban that ends at `one` lasts longer than one that ends at `other`.
-pub(super) fn outlasts(one: u64, other: u64) -> bool {
-    // Never, which is 0, comes last.
-    one.wrapping_sub(1) > other.wrapping_sub(1)
-}
-
 impl Engine {
     /// Makes or renews bans: all of them or, if one cannot be made, none. Each is told to the
     /// log and to the stream.
@@ -130,7 +124,7 @@ impl Engine {
         let mut changes = Vec::with_capacity(new.len());
         // Those that were not swept yet end before what follows them begins.
         for (key, ban) in over {
-            let ended = self.over(&key, ban.as_ref(), "expired");
+            let ended = self.over(&key, ban.as_ref(), "expired", false);
             if log {
                 tell_ended(&ended, "expired");
             }
@@ -188,26 +182,34 @@ impl Engine {
         key: &PrefixKey,
         how: &str,
     ) -> Result<Changed<Option<BanInfo>>, EngineError> {
-        let ended = self.end_ban(key, how)?;
+        let ended = self.end_ban(key, how, false)?;
         tell_ended(&ended, how);
         Ok(ended)
     }
 
-    /// Ends a ban and tells it to the stream, but not to the log.
+    /// Ends a ban and tells it to the stream, but not to the log. `among_all` is whether all bans
+    /// are ended at once.
     pub(super) fn end_ban(
         &mut self,
         key: &PrefixKey,
         how: &str,
+        among_all: bool,
     ) -> Result<Changed<Option<BanInfo>>, EngineError> {
         let (table, hints) = self.dataplane.bans();
         let ban = table.get(key)?;
         table.remove(hints, key)?;
-        Ok(self.over(key, ban.as_ref(), how))
+        Ok(self.over(key, ban.as_ref(), how, among_all))
     }
 
     /// Takes note that a ban is not in the map any more, where it was as `ban` says, and tells it
     /// to the stream.
-    fn over(&mut self, key: &PrefixKey, ban: Option<&Ban>, how: &str) -> Changed<Option<BanInfo>> {
+    fn over(
+        &mut self,
+        key: &PrefixKey,
+        ban: Option<&Ban>,
+        how: &str,
+        among_all: bool,
+    ) -> Changed<Option<BanInfo>> {
         let info = ban.map(|ban| self.ban_info(key, ban));
         let mut changes = Vec::new();
         if let Some(record) = self.bans.remove(key) {
@@ -216,7 +218,10 @@ impl Engine {
             changes.push(over_change(key, &record, how, met));
         }
         if let Some(info) = info.as_ref().filter(|_| self.is_followed()) {
-            self.publish(ban_event(EventKind::Unban, info, Some(how.to_owned())));
+            self.publish(EventRecord {
+                among_all,
+                ..ban_event(EventKind::Unban, info, Some(how.to_owned()))
+            });
         }
         Changed {
             value: info,
@@ -290,24 +295,5 @@ fn ban_event(kind: EventKind, info: &BanInfo, reason: Option<String>) -> EventRe
         expires: expires.filter(|_| kind == EventKind::Ban),
         reason,
         ..EventRecord::new(kind, clock::now())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_ban_without_end_outlasts_all_others_and_not_itself() {
-        for (one, other, expected) in [
-            (0, 1, true),
-            (0, u64::MAX, true),
-            (0, 0, false),
-            (1, 0, false),
-            (2, 1, true),
-            (1, 1, false),
-        ] {
-            assert_eq!(outlasts(one, other), expected, "{one} {other}");
-        }
     }
 }

@@ -13,9 +13,11 @@ use abuser_common::{
     prefix::PrefixKey,
 };
 
+use super::clocks::after_sleep;
 use crate::{
     dataplane::wall_clock,
     metrics::CountedBans,
+    policy::Moved,
     store::{BanRow, rows::BanNote},
 };
 
@@ -149,6 +151,24 @@ impl Books {
             in_force: there,
             made,
         })
+    }
+
+    /// Has all bans that end do so this much earlier, by the kernel's clock.
+    pub(super) fn after_sleep(&mut self, slept_ns: u64) {
+        self.expiries.clear();
+        for (key, record) in &mut self.records {
+            record.expires_ns = after_sleep(record.expires_ns, slept_ns);
+            if record.expires_ns != 0 {
+                self.expiries.insert((record.expires_ns, *key));
+            }
+        }
+    }
+
+    /// Has what is told of bans follow a wall clock that was set.
+    pub(super) fn step(&mut self, moved: Moved) {
+        for record in self.records.values_mut() {
+            record.created = record.created.map(|created| moved.time(created));
+        }
     }
 
     /// The number of the last ban so far.
@@ -285,6 +305,22 @@ mod tests {
             seen.extend(page);
         }
         assert_eq!(seen, [network, key(1), key(3), key(5), key(9)]);
+    }
+
+    #[test]
+    fn after_a_sleep_bans_end_earlier_in_the_same_order_and_those_without_an_end_have_none() {
+        let ends = [(1, 500), (2, 0), (3, 90), (4, 101)];
+        let records = ends.map(|(number, ends)| (key(number), record(number.into(), ends)));
+        let mut books = Books::new(records.into(), 4);
+        books.after_sleep(100);
+        let ends = [1, 2, 3, 4].map(|number| books.get(&key(number)).unwrap().expires_ns);
+        assert_eq!(ends, [400, 0, 1, 1]);
+        let ending: Vec<_> = books.ending(u64::MAX).copied().collect();
+        assert_eq!(ending, [3, 4, 1].map(key));
+        assert_eq!(books.count(399), 2);
+        // What is in the order of ends is found there.
+        books.remove(&key(1));
+        assert_eq!(books.ending(u64::MAX).count(), 2);
     }
 
     /// In force and made, of each cause that there is anything of.

@@ -7,12 +7,12 @@ use ipnet::IpNet;
 
 use super::{
     Changed, Engine, EngineError, Page,
-    bans::{NewBan, end, outlasts},
+    bans::{NewBan, end},
     check_reason, keys, net,
 };
 use crate::{
     api::types::{BanDuration, BanInfo, BanRequest, RemoveRequest},
-    policy::{BanTime, DEFAULT_POLICY, WIDEST_IPV4, WIDEST_IPV6, is_wide},
+    policy::{BanTime, DEFAULT_POLICY, WIDEST_IPV4, WIDEST_IPV6, ends::outlasts, is_wide},
     store::{Change, rows::BanNote},
 };
 
@@ -106,7 +106,7 @@ impl Engine {
         for key in &keys {
             self.check_not_listed(key)?;
         }
-        let lifted = self.lift(&keys, by)?;
+        let lifted = self.lift(&keys, by, false)?;
         for info in &lifted.value {
             tracing::info!(source = %info.source, hits = info.hits, by, "unbanned");
         }
@@ -119,7 +119,8 @@ impl Engine {
         after: Option<PrefixKey>,
         by: &str,
     ) -> Result<Changed<Page<BanInfo>>, EngineError> {
-        const PAGE_SIZE: usize = 1024;
+        /// What takes long is to have each page on disk.
+        const PAGE_SIZE: usize = 4096;
         let mut next = None;
         let mut keys = Vec::new();
         for (key, record) in self.bans.page(after, PAGE_SIZE) {
@@ -128,7 +129,7 @@ impl Engine {
                 keys.push(*key);
             }
         }
-        let Changed { value, changes } = self.lift(&keys, by)?;
+        let Changed { value, changes } = self.lift(&keys, by, true)?;
         if !value.is_empty() {
             tracing::info!(by, "unbanned {} of all sources", value.len());
         }
@@ -138,12 +139,17 @@ impl Engine {
         })
     }
 
-    fn lift(&mut self, keys: &[PrefixKey], by: &str) -> Result<Changed<Vec<BanInfo>>, EngineError> {
+    fn lift(
+        &mut self,
+        keys: &[PrefixKey],
+        by: &str,
+        among_all: bool,
+    ) -> Result<Changed<Vec<BanInfo>>, EngineError> {
         let how = format!("removed by {by}");
         let mut removed = Changed::<Vec<_>>::default();
         for key in keys {
             let listed = self.listed(key);
-            let Changed { value, changes } = self.end_ban(key, &how)?;
+            let Changed { value, changes } = self.end_ban(key, &how, among_all)?;
             removed.value.extend(value);
             removed.changes.extend(changes);
             self.offenders.forgive(*key);

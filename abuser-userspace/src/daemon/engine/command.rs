@@ -1,9 +1,9 @@
 //! What the engine can be asked, and how it answers.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use abuser_common::prefix::PrefixKey;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     findings::Detected,
@@ -19,13 +19,16 @@ use crate::{
     },
     config::Config,
     daemon::names::ConfiguredAllow,
-    dataplane::DataplaneError,
+    dataplane::{
+        DataplaneError,
+        dispatcher::{PATIENCE, RETRY},
+    },
     host::Essential,
     metrics::EngineReadings,
     store::Change,
 };
 
-/// Why a command failed. It has changed nothing.
+/// Why a command failed. It has changed nothing, but for what [`EngineError::Partly`] says.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The request makes no sense or is not safe.
@@ -37,6 +40,40 @@ pub enum EngineError {
     /// The kernel refused.
     #[error(transparent)]
     Dataplane(#[from] DataplaneError),
+    /// The kernel refused a part of it.
+    #[error("{source}. Done: {done}")]
+    Partly {
+        /// What was done, in words.
+        done: String,
+        /// What was not.
+        source: DataplaneError,
+    },
+}
+
+impl EngineError {
+    /// Whether it may well be done a moment later.
+    fn is_passing(&self) -> bool {
+        matches!(self, Self::Dataplane(error) if error.is_passing())
+    }
+}
+
+/// Asks the engine, and again for some seconds as long as somebody else's lock is in the way. The engine goes on
+/// meanwhile. No answer says that it has stopped.
+pub async fn ask_again<T>(
+    commands: &mpsc::Sender<Command>,
+    mut command: impl FnMut(Reply<T>) -> Command,
+) -> Option<Result<T, EngineError>> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let (reply, answer) = oneshot::channel();
+        commands.send(command(reply)).await.ok()?;
+        match answer.await.ok()? {
+            Err(error) if error.is_passing() && Instant::now() < deadline => {
+                tokio::time::sleep(RETRY).await;
+            }
+            answer => return Some(answer),
+        }
+    }
 }
 
 /// Where an answer goes.

@@ -6,12 +6,13 @@ use abuser_common::{layout::BanCause, prefix::PrefixKey};
 
 use super::{
     Changed, Engine, EngineError,
-    bans::{NewBan, end, outlasts},
+    bans::{NewBan, end},
     by_hand::check_width,
     check_reason, key, net,
 };
 use crate::{
     api::types::{ImportEntry, ImportRequest, Imported, MAX_IMPORT, RefusedEntry},
+    policy::ends::outlasts,
     store::rows::BanNote,
     words::counted,
 };

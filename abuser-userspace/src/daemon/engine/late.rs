@@ -14,7 +14,9 @@ use crate::{
 impl Engine {
     /// Takes in what a store holds that could not be read at the start: who is banned or allowed
     /// by it is so from now on. Bans get new numbers, since the old ones may be taken by now.
-    pub(super) fn take_in(&mut self, snapshot: Snapshot) -> Result<(), EngineError> {
+    pub(super) fn take_in(&mut self, mut snapshot: Snapshot) -> Result<(), EngineError> {
+        // What the kernel has was right before.
+        let _slept = self.bring_up(&mut snapshot);
         let Snapshot {
             bans,
             allowed,
@@ -23,6 +25,7 @@ impl Engine {
             // Sources are being read, from another place.
             positions: _,
             last_id,
+            clocks: _,
         } = snapshot;
         self.bans.skip_to(last_id);
         let (now, wall) = (kernel_now().0, SystemTime::now());

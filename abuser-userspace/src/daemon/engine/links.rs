@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{Engine, EngineError};
 use crate::{
     api::types::{DetachRequest, Detached},
-    dataplane::protected::Protection,
+    dataplane::{dispatcher::Access, protected::Protection},
 };
 
 impl Engine {
@@ -28,6 +28,8 @@ impl Engine {
             .collect()
     }
 
+    /// Detaches from interfaces. If somebody else changes dispatchers meanwhile, nothing has changed; if
+    /// anything else is wrong with one, the others are detached from.
     pub(super) fn detach(&mut self, request: &DetachRequest) -> Result<Detached, EngineError> {
         let mut known = Vec::new();
         let mut configured = Vec::new();
@@ -59,11 +61,32 @@ impl Engine {
         // Naming one twice is no harm.
         interfaces.sort_unstable();
         interfaces.dedup();
+        let mut access = Access::at_once();
+        let names = interfaces.iter().map(String::as_str);
+        let protected = self.dataplane.protected();
+        protected.prepare_detach(names, &mut access)?;
+        let mut done = Vec::new();
+        let mut failed = None;
         for name in &interfaces {
-            self.dataplane.detach(name);
-            tracing::info!(interface = name, "detached");
+            match self.dataplane.detach(name, &mut access) {
+                Ok(_) => {
+                    tracing::info!(interface = name, "detached");
+                    done.push(name.as_str());
+                }
+                Err(error) => {
+                    tracing::error!(interface = name, "{error}");
+                    failed.get_or_insert(error);
+                }
+            }
         }
         self.names.interfaces = self.interface_names();
+        if let Some(source) = failed {
+            if done.is_empty() {
+                return Err(source.into());
+            }
+            let done = format!("detached from {}", done.join(", "));
+            return Err(EngineError::Partly { done, source });
+        }
         Ok(Detached {
             stopped: self.dataplane.protected().is_empty(),
             interfaces,

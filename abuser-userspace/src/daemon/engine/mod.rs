@@ -8,7 +8,8 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | `books` | what is known of each ban besides what the map holds |
-//! | `command` | what it can be asked |
+//! | `command`, `answers` | what it can be asked, and how that is answered |
+//! | `keys` | from prefixes to keys of the maps, and back |
 //! | `bans` | bans made, renewed, ended |
 //! | `by_hand`, `import` | bans that somebody asks for: a few, or thousands |
 //! | [`lists`] | bans that block lists, `CrowdSec` and the fleet call for |
@@ -21,6 +22,7 @@
 //! | `throttles` | sources to which stricter limits apply for a while |
 //! | `reload` | another configuration |
 //! | `safety` | who must not be locked out |
+//! | `clocks` | a clock that is set, and a machine that sleeps |
 //! | `restore` | the start: from the store and the map to the books |
 //! | `late` | a store that is there only later |
 //! | `reconcile` | comparing the books with the maps and the store |
@@ -30,14 +32,17 @@
 //! | `report` | status, limits and metrics, as the API tells them |
 
 mod allow;
+mod answers;
 mod bans;
 mod books;
 mod by_hand;
+mod clocks;
 mod command;
 mod convict;
 mod explain;
 mod findings;
 mod import;
+mod keys;
 mod late;
 mod links;
 pub mod listing;
@@ -53,25 +58,23 @@ mod throttles;
 mod top;
 
 use std::{
-    collections::HashSet,
     io,
-    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
-use abuser_common::{
-    layout::{AllowOrigin, BanCause},
-    prefix::PrefixKey,
-};
+use abuser_common::layout::BanCause;
 use ipnet::IpNet;
 use tokio::sync::{Notify, broadcast, mpsc};
 
-pub use self::command::{Asker, Command, EngineError, Page, Reply, Stop};
+pub use self::command::{Asker, Command, EngineError, Page, Reply, Stop, ask_again};
 pub use self::findings::Detected;
 use self::{
     allow::AllowBooks,
+    answers::{answer, complete},
     books::Books,
+    clocks::Clocks,
+    keys::{covering, key, keys, net},
     lists::Lists,
     log_budget::LogBudget,
     offences::PolicyClock,
@@ -85,10 +88,10 @@ use super::{
     service::{Pulse, ServiceManager},
 };
 use crate::{
-    api::types::{EventKind, EventRecord, MAX_IMPORT, ObserveRequest, Observing},
-    config::{Config, MAX_NAME_LENGTH, normalise},
+    api::types::{EventKind, EventRecord, ObserveRequest, Observing},
+    config::{Config, MAX_NAME_LENGTH},
     dataplane::{
-        Dataplane, buckets::sweep_interval, interfaces::Interface, kernel_now,
+        Dataplane, DataplaneError, buckets::sweep_interval, interfaces::Interface, kernel_now,
         links::NetlinkChanges,
     },
     host::Essential,
@@ -123,6 +126,7 @@ pub struct Engine {
     rollups: Rollups,
     doubts: Doubts,
     clock: PolicyClock,
+    clocks: Clocks,
     /// How many events are kept as evidence for a ban.
     evidence: usize,
     bans: Books,
@@ -176,6 +180,7 @@ impl Engine {
             rollups: Rollups::default(),
             doubts: Doubts::default(),
             clock: PolicyClock::start(),
+            clocks: Clocks::default(),
             evidence: config.store.evidence,
             bans: Books::default(),
             lists: Lists::default(),
@@ -279,6 +284,7 @@ impl Engine {
         tokio::pin!(stop);
         loop {
             let lists = self.lists.due().map(Into::into);
+            let links_again = self.dataplane.protected().retry().map(Into::into);
             // Whatever the last turn was for: under a flood it is always for events.
             if self.pulse.is_due() {
                 self.pulse.beat(self.summary());
@@ -291,24 +297,38 @@ impl Engine {
                 // Whoever is locked out is let in, however busy it is.
                 () = until(self.confirm_by) => return Ok(Stop::Unconfirmed),
                 events = reader.read() => {
-                    for event in events? {
+                    let events = events?;
+                    // The machine may have slept while this waited.
+                    self.follow_clocks();
+                    for event in events {
                         self.handle_event(&event);
                     }
                 }
                 () = links.changed() => self.follow_links().await,
+                () = until(links_again) => self.follow_links().await,
                 () = tokio::time::sleep_until(sweep.into()) => {
+                    // What has ended is known by the clocks.
+                    self.follow_clocks();
+                    self.tend_store();
                     let more = self.sweep() | self.sweep_throttles();
                     sweep = Instant::now() + if more { SWEEP_ON } else { SWEEP };
+                    // What was noticed may call for a pass.
+                    reconcile = reconcile.min(self.reconciler.due());
                 }
                 () = tokio::time::sleep_until(reconcile.into()) => {
+                    self.follow_clocks();
                     self.reconcile();
                     reconcile = self.reconciler.due();
                 }
-                () = until(lists) => self.follow_lists(),
+                () = until(lists) => {
+                    self.follow_clocks();
+                    self.follow_lists();
+                }
                 () = until(self.pulse.due()) => {}
                 () = tokio::time::sleep_until(self.next_bucket_sweep) => self.sweep_buckets(),
                 // The last, because there is no end of them, and all before comes in small parts.
                 Some(command) = commands.recv() => {
+                    self.follow_clocks();
                     if let Some(stop) = self.handle_command(command).await {
                         return Ok(stop);
                     }
@@ -372,14 +392,15 @@ impl Engine {
     }
 
     /// Has the store write what has changed, if anything has; nobody waits for it.
-    fn keep(&self, changes: Vec<Change>) {
+    fn keep(&self, changes: impl IntoIterator<Item = Change>) {
+        let changes: Vec<_> = changes.into_iter().collect();
         if !changes.is_empty() {
             self.store.write(changes, None);
         }
     }
 
-    /// Detaches from everything and leaves no pin behind.
-    pub fn shut_down(self) {
+    /// Detaches from everything and leaves no pin behind; an error says what it could not detach from.
+    pub fn shut_down(self) -> Result<(), DataplaneError> {
         if let Health::Failed { error, .. } = self.store.health() {
             tracing::error!(
                 path = %self.store.path().display(),
@@ -387,120 +408,12 @@ impl Engine {
                  this stop"
             );
         }
-        self.dataplane.shut_down();
+        self.dataplane.shut_down()
     }
 
     /// Leaves the program on its interfaces, for the next daemon to adopt.
     pub fn leave(self) {
         self.dataplane.leave();
-    }
-
-    async fn handle_command(&mut self, command: Command) -> Option<Stop> {
-        match command {
-            Command::Status(reply) => self.tell_status(reply),
-            Command::Limits(reply) => self.tell_limits(reply),
-            Command::Metrics(reply) => self.tell_readings(reply),
-            Command::Top(count, reply) => {
-                let (top, search) = self.top(count);
-                complete(reply, top, |top| search.complete(top));
-            }
-            Command::CompleteTop(top, reply) => answer(reply, self.complete_top(*top)),
-            Command::Observe(request, by, reply) => answer(reply, self.observe(request, &by)),
-            Command::BanPage(after, reply) => answer(reply, self.ban_page(after)),
-            Command::SomeBans(order, count, reply) => answer(reply, self.some_bans(order, count)),
-            Command::Covering(address, reply) => answer(reply, self.bans_covering(address)),
-            Command::Explain(address, reply) => self.explain(address, reply),
-            Command::Ban(request, by, reply) => {
-                let changed = self.ban_by_hand(&request, &by);
-                self.answer_when_stored(reply, changed);
-            }
-            Command::Import(request, by, reply) => {
-                let changed = self.import(&request, &by);
-                self.answer_when_stored(reply, changed);
-            }
-            Command::Unban(request, by, reply) => {
-                let changed = self.unban_by_hand(&request, &by);
-                self.answer_when_stored(reply, changed);
-            }
-            Command::Offences(request, by, reply) => {
-                let changed = self.offences_reported(&request, &by);
-                self.answer_when_stored(reply, changed);
-            }
-            Command::Detected(detected) => {
-                self.act_on(detected);
-                // There may be many more, and those who follow the events keep up with these.
-                tokio::task::yield_now().await;
-            }
-            Command::Positions(changes) => self.keep(changes),
-            Command::UnbanPage(after, by, reply) => {
-                let changed = self.unban_page(after, &by);
-                self.answer_when_stored(reply, changed);
-            }
-            Command::AllowList(reply) => answer(reply, Ok(self.allow_list())),
-            Command::Allow(request, by, reply) => {
-                let changed = self.allow_by_hand(&request, &by);
-                self.answer_when_stored(reply, changed);
-            }
-            Command::Disallow(request, reply) => {
-                let changed = self.disallow_by_hand(&request);
-                self.answer_when_stored(reply, changed);
-            }
-            Command::ThrottlePage(after, reply) => answer(reply, Ok(self.throttle_page(after))),
-            Command::Throttle(request, by, reply) => {
-                let changed = self.throttle_by_hand(&request, &by);
-                self.answer_when_stored(reply, changed);
-            }
-            Command::Unthrottle(request, by, reply) => {
-                let changed = self.unthrottle_by_hand(&request, &by);
-                self.answer_when_stored(reply, changed);
-            }
-            Command::Configured(allow) => {
-                let replaced = allow::configured(&allow)
-                    .and_then(|entries| self.replace_allowed(AllowOrigin::Config, entries));
-                log_failure(replaced);
-            }
-            Command::Essential(essential) => {
-                let followed = self.follow_essential(Some(essential));
-                log_failure(followed);
-            }
-            Command::Reload(config, allow, reply) => {
-                answer(reply, self.reload(&config, &allow).await);
-            }
-            Command::Blocklists(lists) => self.set_blocklists(lists),
-            Command::Outside(list, update) => {
-                self.follow_outside(list, update);
-                // There may be many more, and those who follow the events keep up with these.
-                tokio::task::yield_now().await;
-            }
-            Command::FleetAllowed(allowed) => {
-                let entries = allow::of_fleet(allowed);
-                log_failure(self.replace_allowed(AllowOrigin::Fleet, entries));
-            }
-            Command::Confirm(reply) => answer(reply, self.confirm()),
-            Command::Detach(request, reply) => {
-                let detached = self.detach(&request);
-                let stop = detached.as_ref().is_ok_and(|detached| detached.stopped);
-                answer(reply, detached);
-                return stop.then_some(Stop::Detached);
-            }
-        }
-        None
-    }
-
-    /// Answers when what was changed is on disk.
-    fn answer_when_stored<T: Send + 'static>(
-        &self,
-        reply: Reply<T>,
-        result: Result<Changed<T>, EngineError>,
-    ) {
-        match result {
-            Ok(Changed { value, changes }) if changes.is_empty() => answer(reply, Ok(value)),
-            Ok(Changed { value, changes }) => {
-                let done = Box::new(move || answer(reply, Ok(value)));
-                self.store.write(changes, Some(done));
-            }
-            Err(error) => answer(reply, Err(error)),
-        }
     }
 
     fn publish(&self, record: EventRecord) {
@@ -550,69 +463,4 @@ fn log_failure(result: Result<(), EngineError>) {
     if let Err(error) = result {
         tracing::error!(%error, "cannot put in force what has changed");
     }
-}
-
-fn answer<T>(reply: Reply<T>, result: Result<T, EngineError>) {
-    // Whoever asked may have gone.
-    let _gone = reply.send(result);
-}
-
-/// Answers when `rest` has completed the result, for which bans do not wait.
-fn complete<T: Send + 'static>(
-    reply: Reply<T>,
-    result: Result<T, EngineError>,
-    rest: impl FnOnce(&mut T) + Send + 'static,
-) {
-    tokio::task::spawn_blocking(move || {
-        let result = result.map(|mut result| {
-            rest(&mut result);
-            result
-        });
-        answer(reply, result);
-    });
-}
-
-/// The key of a prefix as people write it, so that the API normalises as the command line
-/// does: an IPv4-mapped IPv6 address is the IPv4 address.
-fn key(source: &IpNet) -> Result<PrefixKey, EngineError> {
-    let source = normalise(*source).map_err(|error| EngineError::Refused(error.to_string()))?;
-    PrefixKey::new(source.addr(), source.prefix_len())
-        .ok_or_else(|| EngineError::Refused(format!("{source} is not a prefix")))
-}
-
-/// The prefixes that cover an address, the longest first; that is the address alone.
-fn covering(address: IpAddr) -> Result<Vec<PrefixKey>, EngineError> {
-    let host = net(&key(&IpNet::from(address))?);
-    let lengths = (0..=host.prefix_len()).rev();
-    let prefixes = lengths.filter_map(|length| PrefixKey::new(host.addr(), length));
-    Ok(prefixes.collect())
-}
-
-fn keys(sources: &[IpNet], action: &str) -> Result<Vec<PrefixKey>, EngineError> {
-    if sources.is_empty() {
-        return Err(EngineError::Refused(format!(
-            "name at least one address or prefix to {action}"
-        )));
-    }
-    // Bans for offences do not wait for more.
-    if sources.len() > MAX_IMPORT {
-        return Err(EngineError::Refused(format!(
-            "{} sources are too many for one request; name {MAX_IMPORT} at a time to {action}",
-            sources.len()
-        )));
-    }
-    let mut seen = HashSet::new();
-    sources
-        .iter()
-        .map(key)
-        .filter(|key| key.as_ref().map_or(true, |key| seen.insert(*key)))
-        .collect()
-}
-
-/// The prefix of a key that this program made.
-fn net(key: &PrefixKey) -> IpNet {
-    let length = u8::try_from(key.length).unwrap_or(0);
-    key.address()
-        .and_then(|address| IpNet::new(address, length).ok())
-        .unwrap_or_default()
 }

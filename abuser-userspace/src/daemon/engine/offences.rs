@@ -21,14 +21,14 @@ use crate::{
     api::types::EventRecord,
     config::LimitConfig,
     dataplane::kernel_now,
-    policy::{Offence, Record, Spared, Subject, is_wide},
+    policy::{Moved, Offence, Record, Spared, Subject, is_wide},
     store::{Change, EvidenceRow, OffenderRow, rows::to_millis},
     words::counted,
 };
 
 /// The clock of offences: the wall clock as it stood when the daemon started, going on with
-/// the kernel's. So no step of the wall clock lengthens or shortens `findtime`, and what an
-/// earlier daemon wrote down has its place on it.
+/// the kernel's. If the wall clock is set, it and all offences are moved at once: so no step lengthens or
+/// shortens `findtime`, and what an earlier daemon wrote down has its place on it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PolicyClock {
     /// What it showed at kernel time 0.
@@ -42,6 +42,16 @@ impl PolicyClock {
         Self {
             zero: wall.unwrap_or_default().saturating_sub(since_boot),
         }
+    }
+
+    /// Goes on from this much later: the kernel's clock stood still for so long.
+    pub(super) fn forward(&mut self, by: Duration) {
+        self.zero = self.zero.saturating_add(by);
+    }
+
+    /// Follows the wall clock, which was set.
+    pub(super) fn step(&mut self, moved: Moved) {
+        self.zero = moved.since_epoch(self.zero);
     }
 
     /// What it shows at a kernel time.

@@ -6,12 +6,15 @@
 
 use std::time::{Duration, Instant};
 
-use abuser_common::prefix::PrefixKey;
+use abuser_common::{layout::Ban, prefix::PrefixKey};
 
 use super::{Engine, EngineError, net, throttles::throttling};
-use crate::dataplane::{
-    prefixes::Position,
-    throttles::{entry, is_same},
+use crate::{
+    dataplane::{
+        prefixes::Position,
+        throttles::{entry, is_same},
+    },
+    store::Health,
 };
 
 /// From the start of one pass to the start of the next.
@@ -20,6 +23,8 @@ const PASS: Duration = Duration::from_secs(30);
 const STEP: Duration = Duration::from_millis(10);
 /// Entries that a step looks at: about a millisecond's worth.
 const STEP_SIZE: usize = 1024;
+/// How often it is tried to write a store again that failed.
+const TRY_STORE: Duration = Duration::from_secs(5);
 
 /// What was put right since the start.
 #[derive(Debug, Clone, Copy, Default)]
@@ -52,6 +57,10 @@ enum Stage {
 pub(super) struct Reconciler {
     stage: Option<Stage>,
     started: Instant,
+    /// Whether ends differ because the machine has slept: that is nobody's doing.
+    is_waking: bool,
+    /// When it was last tried to write a store that failed.
+    tried: Instant,
 }
 
 impl Reconciler {
@@ -60,7 +69,21 @@ impl Reconciler {
         Self {
             stage: Some(Stage::Bans(None)),
             started: Instant::now(),
+            is_waking: false,
+            tried: Instant::now(),
         }
+    }
+
+    /// Begins a pass at once.
+    fn begin_now(&mut self) {
+        self.stage = Some(Stage::Bans(None));
+        self.started = Instant::now();
+    }
+
+    /// Begins a pass at once that is to bring the ends in the maps forward, after a sleep.
+    pub(super) fn follow_sleep(&mut self) {
+        self.begin_now();
+        self.is_waking = true;
     }
 
     /// When the next step is due.
@@ -77,7 +100,6 @@ impl Engine {
     pub(super) fn reconcile(&mut self) {
         let stage = self.reconciler.stage.unwrap_or_else(|| {
             self.reconciler.started = Instant::now();
-            self.begin_pass();
             Stage::Bans(None)
         });
         let next = match stage {
@@ -95,6 +117,8 @@ impl Engine {
             Ok(Some(next)) => Some(next),
             Ok(None) => {
                 self.repairs.passes += 1;
+                self.reconciler.is_waking = false;
+                self.write_clocks();
                 None
             }
             Err(error) => {
@@ -104,36 +128,68 @@ impl Engine {
         };
     }
 
-    /// A store that failed may be back, and then lacks what happened meanwhile.
-    fn begin_pass(&mut self) {
+    /// Tries a store again that failed, and brings one up to date that is back.
+    pub(super) fn tend_store(&mut self) {
+        if self.follow_store() {
+            self.reconciler.begin_now();
+        }
+        let failed = matches!(self.store.health(), Health::Failed { .. });
+        if failed && self.reconciler.tried.elapsed() >= TRY_STORE {
+            self.reconciler.tried = Instant::now();
+            self.store.revive();
+        }
+    }
+
+    /// Whether a store is back that had failed. It lacks what happened meanwhile: what is not compared is
+    /// written here.
+    fn follow_store(&mut self) -> bool {
         if let Some(snapshot) = self.store.take_found() {
             let taken = self.take_in(snapshot);
             super::log_failure(taken);
         }
-        if self.store.take_revived() {
-            self.store.write(self.all_offenders(), None);
+        let is_back = self.store.take_revived();
+        if is_back {
+            let rows_by_this_clock = self.clocks.followed().into_iter();
+            self.keep(rows_by_this_clock.chain(self.all_offenders()));
+            // Bans that have ended meanwhile; after a crash they would begin again.
+            self.erase_surplus();
+            // It may have been away when that was written.
+            self.clocks.write_again();
             if let Some(tell) = &self.when_revived {
                 tell();
             }
         }
-        self.store.revive();
+        is_back
     }
 
     fn compare_bans(&mut self, after: Option<PrefixKey>) -> Result<Option<Stage>, EngineError> {
         let (table, hints) = self.dataplane.bans();
         let mut rows = Vec::new();
-        let mut wrong = Vec::new();
+        let (mut wrong, mut late) = (Vec::new(), Vec::new());
         for (key, record) in self.bans.page(after, STEP_SIZE) {
             rows.push(record.row(key));
             let found = table.get(key)?;
             let entry = record.entry(found);
-            if found != Some(entry) {
+            if found == Some(entry) {
+                continue;
+            }
+            let expires_ns = entry.expires_ns;
+            let is_late = found.is_some_and(|found| {
+                Ban {
+                    expires_ns,
+                    ..found
+                } == entry
+            });
+            if is_late && self.reconciler.is_waking {
+                late.push((*key, entry));
+            } else {
                 wrong.push((*key, entry));
             }
         }
         let Some(last) = rows.last().map(|row| row.source) else {
             return Ok(Some(Stage::BanMap(None)));
         };
+        table.insert(hints, &late)?;
         table.insert(hints, &wrong)?;
         for (key, _) in &wrong {
             tracing::warn!(
@@ -186,6 +242,9 @@ impl Engine {
             }
         }
         table.insert(hints, &wrong)?;
+        if self.reconciler.is_waking {
+            wrong.clear();
+        }
         for (key, _) in &wrong {
             tracing::warn!(
                 source = %net(key),
@@ -256,9 +315,14 @@ impl Engine {
         self.store.compare_allowed(self.allowed.rows());
         self.store.compare_throttles(self.throttles.rows());
         if self.store.take_surplus() {
-            let ids = self.bans.iter().map(|(_, record)| record.id);
-            self.store.retain(ids.collect());
+            self.erase_surplus();
         }
         self.store.count(self.bans.iter().count());
+    }
+
+    /// Has the store forget bans that there are not.
+    fn erase_surplus(&self) {
+        let ids = self.bans.iter().map(|(_, record)| record.id);
+        self.store.retain(ids.collect());
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     api::types::Reloaded,
     config::Config,
     daemon::names::ConfiguredAllow,
-    dataplane::{interfaces::Interface, limits::LoadedLimit},
+    dataplane::{dispatcher::Access, interfaces::Interface, limits::LoadedLimit},
 };
 
 impl Engine {
@@ -24,15 +24,21 @@ impl Engine {
         let allowed = allow::configured(allow)?;
         let new = self.new_interfaces(config).await?;
         let before = self.dataplane.limits().loaded().to_vec();
-        self.dataplane.attach_more(&new, config.xdp.how())?;
+        let wanted = self.dataplane.protected().wanted().into_iter();
+        let gone: Vec<_> = wanted
+            .filter(|name| !config.interfaces.contains(name))
+            .collect();
+        let mut access = Access::at_once();
+        let protected = self.dataplane.protected();
+        protected.prepare_detach(gone.iter().map(String::as_str), &mut access)?;
+        self.dataplane
+            .attach_more(&new, config.xdp.how(), &mut access)?;
         let throttled = self.throttles.throttled();
         let set = self
             .dataplane
             .set_limits(&config.limits, self.observe, &throttled);
         if let Err(error) = set {
-            for interface in &new {
-                self.dataplane.detach(&interface.name);
-            }
+            self.dataplane.detach_again(&new, &mut access);
             return Err(error.into());
         }
         // From here on there is no way back, and what fails is tried again by the reconciler.
@@ -50,11 +56,15 @@ impl Engine {
         self.count_for_rollup();
         self.evidence = config.store.evidence;
         self.persist = config.xdp.persist;
-        let mut detached = Vec::new();
-        for name in self.dataplane.protected().wanted() {
-            if !config.interfaces.contains(&name) {
-                self.dataplane.detach(&name);
-                detached.push(name);
+        let (mut detached, mut still_attached) = (Vec::new(), Vec::new());
+        for name in gone {
+            match self.dataplane.detach(&name, &mut access) {
+                Ok(_) => detached.push(name),
+                // The next reload tries again.
+                Err(error) => {
+                    tracing::error!(interface = name, "{error}");
+                    still_attached.push(name);
+                }
             }
         }
         self.name_things();
@@ -63,6 +73,7 @@ impl Engine {
         Ok(Reloaded {
             attached: new.into_iter().map(|interface| interface.name).collect(),
             detached,
+            still_attached,
             limits_added: limits.added,
             limits_removed: limits.removed,
             limits_changed: limits.changed,

@@ -1,17 +1,17 @@
 //! Status, limits and metrics, as the API tells them.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use abuser_common::layout::{
-    LimitCounters, MAX_ALLOWED, MAX_BANS, MAX_LIMITS, MAX_THROTTLED, Scales,
+    LimitCounters, MAX_ALLOWED, MAX_BANS, MAX_LIMITS, MAX_THROTTLED, Outcome, Scales, Traffic,
 };
 
 use super::{Engine, EngineError, Reply, complete};
 use crate::{
     api::types::{
         BucketCounts, Capacity, ComponentStatus, DispatcherStatus, EventCounts, InterfaceState,
-        InterfaceStatus, LimitStatus, LookupCounts, ReconcilerStatus, Status, StoreStatus,
-        TrafficCount, VerifiedCounts,
+        InterfaceStatus, LimitBytes, LimitStatus, LookupCounts, PinsStatus, ReconcilerStatus,
+        SecurityStatus, Status, StoreStatus, TrafficCount, VerifiedCounts,
     },
     config::{LimitConfig, Scope},
     daemon::clock,
@@ -106,7 +106,15 @@ impl Engine {
         if let Health::Failed { error, .. } = self.store.health() {
             parts.push(format!("the store cannot be written ({error})"));
         }
+        if let Some(failure) = self.dataplane.upkeep().failure() {
+            parts.push(format!("no pins ({})", failure.error));
+        }
         parts.join(", ")
+    }
+
+    /// Whether what happens is written to the store.
+    pub(in crate::daemon) fn has_store(&self) -> bool {
+        matches!(self.store.health(), Health::Good)
     }
 
     pub(super) fn occupancy(&self) -> Occupancy {
@@ -122,7 +130,7 @@ impl Engine {
     /// The status, but for the tables' [`Occupancy`].
     pub(super) fn status(&self) -> Result<Status, EngineError> {
         let events = self.dataplane.counters().events()?;
-        let outcomes = self.dataplane.counters().outcomes()?;
+        let packets = self.dataplane.counters().packets();
         let sources = self.dataplane.counters().sources()?;
         let (started, since) = self.started;
         Ok(Status {
@@ -135,22 +143,8 @@ impl Engine {
                 let left = deadline.saturating_duration_since(tokio::time::Instant::now());
                 clock::format(SystemTime::now() + left)
             }),
-            interfaces: self
-                .dataplane
-                .protected()
-                .states()
-                .map(interface_status)
-                .collect(),
-            outcomes: outcomes
-                .into_iter()
-                .map(|(outcome, traffic)| {
-                    let count = TrafficCount {
-                        packets: traffic.packets,
-                        bytes: traffic.bytes,
-                    };
-                    (outcome.name().to_owned(), count)
-                })
-                .collect(),
+            interfaces: self.interfaces()?,
+            outcomes: traffic_counts(packets.outcomes()?),
             events: EventCounts {
                 sent: events.sent,
                 suppressed: events.suppressed,
@@ -170,6 +164,7 @@ impl Engine {
                 sources: 0,
             },
             store: self.store_status(),
+            pins: self.pins_status(),
             reconciler: ReconcilerStatus {
                 passes: self.repairs.passes,
                 kernel_repairs: self.repairs.kernel,
@@ -180,6 +175,7 @@ impl Engine {
             crowdsec: None,
             fleet: None,
             notify: Vec::new(),
+            security: SecurityStatus::default(),
             capacity: Capacity {
                 limits: MAX_LIMITS,
                 bans: MAX_BANS,
@@ -199,8 +195,26 @@ impl Engine {
             status: self.status()?,
             limits: self.limits()?,
             bans: self.bans.by_cause().collect(),
+            elsewhere: traffic_counts(self.dataplane.counters().packets().elsewhere()?.each()),
             unread_bytes: self.dataplane.unread_events(),
         })
+    }
+
+    /// How it stands with each interface.
+    fn interfaces(&self) -> Result<Vec<InterfaceStatus>, EngineError> {
+        let packets = self.dataplane.counters().packets();
+        let states = self.dataplane.protected().states();
+        let told = states.map(|state| {
+            let counted = match state {
+                Protection::Attached(attachment) => packets.on(attachment.index)?,
+                Protection::Missing { .. } | Protection::Refused { .. } => None,
+            };
+            Ok(InterfaceStatus {
+                outcomes: counted.map(|counted| traffic_counts(counted.each())),
+                ..interface_status(state)
+            })
+        });
+        told.collect()
     }
 
     fn store_status(&self) -> StoreStatus {
@@ -212,6 +226,23 @@ impl Engine {
             path: self.store.path().display().to_string(),
             error,
             failed,
+            damaged: self
+                .store
+                .aside()
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect(),
+        }
+    }
+
+    fn pins_status(&self) -> PinsStatus {
+        let upkeep = self.dataplane.upkeep();
+        let failure = upkeep.failure();
+        PinsStatus {
+            path: self.dataplane.pin_dir().display().to_string(),
+            error: failure.map(|failure| failure.error.clone()),
+            failed: failure.map(|failure| clock::format(failure.since)),
+            repairs: upkeep.repairs(),
         }
     }
 
@@ -241,6 +272,18 @@ fn state(state: Protection<'_>) -> String {
     }
 }
 
+/// Packets and bytes, by the names of what became of them.
+fn traffic_counts(
+    outcomes: impl IntoIterator<Item = (Outcome, Traffic)>,
+) -> BTreeMap<String, TrafficCount> {
+    let named = outcomes.into_iter().map(|(outcome, traffic)| {
+        let Traffic { packets, bytes } = traffic;
+        (outcome.name().to_owned(), TrafficCount { packets, bytes })
+    });
+    named.collect()
+}
+
+/// The status of an interface, but for what was counted there.
 fn interface_status(state: Protection<'_>) -> InterfaceStatus {
     match state {
         Protection::Attached(attachment) => InterfaceStatus {
@@ -253,6 +296,7 @@ fn interface_status(state: Protection<'_>) -> InterfaceStatus {
             dispatcher: attachment
                 .chain()
                 .map(|chain| dispatcher_status(chain, attachment.program)),
+            outcomes: None,
             error: None,
         },
         Protection::Missing { name } => InterfaceStatus {
@@ -263,6 +307,7 @@ fn interface_status(state: Protection<'_>) -> InterfaceStatus {
             mode: None,
             program_id: None,
             dispatcher: None,
+            outcomes: None,
             error: None,
         },
         Protection::Refused { interface, error } => InterfaceStatus {
@@ -273,6 +318,7 @@ fn interface_status(state: Protection<'_>) -> InterfaceStatus {
             mode: None,
             program_id: None,
             dispatcher: None,
+            outcomes: None,
             error: Some(error.to_owned()),
         },
     }
@@ -316,11 +362,17 @@ fn limit_status(config: &LimitConfig, counted: &LimitCounters) -> LimitStatus {
             Scope::All => None,
             Scope::Throttled => Some("throttled".to_owned()),
         },
-        passed: counted.passed,
-        dropped: counted.dropped,
-        observed: counted.observed,
-        allowed: counted.allowed,
+        passed: counted.passed.packets,
+        dropped: counted.dropped.packets,
+        observed: counted.observed.packets,
+        allowed: counted.allowed.packets,
         contended: counted.contended,
+        bytes: LimitBytes {
+            passed: counted.passed.bytes,
+            dropped: counted.dropped.bytes,
+            observed: counted.observed.bytes,
+            allowed: counted.allowed.bytes,
+        },
         sources: 0,
     }
 }

@@ -1,6 +1,9 @@
 //! The start: what the store holds and what the kernel still has become the books.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use abuser_common::{
     layout::{AllowOrigin, Ban, BanCause},
@@ -11,15 +14,14 @@ use super::{
     Engine, EngineError,
     allow::{self, AllowRecord},
     books::{BanRecord, Books},
+    clocks::after_sleep,
 };
 use crate::{
     config::LimitConfig,
     daemon::{clock, names::ConfiguredAllow},
     dataplane::kernel_now,
-    store::{
-        AllowRow, BanRow, Change, HistoryRow, Snapshot,
-        rows::{BanNote, same_end},
-    },
+    policy::ends::same_end,
+    store::{AllowRow, BanRow, Change, HistoryRow, Snapshot, rows::BanNote},
 };
 
 impl Engine {
@@ -30,10 +32,11 @@ impl Engine {
     /// acknowledged and is kept, what the store has beyond the map is put back.
     pub(super) fn restore(
         &mut self,
-        snapshot: Snapshot,
+        mut snapshot: Snapshot,
         allow: &[ConfiguredAllow],
         limits: &[LimitConfig],
     ) -> Result<(), EngineError> {
+        let slept = self.bring_up(&mut snapshot);
         let Snapshot {
             bans,
             allowed,
@@ -42,8 +45,9 @@ impl Engine {
             // Those are for whoever reads sources.
             positions: _,
             last_id,
+            clocks: _,
         } = snapshot;
-        let mut changes = self.restore_bans(bans, last_id)?;
+        let mut changes = self.restore_bans(bans, last_id, slept)?;
         changes.extend(self.restore_allowed(allowed, allow)?);
         changes.extend(self.restore_offenders(offenders));
         changes.extend(self.restore_throttles(throttles, limits));
@@ -56,22 +60,26 @@ impl Engine {
         &mut self,
         rows: Vec<BanRow>,
         last_id: u64,
+        slept: Duration,
     ) -> Result<Vec<Change>, EngineError> {
         // Nothing but hits has changed since they were read.
         let entries = self.dataplane.bans().0.take_adopted();
         let Restored {
             records,
             missing,
+            moved,
             over,
             changes,
             ..
-        } = Restored::from(rows, entries);
+        } = Restored::from(rows, entries, slept);
         if self.dataplane.adopted() {
             self.repairs.kernel += missing.len() as u64;
         }
         let (table, hints) = self.dataplane.bans();
         table.insert(hints, &missing)?;
         drop(missing);
+        table.insert(hints, &moved)?;
+        drop(moved);
         for source in over {
             table.remove(hints, &source)?;
         }
@@ -129,10 +137,14 @@ struct Restored {
     /// The time, by the kernel's clock and by people's.
     now: u64,
     wall: SystemTime,
+    /// For how long the machine has slept since the entries were right, in nanoseconds.
+    slept_ns: u64,
     /// The bans, those that only the map has at the end.
     records: Vec<(PrefixKey, BanRecord)>,
     /// Entries that the map lacks.
     missing: Vec<(PrefixKey, Ban)>,
+    /// Entries that end otherwise, because the machine has slept.
+    moved: Vec<(PrefixKey, Ban)>,
     /// Entries that are over.
     over: Vec<PrefixKey>,
     /// What the store is to be told.
@@ -142,14 +154,16 @@ struct Restored {
 impl Restored {
     /// Goes through rows and entries side by side, both in the order of their sources: a million of
     /// them take no table to look them up in, and the books grow in order.
-    fn from(mut rows: Vec<BanRow>, mut entries: Vec<(PrefixKey, Ban)>) -> Self {
+    fn from(mut rows: Vec<BanRow>, mut entries: Vec<(PrefixKey, Ban)>, slept: Duration) -> Self {
         rows.sort_unstable_by_key(|row| (row.source, row.id));
         entries.sort_unstable_by_key(|(source, _)| *source);
         let mut restored = Self {
             now: kernel_now().0,
             wall: SystemTime::now(),
+            slept_ns: u64::try_from(slept.as_nanos()).unwrap_or(u64::MAX),
             records: Vec::new(),
             missing: Vec::new(),
+            moved: Vec::new(),
             over: Vec::new(),
             changes: Vec::new(),
         };
@@ -181,8 +195,12 @@ impl Restored {
         // A number says which ban it is; of two, the higher one came later.
         let newer = entry.filter(|entry| entry.id >= row.id);
         let expires_ns = match newer {
+            // Some entries may have been moved already before a crash, and some not.
+            Some(entry) if entry.id == row.id && self.slept_ns > 0 => {
+                deadline(row.created, row.expires, self.wall)
+            }
             // The kernel's clock is the one that the ban ends by.
-            Some(entry) => entry.expires_ns,
+            Some(entry) => after_sleep(entry.expires_ns, self.slept_ns),
             None => deadline(row.created, row.expires, self.wall),
         };
         if Ban::expired(expires_ns, self.now) {
@@ -197,7 +215,11 @@ impl Restored {
         }
         // Made after the one that was written down, which had ended.
         if let Some(entry) = newer.filter(|entry| entry.id != row.id) {
-            let record = found(&entry);
+            let record = found(&Ban {
+                expires_ns,
+                ..entry
+            });
+            self.moved(row.source, &record, &entry);
             self.changes.push(Change::Erase(row.id));
             self.changes.push(Change::Ban(record.row(&row.source)));
             return Some((row.source, record));
@@ -209,8 +231,9 @@ impl Restored {
             offences: row.offences,
             note: row.note,
         };
-        if newer.is_none() {
-            self.missing.push((row.source, record.entry(entry)));
+        match newer {
+            Some(entry) => self.moved(row.source, &record, &entry),
+            None => self.missing.push((row.source, record.entry(entry))),
         }
         // It was renewed, and that was not written down any more.
         if !same_end(row.expires, record.expires()) {
@@ -221,13 +244,25 @@ impl Restored {
 
     /// Takes an entry of the map of whose source the store has no row.
     fn entry(&mut self, source: PrefixKey, entry: &Ban) {
-        if Ban::expired(entry.expires_ns, self.now) {
+        let expires_ns = after_sleep(entry.expires_ns, self.slept_ns);
+        if Ban::expired(expires_ns, self.now) {
             self.over.push(source);
             return;
         }
-        let record = found(entry);
+        let record = found(&Ban {
+            expires_ns,
+            ..*entry
+        });
+        self.moved(source, &record, entry);
         self.changes.push(Change::Ban(record.row(&source)));
         self.records.push((source, record));
+    }
+
+    /// Notes an entry that does not end as its record does.
+    fn moved(&mut self, source: PrefixKey, record: &BanRecord, entry: &Ban) {
+        if record.expires_ns != entry.expires_ns {
+            self.moved.push((source, record.entry(Some(*entry))));
+        }
     }
 }
 
@@ -267,8 +302,6 @@ pub(super) fn found(entry: &Ban) -> BanRecord {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn key(number: u8) -> PrefixKey {
@@ -312,7 +345,7 @@ mod tests {
     fn rows_and_entries_find_each_other_in_whatever_order_they_come() {
         let rows = [6, 2, 4, 8, 5].map(|number| row(number, u64::from(number), None));
         let entries = [8, 1, 6, 9, 3, 2, 5].map(|number| entry(number, u64::from(number), 0));
-        let restored = Restored::from(rows.into(), entries.into());
+        let restored = Restored::from(rows.into(), entries.into(), Duration::ZERO);
         let mut records: Vec<_> = restored.records.iter().map(|(key, _)| *key).collect();
         records.sort_unstable();
         assert_eq!(records, [1, 2, 3, 4, 5, 6, 8, 9].map(key));
@@ -329,7 +362,7 @@ mod tests {
     fn of_two_bans_the_later_one_counts() {
         let rows = vec![row(1, 10, None), row(2, 11, None)];
         let entries = vec![entry(1, 12, 0), entry(2, 9, 0)];
-        let restored = Restored::from(rows, entries);
+        let restored = Restored::from(rows, entries, Duration::ZERO);
         let ids: Vec<_> = restored.records.iter().map(|(_, ban)| ban.id).collect();
         assert_eq!(ids, [12, 11]);
         assert!(matches!(
@@ -356,7 +389,7 @@ mod tests {
             entry(4, 4, 1),
             entry(5, 5, 1),
         ];
-        let restored = Restored::from(rows, entries);
+        let restored = Restored::from(rows, entries, Duration::ZERO);
         let left: Vec<_> = restored.records.iter().map(|(key, _)| *key).collect();
         assert_eq!(left, [2, 3].map(key));
         assert_eq!(restored.over, [4, 5].map(key));
@@ -366,5 +399,57 @@ mod tests {
         let renewed = |change: &Change| matches!(change, Change::Ban(BanRow { id: 3, .. }));
         assert!(restored.changes.iter().any(renewed));
         assert_eq!(restored.changes.len(), 3);
+    }
+
+    #[test]
+    fn a_clock_that_lost_its_battery_makes_no_ban_longer_than_when_it_was_made() {
+        let day = Duration::from_secs(86_400);
+        let made = SystemTime::now();
+        let ends = made + Duration::from_secs(600);
+        for wall in [made - 365 * day, made - day, made] {
+            let expires_ns = deadline(Some(made), Some(ends), wall);
+            assert!(expires_ns <= in_seconds(600), "{wall:?}");
+            assert!(expires_ns > in_seconds(590), "{wall:?}");
+        }
+        assert_eq!(deadline(Some(made), Some(ends), ends + day), 1);
+        assert_eq!(deadline(Some(made), None, made - day), 0);
+    }
+
+    #[test]
+    fn after_a_sleep_entries_end_when_the_wall_clock_says_and_others_earlier_by_it() {
+        let slept = Duration::from_secs(1000);
+        let rows = vec![row(1, 1, Some(600)), row(2, 2, None), row(3, 3, Some(-5))];
+        let entries = vec![
+            entry(1, 1, in_seconds(1600)),
+            entry(2, 2, 0),
+            entry(3, 3, in_seconds(995)),
+            entry(4, 4, in_seconds(1300)),
+            entry(5, 5, in_seconds(900)),
+            // It was moved before the crash already.
+            entry(6, 6, in_seconds(600)),
+        ];
+        let mut rows = rows;
+        rows.push(row(6, 6, Some(600)));
+        let restored = Restored::from(rows, entries, slept);
+        let left: Vec<_> = restored
+            .records
+            .iter()
+            .map(|(key, record)| {
+                let left = record.expires_ns.saturating_sub(restored.now);
+                (*key, left.div_ceil(1_000_000_000))
+            })
+            .collect();
+        for (found, expected) in left.iter().zip([(1, 600), (2, 0), (6, 600), (4, 300)]) {
+            assert_eq!(found.0, key(expected.0), "{left:?}");
+            assert!(found.1.abs_diff(expected.1) <= 2, "{left:?}");
+        }
+        assert_eq!(left.len(), 4);
+        assert_eq!(restored.over, [3, 5].map(key));
+        assert!(restored.missing.is_empty());
+        let moved: Vec<_> = restored.moved.iter().map(|(key, _)| *key).collect();
+        assert!(
+            moved.contains(&key(1)) && moved.contains(&key(4)),
+            "{moved:?}"
+        );
     }
 }

@@ -33,6 +33,12 @@ impl Engine {
         let range = source.network()..=source.broadcast();
         match self.essential.range(range).next() {
             None => Ok(()),
+            Some((_, role)) if source.prefix_len() == source.max_prefix_len() => {
+                Err(EngineError::Refused(format!(
+                    "{source} stays allowed ({role}), so that a ban of it would stop nothing; use \
+                     --force to note one all the same"
+                )))
+            }
             Some((address, role)) => Err(EngineError::Refused(format!(
                 "{source} holds {address}, which stays allowed ({role}); use --force \
                  to ban the rest of it"

@@ -3,6 +3,8 @@
 //! The new one is whole, and pinned, before it is on the interface; the old one is taken apart only
 //! when no packet is in it any more. So whichever a packet meets, all components see it.
 
+#![expect(unsafe_code, reason = "no library has this system call")]
+
 use std::{
     io,
     os::fd::{AsFd as _, BorrowedFd},

@@ -22,6 +22,8 @@ pub(in crate::dataplane) enum Found {
     Program,
     /// A dispatcher that abuser does not know how to change, and why.
     Unknown(String),
+    /// Something that this process may not look at, and why.
+    Unseen(String),
     /// One of the version that it knows.
     Dispatcher(Box<Dispatcher>),
 }
@@ -70,11 +72,7 @@ impl Found {
         drop(programs);
         let Some(info) = found else {
             // Who may not look at it cannot say that it is none.
-            return failure.map_or(Self::Program, |why| {
-                Self::Unknown(format!(
-                    "cannot look at it: {why}; that takes CAP_SYS_ADMIN"
-                ))
-            });
+            return failure.map_or(Self::Program, Self::Unseen);
         };
         if info.name_as_str() != Some(dispatcher::PROGRAM) {
             return Self::Program;

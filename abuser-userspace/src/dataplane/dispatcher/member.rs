@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     path::PathBuf,
 };
 
@@ -14,12 +15,13 @@ use aya::{
 
 use super::{
     build::{self, Failure, Part, Place, Supply},
-    folder::Folder,
+    folder::{Access, Folder, LockError},
     found::{Component, Dispatcher, Found, Role},
 };
 use crate::dataplane::{
     error::{DataplaneError, chain},
     interfaces::{AttachedXdp, Interface},
+    object::Object,
     pins::PinDir,
     program::Programs,
     refusal::Refusal,
@@ -63,6 +65,8 @@ pub(in crate::dataplane) struct Membership {
     pub(in crate::dataplane) chain: Chain,
     /// Tells the next daemon that the program is abuser's.
     mark: PathBuf,
+    /// What is pinned there.
+    marked: Option<Object>,
     /// What it took the place of.
     left: Option<Left>,
 }
@@ -95,6 +99,7 @@ pub(in crate::dataplane) fn join(
     interface: &Interface,
     generic: bool,
     priority: u32,
+    access: &mut Access,
 ) -> Result<(Membership, bool), Refusal> {
     let index = interface.index;
     let failed = |message: String| {
@@ -103,7 +108,12 @@ pub(in crate::dataplane) fn join(
             message,
         })
     };
-    let folder = Folder::lock().map_err(|error| failed(error.to_string()))?;
+    let folder = access.folder().map_err(|source| {
+        Refusal::from(DataplaneError::DispatcherLocked {
+            interface: interface.name.clone(),
+            source,
+        })
+    })?;
     for _ in 0..ATTEMPTS {
         let on = on_interface(index).map_err(failed)?;
         let (old, generic) = match &on {
@@ -132,15 +142,19 @@ pub(in crate::dataplane) fn join(
             generic,
             old,
         };
-        let put = build::put(&folder, place, parts);
+        let put = build::put(folder, place, parts);
         let marked = supply.marked.take();
         match (put, marked) {
-            (Ok(_), Some((program, mark))) => {
+            (Ok(dispatcher), Some((program, mark))) => {
+                // What an earlier daemon, or this one, was thrown out of together with the dispatcher.
+                let programs = known.keys().copied().chain([program]).collect();
+                folder.forget(index, &programs, Some(dispatcher));
                 let chain = read(index).map_err(failed)?;
                 let membership = Membership {
                     interface: index,
                     program,
                     chain,
+                    marked: Object::pinned(&mark).ok(),
                     mark,
                     left: Left::new(own, &known),
                 };
@@ -174,29 +188,58 @@ pub(in crate::dataplane) fn join(
     )))
 }
 
+/// Why a component is still in its dispatcher.
+#[derive(Debug, thiserror::Error)]
+pub enum Kept {
+    /// Somebody else changes dispatchers.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    /// Anything else, in words.
+    #[error("{0}")]
+    Other(String),
+}
+
 /// Takes the components with these ids out of the dispatcher on an interface, if they are in one.
 /// If nobody else is in it, the dispatcher goes, too.
-pub(in crate::dataplane) fn leave(index: u32, programs: &BTreeSet<u32>) -> Result<(), String> {
-    replace(index, programs, Vec::new)
+pub(in crate::dataplane) fn leave(
+    index: u32,
+    programs: &BTreeSet<u32>,
+    access: &mut Access,
+) -> Result<(), Kept> {
+    replace(index, programs, access, Vec::new)
 }
 
 /// Takes components out of the dispatcher on an interface and puts others in.
 fn replace(
     index: u32,
     programs: &BTreeSet<u32>,
+    access: &mut Access,
+    by: impl FnMut() -> Vec<Component>,
+) -> Result<(), Kept> {
+    let folder = access.folder()?;
+    let on_it = replace_locked(folder, index, programs, by).map_err(Kept::Other)?;
+    // A dispatcher that was taken off by hand, or vanished with its interface, has pins still.
+    folder.forget(index, programs, on_it);
+    Ok(())
+}
+
+/// The same under the lock; says which program is on the interface then, if one is.
+fn replace_locked(
+    folder: &Folder,
+    index: u32,
+    programs: &BTreeSet<u32>,
     mut by: impl FnMut() -> Vec<Component>,
-) -> Result<(), String> {
-    let folder = Folder::lock().map_err(|error| error.to_string())?;
+) -> Result<Option<u32>, String> {
     for _ in 0..ATTEMPTS {
         let on = match rtnl::attached(index) {
             Ok(Some(attached)) => attached,
-            Ok(None) => return Ok(()),
+            Ok(None) => return Ok(None),
             Err(error) => return Err(error.to_string()),
         };
         let old = match Found::with_id(on.program) {
             Found::Dispatcher(old) => old,
-            Found::Unknown(why) => return Err(why),
-            Found::Program => return Ok(()),
+            Found::Unknown(why) | Found::Unseen(why) => return Err(why),
+            Found::Program => return Ok(Some(on.program)),
         };
         let components = old.components(index)?;
         let before = components.len();
@@ -206,7 +249,7 @@ fn replace(
             .map(loaded)
             .collect();
         if parts.len() == before {
-            return Ok(());
+            return Ok(Some(on.program));
         }
         parts.extend(by().into_iter().map(loaded));
         let place = Place {
@@ -215,12 +258,12 @@ fn replace(
             old: Some(&old),
         };
         let done = if parts.is_empty() {
-            build::remove(&folder, place)
+            build::remove(folder, place).map(|()| None)
         } else {
-            build::put(&folder, place, parts).map(drop)
+            build::put(folder, place, parts).map(Some)
         };
         match done {
-            Ok(()) => return Ok(()),
+            Ok(on_it) => return Ok(on_it),
             Err(Failure::Overtaken) => {}
             Err(Failure::Refused(error)) => return Err(error.to_string()),
             Err(Failure::Other(message)) => return Err(message),
@@ -242,20 +285,26 @@ impl Membership {
         self.left = None;
     }
 
+    /// Sees to it that the next daemon is told of the program; says whether it would not have been.
+    pub(in crate::dataplane) fn keep_marked(&self) -> io::Result<bool> {
+        let marked = self.marked.as_ref();
+        marked.map_or(Ok(false), |marked| marked.keep_pinned(&self.mark))
+    }
+
     /// Looks where the component is now.
-    pub(in crate::dataplane) fn look(&mut self) -> Standing {
-        // Nobody takes a dispatcher apart meanwhile that they have just replaced. Bans do not wait for
-        // whoever does: there will be another look.
-        let Ok(_folder) = Folder::try_lock() else {
+    pub(in crate::dataplane) fn look(&mut self, access: &mut Access) -> Standing {
+        // Nobody takes a dispatcher apart meanwhile that they have just replaced. Whoever holds the
+        // lock is not waited for: there will be another look.
+        if access.take().is_err() {
             return Standing::Same;
-        };
+        }
         // Whatever cannot be asked about stays as it is.
         let Ok(attached) = rtnl::attached(self.interface) else {
             return Standing::Same;
         };
         let dispatcher = match attached.map(|attached| Found::with_id(attached.program)) {
             Some(Found::Dispatcher(dispatcher)) => dispatcher,
-            Some(Found::Unknown(_)) => return Standing::Same,
+            Some(Found::Unknown(_) | Found::Unseen(_)) => return Standing::Same,
             Some(Found::Program) | None => return Standing::Out,
         };
         match chain_of(&dispatcher, self.interface) {
@@ -269,39 +318,28 @@ impl Membership {
         }
     }
 
-    /// Takes the component out.
-    pub(in crate::dataplane) fn leave(self) {
-        let ids = BTreeSet::from([self.program]);
-        let done = leave(self.interface, &ids);
-        self.finish(done);
+    /// Takes the component out. If it stays in, it can be tried again.
+    pub(in crate::dataplane) fn leave(&self, access: &mut Access) -> Result<(), Kept> {
+        self.give_way(access, Vec::new)
     }
 
     /// Puts back what an earlier daemon had left, or takes the component out.
-    pub(in crate::dataplane) fn take_back(mut self) {
-        let Some(Left { components, .. }) = self.left.take() else {
-            return self.leave();
-        };
-        let ids = BTreeSet::from([self.program]);
-        let mut components = Some(components);
-        let done = replace(self.interface, &ids, || {
-            components.take().unwrap_or_default()
-        });
-        self.finish(done);
+    pub(in crate::dataplane) fn take_back(&mut self, access: &mut Access) -> Result<(), Kept> {
+        let left = self.left.take();
+        let mut components = left.map(|left| left.components);
+        self.give_way(access, || components.take().unwrap_or_default())
     }
 
     /// The mark goes with the component.
-    fn finish(self, done: Result<(), String>) {
-        match done {
-            Ok(()) => {
-                let _gone = std::fs::remove_file(&self.mark);
-            }
-            Err(error) => tracing::error!(
-                interface = self.interface,
-                "cannot take the program out of the dispatcher (id {}): {error}; `abuser detach` \
-                 tries again",
-                self.chain.dispatcher
-            ),
-        }
+    fn give_way(
+        &self,
+        access: &mut Access,
+        to: impl FnMut() -> Vec<Component>,
+    ) -> Result<(), Kept> {
+        let ids = BTreeSet::from([self.program]);
+        replace(self.interface, &ids, access, to)?;
+        let _gone = std::fs::remove_file(&self.mark);
+        Ok(())
     }
 }
 
@@ -327,7 +365,7 @@ fn on_interface(index: u32) -> Result<Option<(Box<Dispatcher>, bool)>, String> {
     };
     match Found::with_id(program) {
         Found::Dispatcher(dispatcher) => Ok(Some((dispatcher, generic))),
-        Found::Unknown(why) => Err(why),
+        Found::Unknown(why) | Found::Unseen(why) => Err(why),
         Found::Program => Err(format!("program {program} has taken its place")),
     }
 }

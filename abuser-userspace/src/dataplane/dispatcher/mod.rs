@@ -24,7 +24,12 @@ mod folder;
 mod found;
 mod member;
 
-pub use self::{build::OBJECT, member::Chain};
+pub(crate) use self::folder::{PATIENCE, RETRY, root as pin_root};
+pub use self::{
+    build::OBJECT,
+    folder::{Access, LockError},
+    member::{Chain, Kept},
+};
 pub(super) use self::{
     found::Found,
     member::{Membership, Standing, join, leave},

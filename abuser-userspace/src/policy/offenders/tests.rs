@@ -318,3 +318,39 @@ fn whoever_is_forgotten_is_told_once_with_the_policy() {
     assert_eq!(offenders.take_forgotten(), [(host(3).1, "a".to_owned())]);
     assert_eq!(offenders.take_forgotten(), []);
 }
+
+proptest! {
+    /// A clock that is set before some offence changes no decision, and what is remembered follows it.
+    #[test]
+    fn offences_follow_a_clock_that_is_set(
+        gaps in prop::collection::vec(0_u64..20, 1..40),
+        set_at in 0_usize..40,
+        step in -1_000_000_i64..1_000_000_000,
+    ) {
+        let start = 10_000_000;
+        let run = |step: Option<i64>| {
+            let mut offenders = Offenders::new(policy(3, 10), 8);
+            let (mut at, mut moved) = (start, Moved(0));
+            let mut sentences = Vec::new();
+            for (number, gap) in gaps.iter().enumerate() {
+                at += gap;
+                if let Some(step) = step.filter(|_| number == set_at) {
+                    moved = Moved(step * 1000);
+                    offenders.step(moved, |evidence| *evidence += step);
+                }
+                let now = moved.since_epoch(secs(at));
+                let evidence = i64::try_from(now.as_secs()).unwrap();
+                let sentence = offenders.offence(host(1), now, 0.0, evidence);
+                sentences.push(sentence.map(|sentence| {
+                    let by_clock = |offence: &Offence<i64>| {
+                        i64::try_from(offence.at.as_secs()) == Ok(offence.evidence)
+                    };
+                    assert!(sentence.offences.iter().all(by_clock), "{sentence:?}");
+                    (sentence.time, sentence.repeats, sentence.offences.len())
+                }));
+            }
+            sentences
+        };
+        prop_assert_eq!(run(Some(step)), run(None));
+    }
+}

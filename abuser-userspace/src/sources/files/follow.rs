@@ -65,6 +65,10 @@ pub(super) struct Follow {
     pub(super) offset: u64,
     /// How far it is known that this line does not end.
     scanned: u64,
+    /// How long it was when it was last seen.
+    seen: u64,
+    /// Bytes that were seen and cut off unread, and not told of yet.
+    pub(super) cut_off: u64,
     modified: Option<SystemTime>,
     /// Whether it is in the queue.
     pub(super) is_queued: bool,
@@ -164,6 +168,8 @@ impl Follow {
             beginning,
             offset,
             scanned: offset,
+            seen: metadata.len(),
+            cut_off: 0,
             modified: metadata.modified().ok(),
             is_queued: false,
             after: None,
@@ -184,6 +190,7 @@ impl Follow {
             return false;
         };
         self.gauge.size.store(metadata.len(), Relaxed);
+        self.seen = self.seen.max(metadata.len());
         let modified = metadata.modified().ok();
         let is_other = modified != self.modified;
         self.modified = modified;
@@ -214,9 +221,13 @@ impl Follow {
         let wanted = buffer.get_mut(..room).unwrap_or_default();
         let count = self.file.read_at(wanted, self.scanned)?;
         // Looked at last: if it is what it was now, it was when it was read.
-        if !begins_with(&self.file, &self.beginning) || self.length() < self.scanned {
+        let length = self.length();
+        if !begins_with(&self.file, &self.beginning) || length < self.scanned {
             return Ok(Progress::Truncated);
         }
+        // Its end was cut off, and what was read is still there.
+        self.cut_off += self.seen.saturating_sub(length);
+        self.seen = length;
         let is_full = count == room && count > 0;
         let piece = buffer.get(..count).unwrap_or_default();
         self.learn(piece);
@@ -284,10 +295,15 @@ impl Follow {
         }
     }
 
+    /// How many bytes of it were seen, and not read.
+    pub(super) fn unread(&self) -> u64 {
+        self.seen.saturating_sub(self.offset)
+    }
+
     /// Begins anew, with what is there now.
     pub(super) fn restart(&mut self) {
         self.beginning.clear();
-        (self.offset, self.scanned) = (0, 0);
+        (self.offset, self.scanned, self.seen) = (0, 0, 0);
         self.note();
     }
 

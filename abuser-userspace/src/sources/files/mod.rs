@@ -362,7 +362,11 @@ impl Files {
             return;
         };
         let row = row(turn.name, follow);
+        let (unread, path) = (follow.unread(), follow.path.clone());
         let after = self.follow_rest(&row, turn).filter(|&copy| copy != key);
+        if after.is_none() && unread > 0 {
+            tell_of_loss(turn, &path, unread);
+        }
         if let Some(follow) = self.follows.get_mut(&key) {
             follow.restart();
             follow.after = after;
@@ -490,6 +494,12 @@ impl Driver for Files {
                     continue;
                 }
             };
+            let cut_off = std::mem::take(&mut follow.cut_off);
+            if cut_off > 0 {
+                let path = follow.path.clone();
+                tell_of_loss(turn, &path, cut_off);
+                continue;
+            }
             if count > 0 {
                 follow.rotated = follow.rotated.map(|_| turn.now);
                 turn.moved();
@@ -558,6 +568,17 @@ fn open_if_new(path: &Path, known: &HashSet<FileId>) -> io::Result<Sighting> {
     }
     let (file, metadata) = open(path)?;
     Ok(Sighting::New(file, metadata))
+}
+
+/// Takes note of what was cut off a file before it was read, and is in no copy of it.
+fn tell_of_loss(turn: &Turn<'_>, path: &Path, bytes: u64) {
+    turn.gauge.lost(1);
+    tracing::warn!(
+        source = turn.name,
+        "{} was cut off before its last {bytes} bytes were read, and there is no copy of it beside it: those \
+         lines are lost",
+        path.display()
+    );
 }
 
 fn file_target(run: u64, key: u64) -> Target {

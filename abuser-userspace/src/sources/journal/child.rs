@@ -1,5 +1,7 @@
 //! `journalctl` as a process, which does not outlive the thread that reads.
 
+#![expect(unsafe_code, reason = "what a child does between fork and exec")]
+
 use std::{
     io::{self, Read as _},
     os::{
@@ -15,6 +17,7 @@ use nix::{
 };
 
 use super::{super::JournalConfig, Place};
+use crate::sandbox::children;
 
 /// What is kept of what it complains of, in bytes.
 const MAX_SAID: usize = 1000;
@@ -73,9 +76,12 @@ impl Child {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let die_too = || Ok(set_pdeathsig(Signal::SIGKILL)?);
-        // SAFETY: between fork and exec this makes one system call and allocates nothing.
-        unsafe { command.pre_exec(die_too) };
+        let die_too_and_only_read = || {
+            children::become_reader()?;
+            Ok(set_pdeathsig(Signal::SIGKILL)?)
+        };
+        // SAFETY: between fork and exec this makes some system calls and allocates nothing.
+        unsafe { command.pre_exec(die_too_and_only_read) };
         let mut process = command.spawn()?;
         let (Some(stdout), Some(stderr)) = (process.stdout.take(), process.stderr.take()) else {
             return Err(io::Error::other("its output is nowhere"));

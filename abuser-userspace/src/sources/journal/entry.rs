@@ -36,15 +36,15 @@ struct Fields {
 
 /// What is wanted of an entry.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub struct Entry {
     /// Where it is.
-    pub(super) cursor: String,
+    pub cursor: String,
     /// When the journal got it, in microseconds since 1970.
-    pub(super) written: u64,
+    pub written: u64,
     /// When it was sent, as the kernel says.
-    pub(super) stated: Time,
+    pub stated: Time,
     /// What wrote it.
-    pub(super) program: Option<String>,
+    pub program: Option<String>,
     host: Option<String>,
     pid: Option<String>,
     /// For the kernel's own messages: microseconds since it started.
@@ -54,7 +54,7 @@ pub(super) struct Entry {
 
 impl Entry {
     /// Reads one; `None`: it is none.
-    pub(super) fn read(json: &[u8]) -> Option<Self> {
+    pub fn read(json: &[u8]) -> Option<Self> {
         let fields: Fields = serde_json::from_slice(json).ok()?;
         let written = number(&fields.realtime)?;
         let sent = number(&fields.source_realtime).unwrap_or(written);
@@ -74,7 +74,7 @@ impl Entry {
     }
 
     /// Writes its line: `host program[pid]: message`.
-    pub(super) fn line(&self, into: &mut Vec<u8>) {
+    pub fn line(&self, into: &mut Vec<u8>) {
         syslog::push_origin(
             self.host.as_deref(),
             self.program.as_deref(),
@@ -166,6 +166,11 @@ mod tests {
             (r#""MESSAGE":[102,111,111,10,98]"#, "foo\\nb"),
             (r#""MESSAGE":["x",[102,111,111]]"#, "x foo"),
             (r#""MESSAGE":"one\nsshd[1]: two\r\n""#, "one\\nsshd[1]: two"),
+            // Whoever writes to the journal chooses what he is called.
+            (
+                r#""_HOSTNAME":"web","SYSLOG_IDENTIFIER":"a\nweb sshd[1]: Failed","SYSLOG_PID":"1\n2","MESSAGE":"m""#,
+                "web a\\nweb sshd[1]: Failed[1\\n2]: m",
+            ),
         ];
         for (fields, expected) in lines {
             assert_eq!(line(fields).1, expected, "{fields}");

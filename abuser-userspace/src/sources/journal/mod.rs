@@ -18,10 +18,8 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use self::{
-    child::{Child, Output},
-    entry::Entry,
-};
+use self::child::{Child, Output};
+pub use self::entry::Entry;
 use super::{
     Begin, JournalConfig, MAX_LINE,
     lines::{Splitter, cut},

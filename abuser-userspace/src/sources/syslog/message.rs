@@ -6,11 +6,11 @@ use syslog_loose::{IncompleteDate, ProcId, Variant, parse_message_with_year_exac
 
 /// A message, as far as it is known what it says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Message {
+pub struct Message {
     /// When it was written.
-    pub(super) stated: Option<Time>,
+    pub stated: Option<Time>,
     /// What wrote it.
-    pub(super) program: Option<String>,
+    pub program: Option<String>,
     host: Option<String>,
     pid: Option<String>,
     text: Vec<u8>,
@@ -18,7 +18,7 @@ pub(super) struct Message {
 
 impl Message {
     /// Reads a datagram. What has no header of syslog is a message all the same.
-    pub(super) fn read(datagram: &[u8]) -> Self {
+    pub fn read(datagram: &[u8]) -> Self {
         let datagram = trimmed(datagram);
         let text = String::from_utf8_lossy(datagram);
         let parsed = match &text {
@@ -52,7 +52,7 @@ impl Message {
     }
 
     /// Writes its line: `host program[pid]: message`. `host` is this one, which sent what names none.
-    pub(super) fn line(&self, host: &str, into: &mut Vec<u8>) {
+    pub fn line(&self, host: &str, into: &mut Vec<u8>) {
         let host = self.host.as_deref().unwrap_or(host);
         push_origin(
             Some(host),
@@ -95,7 +95,8 @@ fn as_sent(text: &str, datagram: &[u8], message: &str) -> Vec<u8> {
         .to_vec()
 }
 
-/// Writes what precedes the text of a message: `host program[pid]: `, as far as it is known.
+/// Writes what precedes the text of a message: `host program[pid]: `, as far as it is known. Whoever
+/// sends a message may choose these, and is to make no second line of them.
 pub(in super::super) fn push_origin(
     host: Option<&str>,
     program: Option<&str>,
@@ -103,13 +104,15 @@ pub(in super::super) fn push_origin(
     into: &mut Vec<u8>,
 ) {
     if let Some(host) = host {
-        into.extend_from_slice(host.as_bytes());
+        push_message(host.as_bytes(), into);
         into.push(b' ');
     }
     if let Some(program) = program {
-        into.extend_from_slice(program.as_bytes());
+        push_message(program.as_bytes(), into);
         if let Some(pid) = pid {
-            into.extend_from_slice(format!("[{pid}]").as_bytes());
+            into.push(b'[');
+            push_message(pid.as_bytes(), into);
+            into.push(b']');
         }
         into.extend_from_slice(b": ");
     }

@@ -22,8 +22,9 @@ use nix::{
     sys::socket::{ControlMessageOwned, MsgFlags, recvmsg},
 };
 
+pub use self::message::Message;
 pub(super) use self::message::{push_message, push_origin};
-use self::{message::Message, socket::Socket};
+use self::socket::Socket;
 use super::{
     BUDGET, MAX_LINE, SyslogConfig,
     lines::cut,

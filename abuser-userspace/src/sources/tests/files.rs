@@ -151,6 +151,59 @@ fn what_was_not_read_when_a_file_was_cut_is_read_from_its_copy() {
 }
 
 #[test]
+fn what_is_cut_off_before_it_was_read_is_told_of_when_there_is_no_copy() {
+    let logs = Logs::new();
+    logs.append("access.log", "a first line to tell it by\n");
+    let reading = logs.read("access.log", Begin::Start);
+    reading.expect(&["a first line to tell it by"]);
+    // Read in many turns.
+    let many = "one of many\n".repeat(2_000_000);
+    logs.append("access.log", &many);
+    reading.wait_for(|status| status.lines > 1);
+    let (go_on, wait) = mpsc::channel::<()>();
+    reading.handle.with(move |_| {
+        let _gone = wait.recv_timeout(PATIENCE);
+    });
+    let before = reading.wait_for(|status| status.lag > 0);
+    assert_eq!(before.lost, 0);
+    fs::write(logs.path("access.log"), "new\n").unwrap();
+    drop(go_on);
+    let read = reading.wait_for(|status| status.lost > 0 && status.lag == 0);
+    assert_eq!(read.lost, 1);
+    fs::write(logs.path("access.log"), "").unwrap();
+    logs.append("access.log", "what was read whole is no loss\n");
+    let status = reading.wait_for(|status| status.lines > read.lines);
+    assert_eq!(status.lost, 1);
+}
+
+#[test]
+fn an_end_that_is_cut_off_before_it_was_read_is_told_of_and_what_is_left_is_read() {
+    let logs = Logs::new();
+    logs.append("access.log", "a first line to tell it by\n");
+    let reading = logs.read("access.log", Begin::Start);
+    reading.expect(&["a first line to tell it by"]);
+    // Read in many turns.
+    logs.append("access.log", &"one of many\n".repeat(2_000_000));
+    reading.wait_for(|status| status.lines > 1);
+    let (go_on, wait) = mpsc::channel::<()>();
+    reading.handle.with(move |_| {
+        let _gone = wait.recv_timeout(PATIENCE);
+    });
+    let before = reading.wait_for(|status| status.lag > 0);
+    let file = fs::File::options()
+        .write(true)
+        .open(logs.path("access.log"))
+        .unwrap();
+    let length = file.metadata().unwrap().len();
+    // A line less, all of what was read is there.
+    assert!(before.lag > 24, "{before:?}");
+    file.set_len(length - 12).unwrap();
+    drop(go_on);
+    let read = reading.wait_for(|status| status.lost > 0 && status.lag == 0);
+    assert_eq!((read.lost, read.lines), (1, 2_000_000));
+}
+
+#[test]
 fn a_copy_of_a_log_is_not_read_again() {
     let logs = Logs::new();
     logs.append("access.log", "203.0.113.7 a first line to tell it by\n");

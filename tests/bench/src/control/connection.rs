@@ -38,13 +38,24 @@ impl Connection {
 
     /// Asks to ban an address for some seconds, or for good.
     pub(crate) fn ask_to_ban(&mut self, address: Ipv4Addr, seconds: Option<u64>) -> Result<()> {
+        self.ask_to_ban_all(&[address], seconds)
+    }
+
+    /// [`Connection::ask_to_ban`] for several at once.
+    pub(crate) fn ask_to_ban_all(
+        &mut self,
+        addresses: &[Ipv4Addr],
+        seconds: Option<u64>,
+    ) -> Result<()> {
+        let sources = addresses.iter().map(|address| format!(r#""{address}/32""#));
+        let sources = sources.collect::<Vec<_>>().join(",");
         let duration = seconds.map_or_else(
             || r#""permanent""#.to_owned(),
             |seconds| format!(r#"{{"seconds":{seconds}}}"#),
         );
         self.ask(
             "POST",
-            &format!(r#"{{"sources":["{address}/32"],"duration":{duration}}}"#),
+            &format!(r#"{{"sources":[{sources}],"duration":{duration}}}"#),
         )
     }
 
@@ -61,6 +72,16 @@ impl Connection {
         );
         let written = self.answers.get_mut().write_all(request.as_bytes());
         written.with_context(|| format!("send `{method} /v1/bans` with {body}"))
+    }
+
+    /// Asks for what is at this path; the body of the answer.
+    pub(crate) fn get(&mut self, path: &str) -> Result<&str> {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: abuser\r\n\r\n");
+        let written = self.answers.get_mut().write_all(request.as_bytes());
+        written.with_context(|| format!("send `GET {path}`"))?;
+        self.acknowledged()
+            .with_context(|| format!("ask for `GET {path}`"))?;
+        std::str::from_utf8(&self.body).with_context(|| format!("read what {path} is as text"))
     }
 
     /// Waits for the answer to the last request; the error has the daemon's words.

@@ -6,26 +6,26 @@
 //! | [`mod@restart`] | starts with a million bans, while a banned source sends |
 //! | [`listing`] | export and list |
 //! | [`calls`] | bans by single requests |
-//! | [`soak`] | half an hour of everything at once |
-//! | [`churn`] | bans that come and go |
+//! | [`watch`] | `abuser top` in a terminal |
 //! | [`records`] | what the map and the store hold, read past the daemon |
 //! | [`connection`] | a connection to the socket |
 //! | [`process`] | memory, descriptors and threads of a process |
 
 mod calls;
-mod churn;
 mod connection;
 mod listing;
 mod million;
 mod process;
 mod records;
 mod restart;
-pub(crate) mod soak;
+mod watch;
 
 use anyhow::Result;
 
 use self::million::Million;
-pub(crate) use self::{connection::Connection, million::settled, process::Process};
+pub(crate) use self::{
+    connection::Connection, million::settled, process::Process, records::ban_table,
+};
 use crate::scenario::{Measured, Scenario};
 
 /// What scenarios share, made when the first of them wants it.
@@ -125,6 +125,11 @@ pub(crate) fn list_memory(million: &mut Million) -> Result<Measured> {
 /// `api-bans`.
 pub(crate) fn api_bans() -> Result<Measured> {
     calls::measure()
+}
+
+/// `top`.
+pub(crate) fn top() -> Result<Measured> {
+    watch::measure()
 }
 
 /// Whether a scenario goes on with the shared daemon.

@@ -12,18 +12,22 @@ use aya::maps::{HashMap, Map, MapData};
 use rusqlite::Connection;
 use testkit::Daemon;
 
+/// The kernel's table of bans, as a daemon has pinned it in its folder.
+pub(crate) fn ban_table(pin_dir: &Path) -> Result<HashMap<MapData, PrefixKey, Ban>> {
+    let path = pin_dir.join(format!("v{LAYOUT_VERSION}")).join(maps::BANS);
+    let data = MapData::from_pin(&path).with_context(|| format!("open {}", path.display()))?;
+    HashMap::try_from(Map::HashMap(data))
+        .with_context(|| format!("read {} as the ban table", path.display()))
+}
+
 /// The bans of the pinned map.
 pub(super) fn in_map(daemon: &Daemon) -> Result<Vec<u64>> {
-    let folder = daemon.pin_dir().join(format!("v{LAYOUT_VERSION}"));
-    let path = folder.join(maps::BANS);
-    let data = MapData::from_pin(&path).with_context(|| format!("open {}", path.display()))?;
-    let map = HashMap::<_, PrefixKey, Ban>::try_from(Map::HashMap(data));
-    let map = map.with_context(|| format!("read {} as the ban table", path.display()))?;
+    let map = ban_table(daemon.pin_dir())?;
     let mut numbers = map
         .iter()
         .map(|entry| entry.map(|(_, ban)| ban.id))
         .collect::<Result<Vec<_>, _>>()
-        .with_context(|| format!("read the entries of {}", path.display()))?;
+        .context("read the entries of the pinned ban table")?;
     numbers.sort_unstable();
     Ok(numbers)
 }

@@ -107,6 +107,7 @@ pub(crate) fn beside_fail2ban() -> Result<Measured> {
             ("tuned_lines_per_second", tuned),
             ("tuned_ratio", ours / tuned),
         ],
+        ..Measured::default()
     })
 }
 

@@ -14,14 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use abuser_common::{
-    layout::{Ban, LAYOUT_VERSION, maps},
-    prefix::PrefixKey,
-};
+use abuser_common::{layout::Ban, prefix::PrefixKey};
 use anyhow::{Context as _, Result, anyhow, ensure};
-use aya::maps::{HashMap, Map, MapData, MapError};
+use aya::maps::{HashMap, MapData, MapError};
 use fastrand::Rng;
-use testkit::Daemon;
 
 use super::{
     logs,
@@ -29,6 +25,7 @@ use super::{
     site::Site,
 };
 use crate::{
+    control::ban_table,
     scenario::Measured,
     statistics::{median, percentile},
 };
@@ -106,7 +103,7 @@ struct Offended {
 impl Offended {
     fn start() -> Result<Self> {
         let site = Site::start(DETECTOR)?;
-        let bans = table(&site.daemon)?;
+        let bans = ban_table(site.daemon.pin_dir())?;
         Ok(Self { site, bans })
     }
 
@@ -149,15 +146,6 @@ impl Offended {
             );
         }
     }
-}
-
-/// The kernel's table of bans.
-fn table(daemon: &Daemon) -> Result<HashMap<MapData, PrefixKey, Ban>> {
-    let folder = daemon.pin_dir().join(format!("v{LAYOUT_VERSION}"));
-    let path = folder.join(maps::BANS);
-    let data = MapData::from_pin(&path).with_context(|| format!("open {}", path.display()))?;
-    HashMap::try_from(Map::HashMap(data))
-        .with_context(|| format!("read {} as the ban table", path.display()))
 }
 
 /// Writes what a busy server does, in steps, until it is told to end; what it is late with it makes up for.

@@ -67,7 +67,7 @@ pub(super) fn access_until_now(lines: usize) -> Log {
 }
 
 /// Now, in milliseconds since the epoch.
-pub(super) fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

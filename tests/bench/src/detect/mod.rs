@@ -25,6 +25,7 @@ mod walk;
 pub(crate) use self::{
     access::{beside_fail2ban as nginx_ratio, measure as nginx},
     latency::{alone as latency, busy as latency_busy},
+    logs::now_ms,
     memory::measure as memory,
     sshd::measure as sshd_ratio,
     walk::{readers, walkers},

@@ -56,5 +56,6 @@ action = "alert"
         value: ours,
         reference: Some(median(&theirs)),
         also: vec![("server_ratio", ours / median(&like_the_server))],
+        ..Measured::default()
     })
 }

@@ -23,6 +23,16 @@ function ask({ title, text = "", submit, danger = false, fields = [], source = "
   byId("act").showModal();
 }
 
+/** Closes the question, and forgets what it was about and what was filled in. */
+function clearAct() {
+  act = null;
+  byId("act").close();
+  for (const id of ["act-title", "act-text", "act-problem"]) {
+    setText(byId(id), "");
+  }
+  byId("act-form").reset();
+}
+
 async function submitAct(event) {
   event.preventDefault();
   const button = byId("act-submit");
@@ -33,14 +43,18 @@ async function submitAct(event) {
   setText(byId("act-problem"), "");
   try {
     const done = await act();
+    if (!signedIn) {
+      return;
+    }
     byId("act").close();
     toast(done);
     lookNow();
     refreshExplanation();
   } catch (error) {
+    if (!signedIn) {
+      return;
+    }
     if (error instanceof Unauthorized) {
-      byId("act").close();
-      byId("explain").close();
       askForToken("The daemon does not know this token any more.");
     } else if (error instanceof Unreachable) {
       setText(byId("act-problem"), "The daemon does not answer; whether it has done this is not known. Look before you try again.");

@@ -18,6 +18,17 @@ function explain(source) {
   return refreshExplanation();
 }
 
+/** Closes the dialog, and forgets what it told. */
+function clearExplanation() {
+  clearTimeout(explained.timer);
+  Object.assign(explained, { address: null, shown: "" });
+  byId("explain").close();
+  setText(byId("explain-title"), "");
+  byId("explain-body").replaceChildren();
+  byId("explain-actions").replaceChildren();
+  byId("search-address").value = "";
+}
+
 async function refreshExplanation() {
   const address = explained.address;
   clearTimeout(explained.timer);
@@ -31,7 +42,6 @@ async function refreshExplanation() {
     }
   } catch (error) {
     if (error instanceof Unauthorized) {
-      byId("explain").close();
       askForToken("The daemon does not know this token any more.");
       return;
     }

@@ -157,17 +157,27 @@ function askForToken(problem = "") {
   signedIn = false;
   client.forget();
   clearTimeout(timer);
-  events.end();
-  document.querySelectorAll("dialog[open]").forEach((dialog) => dialog.close());
+  forget();
   for (const id of ["picture", "tools", "facts"]) {
     byId(id).hidden = true;
   }
-  showBanners([]);
   connection("none", "not signed in");
   byId("sign-in").hidden = false;
   setText(byId("sign-in-problem"), problem);
   byId("token").value = "";
   byId("token").focus();
+}
+
+/** Whoever comes to this tab next may be somebody else: nothing that was told stays in it. */
+function forget() {
+  status = null;
+  detection = null;
+  events.end();
+  events.clear();
+  clearExplanation();
+  clearAct();
+  clearViews();
+  toast("");
 }
 
 async function signIn(event) {
@@ -195,10 +205,6 @@ async function signIn(event) {
 /** Shows the picture. */
 function enter() {
   signedIn = true;
-  status = null;
-  detection = null;
-  rates.reset();
-  courses.forEach((course) => course.splice(0));
   byId("sign-in").hidden = true;
   for (const id of ["picture", "tools", "facts"]) {
     byId(id).hidden = false;
@@ -214,10 +220,7 @@ function on(id, kind, act) {
 }
 
 on("sign-in-form", "submit", signIn);
-on("sign-out", "click", () => {
-  events.clear();
-  askForToken();
-});
+on("sign-out", "click", () => askForToken());
 on("search", "submit", (event) => {
   event.preventDefault();
   const address = byId("search-address").value.trim();

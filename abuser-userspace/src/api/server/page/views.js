@@ -298,6 +298,23 @@ function showBans(answer) {
   byId("bans-older").disabled = bans.shown.length < BANS || first + bans.shown.length >= bans.found;
 }
 
+/** Forgets all that was told: nothing of it stays in the tab. */
+function clearViews() {
+  for (const fill of [fillTraffic, fillTop, fillBans, fillLimits, fillSources, fillDetectors]) {
+    fill([]);
+  }
+  for (const id of ["top-aside", "bans-count", "bans-page", "bans-empty"]) {
+    setText(byId(id), "");
+  }
+  Object.assign(bans, { shown: [], found: 0, search: "", before: [] });
+  byId("bans-filter").value = "";
+  byId("bans-pages").hidden = true;
+  byId("facts").replaceChildren();
+  showBanners([]);
+  rates.reset();
+  courses.forEach((course) => course.splice(0));
+}
+
 /** Lets times go on between two looks. */
 function countDown() {
   fillBans(bans.shown);

@@ -1,6 +1,8 @@
 //! The groups of whoever connected, as the kernel knows them: no name service is asked, which
 //! may be slow, and none of its answers can differ from what the socket's mode would have said.
 
+#![expect(unsafe_code, reason = "no library asks for a peer's groups")]
+
 use std::{io, os::fd::AsRawFd};
 
 /// The most groups a process can have (`NGROUPS_MAX` of the kernel).

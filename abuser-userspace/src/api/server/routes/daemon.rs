@@ -140,7 +140,8 @@ pub(super) async fn detach(
     State(api): State<Api>,
     JsonBody(request): JsonBody<DetachRequest>,
 ) -> Answer<Detached> {
-    api.ask(|reply| Command::Detach(request, reply)).await
+    api.ask_again(|reply| Command::Detach(request.clone(), reply))
+        .await
 }
 
 /// This document.

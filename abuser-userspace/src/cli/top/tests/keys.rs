@@ -168,3 +168,33 @@ fn panes_pauses_and_the_end_have_their_keys() {
         assert_eq!(press(&mut state, &model, key), Some(action));
     }
 }
+
+#[test]
+fn an_explanation_that_comes_late_waits_until_nothing_is_being_written() {
+    for (keys, rest, asked) in [
+        ("b10", "m\n", true),
+        ("b10", "\x1b", false),
+        ("/203", "\n", true),
+        ("u", "n", false),
+        ("?", "x", false),
+    ] {
+        let (model, mut state) = (model(), State::default());
+        type_in(&mut state, &model, keys);
+        let before = state.mode.clone();
+        state.explain("203.0.113.66".to_owned(), vec!["passes".to_owned()]);
+        assert_eq!(state.mode, before, "{keys}");
+        let action = type_in(&mut state, &model, rest);
+        assert_eq!(
+            matches!(action, Some(Action::Ask(_))),
+            asked,
+            "{keys}{rest}"
+        );
+        assert!(
+            matches!(&state.mode, Mode::Explain { address, .. } if address == "203.0.113.66"),
+            "{keys}{rest}: {:?}",
+            state.mode
+        );
+        type_in(&mut state, &model, "\x1b");
+        assert_eq!(state.mode, Mode::Browse, "it is shown once");
+    }
+}

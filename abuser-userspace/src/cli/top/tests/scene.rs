@@ -35,7 +35,10 @@ fn status(passed: u64, limited: u64) -> Value {
         "buckets": {"capacity": 2_097_152, "active": 41_943, "evictions": 0},
         "lookups": {"total": 10, "connected": 9},
         "verified": {"capacity": 65_536, "sources": 3},
-        "store": {"path": "/var/lib/abuser/abuser.db", "error": null, "failed": null},
+        "store": {"path": "/var/lib/abuser/abuser.db", "error": null, "failed": null, "damaged": []},
+        "security": {"sandbox": "on", "capabilities": ["CAP_BPF", "CAP_NET_ADMIN"],
+                     "no_new_privileges": true, "landlock": 7, "seccomp": true},
+        "pins": {"path": "/sys/fs/bpf/abuser", "error": null, "failed": null, "repairs": 0},
         "reconciler": {"passes": 3, "kernel_repairs": 0, "store_repairs": 0},
         "blocklists": [], "crowdsec": null, "fleet": null, "notify": [],
         "capacity": {"limits": 64, "bans": 1_048_576, "allow": 16_384, "throttles": 65_536},
@@ -48,7 +51,7 @@ fn limit(name: &str, rate: &str, count: &str, dropped: u64) -> Value {
         "name": name, "protocol": "tcp", "ports": ["443"], "count": count, "rate": rate,
         "burst": 20, "action": "drop", "ipv4_prefix": 32, "ipv6_prefix": 64, "only": null,
         "passed": 100_000, "dropped": dropped, "observed": 0, "allowed": 7, "contended": 0,
-        "sources": 812,
+        "bytes": {"passed": 0, "dropped": 0, "observed": 0, "allowed": 0}, "sources": 812,
     })
 }
 

@@ -15,7 +15,10 @@ use abuser_common::{
 
 use super::{Listed, is_of_same_list};
 use crate::{
-    daemon::engine::{Changed, Engine, EngineError, books::Ending},
+    daemon::{
+        apart::drop_apart,
+        engine::{Changed, Engine, EngineError, books::Ending, clocks::after_sleep},
+    },
     dataplane::kernel_now,
 };
 
@@ -55,7 +58,7 @@ impl Outside {
 #[derive(Debug)]
 pub enum Update {
     /// It names these and nobody else; nobody at all if it is not followed any more.
-    All(Vec<Listed>),
+    All(Entries),
     /// It names these, too, or otherwise than before, and does not name those any more; both at most
     /// [`MAX_CHANGE`]. Before the first [`Update::All`] it has no effect.
     Change {
@@ -66,62 +69,55 @@ pub enum Update {
     },
 }
 
-/// A list as it stands.
+/// All whom a list names. To put a million in order takes a second, and so is to be done
+/// [apart](crate::daemon::apart) from the engine.
 #[derive(Debug, Default)]
-pub(super) struct OutsideList {
-    /// Whom it names; `None` if it was not heard of yet.
-    entries: Option<BTreeMap<PrefixKey, Listed>>,
+pub struct Entries {
+    by_source: BTreeMap<PrefixKey, Listed>,
     /// Those that end, the first to end first.
     ends: BTreeSet<Ending>,
 }
 
-impl OutsideList {
-    pub(super) fn is_read(&self) -> bool {
-        self.entries.is_some()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.entries.as_ref().is_none_or(BTreeMap::is_empty)
-    }
-
-    pub(super) fn get(&self, key: &PrefixKey) -> Option<&Listed> {
-        self.entries.as_ref()?.get(key)
-    }
-
-    /// At most `count` of whom it names, from after `after` on.
-    pub(super) fn page(&self, after: Option<PrefixKey>, count: usize) -> Vec<Listed> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let entries = self.entries.iter();
-        let page = entries.flat_map(|entries| entries.range((from, Bound::Unbounded)));
-        page.take(count).map(|(_, listed)| listed.clone()).collect()
-    }
-
-    fn set(&mut self, entries: Vec<Listed>) {
-        self.entries = Some(BTreeMap::new());
-        self.ends.clear();
-        for listed in entries {
-            self.put(listed);
+impl FromIterator<Listed> for Entries {
+    /// Of several about one source, the last counts.
+    fn from_iter<I: IntoIterator<Item = Listed>>(listed: I) -> Self {
+        let listed = listed.into_iter().map(|listed| (listed.source, listed));
+        let by_source: BTreeMap<_, _> = listed.collect();
+        let ends = by_source
+            .values()
+            .filter(|listed| listed.expires_ns != 0)
+            .map(|listed| (listed.expires_ns, listed.source));
+        Self {
+            ends: ends.collect(),
+            by_source,
         }
     }
+}
 
+impl Entries {
     fn put(&mut self, listed: Listed) {
         let source = listed.source;
         self.remove(&source);
-        if let Some(entries) = &mut self.entries {
-            if listed.expires_ns != 0 {
-                self.ends.insert((listed.expires_ns, source));
-            }
-            entries.insert(source, listed);
+        if listed.expires_ns != 0 {
+            self.ends.insert((listed.expires_ns, source));
         }
+        self.by_source.insert(source, listed);
     }
 
     fn remove(&mut self, key: &PrefixKey) {
-        let removed = self
-            .entries
-            .as_mut()
-            .and_then(|entries| entries.remove(key));
-        if let Some(removed) = removed {
+        if let Some(removed) = self.by_source.remove(key) {
             self.ends.remove(&(removed.expires_ns, *key));
+        }
+    }
+
+    /// Has all that end do so this much earlier.
+    fn after_sleep(&mut self, slept_ns: u64) {
+        self.ends.clear();
+        for (source, listed) in &mut self.by_source {
+            listed.expires_ns = after_sleep(listed.expires_ns, slept_ns);
+            if listed.expires_ns != 0 {
+                self.ends.insert((listed.expires_ns, *source));
+            }
         }
     }
 
@@ -139,19 +135,54 @@ impl OutsideList {
     }
 }
 
+/// A list as it stands; `None` if it was not heard of yet.
+#[derive(Debug, Default)]
+pub(super) struct OutsideList(Option<Entries>);
+
+impl OutsideList {
+    pub(super) fn is_read(&self) -> bool {
+        self.0.is_some()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        let Self(entries) = self;
+        entries
+            .as_ref()
+            .is_none_or(|entries| entries.by_source.is_empty())
+    }
+
+    pub(super) fn get(&self, key: &PrefixKey) -> Option<&Listed> {
+        self.0.as_ref()?.by_source.get(key)
+    }
+
+    pub(super) fn after_sleep(&mut self, slept_ns: u64) {
+        if let Self(Some(entries)) = self {
+            entries.after_sleep(slept_ns);
+        }
+    }
+
+    /// At most `count` of whom it names, from after `after` on.
+    pub(super) fn page(&self, after: Option<PrefixKey>, count: usize) -> Vec<Listed> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let entries = self.0.iter();
+        let page = entries.flat_map(|entries| entries.by_source.range((from, Bound::Unbounded)));
+        page.take(count).map(|(_, listed)| listed.clone()).collect()
+    }
+}
+
 impl Engine {
     /// Takes note of what an outside list says, and acts on it: on a change at once, on all of it step by
     /// step.
     pub(in crate::daemon::engine) fn follow_outside(&mut self, list: Outside, update: Update) {
-        let followed = &mut self.lists.outside[list as usize];
-        let (named, dropped) = match update {
-            Update::All(entries) => {
-                followed.set(entries);
+        let OutsideList(followed) = &mut self.lists.outside[list as usize];
+        let (named, dropped, followed) = match (update, followed) {
+            (Update::All(entries), followed) => {
+                drop_apart(followed.replace(entries));
                 self.lists.begin();
                 return;
             }
-            Update::Change { .. } if !followed.is_read() => return,
-            Update::Change { named, dropped } => (named, dropped),
+            (Update::Change { .. }, None) => return,
+            (Update::Change { named, dropped }, Some(followed)) => (named, dropped, followed),
         };
         for key in &dropped {
             followed.remove(key);
@@ -198,8 +229,10 @@ impl Engine {
     /// Forgets entries of outside lists that are over.
     pub(in crate::daemon::engine) fn forget_listed(&mut self) {
         let now = kernel_now().0;
-        for list in &mut self.lists.outside {
-            list.forget_over(now);
+        for OutsideList(entries) in &mut self.lists.outside {
+            if let Some(entries) = entries {
+                entries.forget_over(now);
+            }
         }
     }
 }
@@ -229,33 +262,39 @@ mod tests {
         }
     }
 
-    fn sources(list: &OutsideList) -> Vec<PrefixKey> {
-        let page = list.page(None, 100);
-        page.iter().map(|listed| listed.source).collect()
-    }
-
     #[test]
     fn entries_end_once_whatever_became_of_them_before() {
-        let mut list = OutsideList::default();
-        list.put(listed(9, 1));
-        assert!(!list.is_read() && list.is_empty(), "it was not heard of");
-        list.set(vec![listed(1, 10), listed(2, 0), listed(3, 20)]);
+        let unheard = OutsideList::default();
+        assert!(!unheard.is_read() && unheard.is_empty());
+        let mut list: Entries = [listed(1, 10), listed(2, 0), listed(3, 20)]
+            .into_iter()
+            .collect();
         list.put(listed(1, 30));
         list.remove(&key(3));
         list.put(listed(4, 5));
         list.forget_over(29);
-        assert_eq!(sources(&list), [key(1), key(2)]);
+        let left = |list: &Entries| list.by_source.keys().copied().collect::<Vec<_>>();
+        assert_eq!(left(&list), [key(1), key(2)]);
         assert_eq!(list.ends.len(), 1, "no end is left of what has gone");
         list.forget_over(30);
-        assert_eq!(sources(&list), [key(2)]);
-        list.set(Vec::new());
-        assert!(list.is_read() && list.is_empty());
+        assert_eq!(left(&list), [key(2)]);
+        let nobody = OutsideList(Some(Entries::default()));
+        assert!(nobody.is_read() && nobody.is_empty());
+    }
+
+    #[test]
+    fn of_several_entries_about_one_source_the_last_counts_and_ends_once() {
+        let mut list: Entries = [listed(1, 10), listed(1, 30)].into_iter().collect();
+        list.forget_over(10);
+        assert_eq!(list.by_source[&key(1)].expires_ns, 30);
+        list.forget_over(30);
+        assert!(list.by_source.is_empty() && list.ends.is_empty());
     }
 
     #[test]
     fn pages_show_each_entry_once() {
-        let mut list = OutsideList::default();
-        list.set((1..=5).map(|number| listed(number, 0)).collect());
+        let entries = (1..=5).map(|number| listed(number, 0));
+        let list = OutsideList(Some(entries.collect()));
         let (mut after, mut seen) = (None, Vec::new());
         loop {
             let page = list.page(after, 2);

@@ -9,7 +9,7 @@ use std::{
 
 use abuser_common::{gcra::KernelTime, layout::Ban, prefix::PrefixKey};
 
-use super::super::net;
+use super::super::{clocks::after_sleep, net};
 use crate::{
     api::types::ThrottleInfo,
     daemon::clock,
@@ -18,6 +18,7 @@ use crate::{
         throttles::{Throttled, Throttling},
         wall_clock,
     },
+    policy::Moved,
     store::{ThrottleNote, ThrottleRow},
 };
 
@@ -123,6 +124,27 @@ impl ThrottleBooks {
             self.ends.insert((record.expires_ns, source, limit));
         }
         self.records.entry(source).or_default().push(record);
+    }
+
+    /// Has all that end do so this much earlier, by the kernel's clock.
+    pub(in super::super) fn after_sleep(&mut self, slept_ns: u64) {
+        self.ends.clear();
+        for (source, records) in &mut self.records {
+            for record in records {
+                record.expires_ns = after_sleep(record.expires_ns, slept_ns);
+                if record.expires_ns != 0 {
+                    let limit = Arc::clone(&record.note.limit);
+                    self.ends.insert((record.expires_ns, *source, limit));
+                }
+            }
+        }
+    }
+
+    /// Has what is told of them follow a wall clock that was set.
+    pub(in super::super) fn step(&mut self, moved: Moved) {
+        for record in self.records.values_mut().flatten() {
+            record.created = moved.time(record.created);
+        }
     }
 
     pub(super) fn remove(

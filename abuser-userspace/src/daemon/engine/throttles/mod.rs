@@ -15,9 +15,7 @@ use abuser_common::{layout::MAX_TERMS, prefix::PrefixKey};
 use self::books::ThrottleRecord;
 pub(super) use self::books::{ThrottleBooks, throttling};
 use super::{
-    Changed, Engine, EngineError, Page,
-    bans::{end, outlasts},
-    check_reason, covering, keys, net,
+    Changed, Engine, EngineError, Page, bans::end, check_reason, covering, keys, net,
     restore::deadline,
 };
 use crate::{
@@ -27,7 +25,7 @@ use crate::{
     config::{LimitConfig, Scope},
     daemon::clock,
     dataplane::{kernel_now, throttles::entry},
-    policy::{WIDEST_IPV4, WIDEST_IPV6, is_wide},
+    policy::{WIDEST_IPV4, WIDEST_IPV6, ends::outlasts, is_wide},
     store::{Change, ThrottleNote, ThrottleRow},
 };
 

@@ -1,0 +1,272 @@
+//! A local API that takes some of what is pushed to it, or answers a machine what it should not.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use serde_json::{Value, json};
+use testkit::require_root;
+
+use super::{
+    answers::{Followed, Request, decision, http, ok, snapshot},
+    bans, status, wait_for,
+};
+use crate::support::wait_until;
+
+/// What a local API has taken, and how it answers whoever tells of alerts.
+#[derive(Clone)]
+struct Machine {
+    /// Values of the alerts it has; their numbers are their places, from 1 on.
+    taken: Arc<Mutex<Vec<String>>>,
+    /// What it answers to alerts instead of taking them.
+    refusal: Arc<Mutex<Box<Refusal>>>,
+    /// What it answers when it is asked for alerts.
+    own: Arc<Mutex<String>>,
+}
+
+type Refusal = dyn Fn(&[String]) -> Option<String> + Send;
+
+impl Machine {
+    fn new(refusal: impl Fn(&[String]) -> Option<String> + Send + 'static) -> Self {
+        Self {
+            taken: Arc::default(),
+            refusal: Arc::new(Mutex::new(Box::new(refusal))),
+            own: Arc::new(Mutex::new(ok("null"))),
+        }
+    }
+
+    fn refuse(&self, refusal: impl Fn(&[String]) -> Option<String> + Send + 'static) {
+        *self.refusal.lock().expect("a refusal") = Box::new(refusal);
+    }
+
+    /// What it has, in order.
+    fn taken(&self) -> Vec<String> {
+        let mut taken = self.taken.lock().expect("alerts").clone();
+        taken.sort_unstable();
+        taken
+    }
+
+    fn answer(&self, request: &Request) -> String {
+        let line = &request.line;
+        if line.contains("/v1/watchers/login") {
+            return ok("{\"code\":200,\"token\":\"token\"}");
+        }
+        if line.starts_with("POST /v1/alerts") {
+            return self.take(&request.body);
+        }
+        if let Some(number) = line.strip_prefix("GET /v1/alerts/") {
+            let number = number
+                .split(' ')
+                .next()
+                .and_then(|number| number.parse().ok());
+            let number: usize = number.expect("a number");
+            let value = self.taken.lock().expect("alerts")[number - 1].clone();
+            let decisions = json!([{
+                "id": number, "origin": "abuser", "value": value, "duration": "1h",
+            }]);
+            return ok(&json!({"machine_id": "here", "decisions": decisions}).to_string());
+        }
+        if line.starts_with("GET /v1/alerts?") {
+            return self.own.lock().expect("an answer").clone();
+        }
+        if line.starts_with("DELETE") {
+            return ok("{\"nbDeleted\":\"1\"}");
+        }
+        ok(&snapshot(&[decision(9_999, "198.51.100.1")]))
+    }
+
+    fn take(&self, body: &str) -> String {
+        let alerts: Value = serde_json::from_str(body).expect("alerts");
+        let alerts = alerts.as_array().expect("a list").iter();
+        let values = alerts.map(|alert| {
+            alert["source"]["value"]
+                .as_str()
+                .expect("a text")
+                .to_owned()
+        });
+        let values: Vec<_> = values.collect();
+        if let Some(refusal) = self.refusal.lock().expect("a refusal")(&values) {
+            return refusal;
+        }
+        let mut taken = self.taken.lock().expect("alerts");
+        let numbers = values.into_iter().map(|value| {
+            taken.push(value);
+            taken.len().to_string()
+        });
+        ok(&json!(numbers.collect::<Vec<_>>()).to_string())
+    }
+}
+
+fn followed(machine: &Machine) -> Followed {
+    let machine = machine.clone();
+    Followed::with(true, move |request| Some(machine.answer(request)))
+}
+
+fn addresses(numbers: impl IntoIterator<Item = u8>) -> Vec<String> {
+    let numbers = numbers.into_iter();
+    numbers
+        .map(|number| format!("203.0.113.{number}"))
+        .collect()
+}
+
+fn ban(followed: &Followed, addresses: &[String], time: &str) {
+    let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
+    let command = [&["ban", "add", "--for", time], &*addresses].concat();
+    followed.daemon.abuser(&command).success();
+}
+
+/// One that refuses all alerts with one of these among them.
+fn refusing(refused: &'static [&'static str], status: &'static str) -> Machine {
+    Machine::new(move |values| {
+        let is_among = values.iter().any(|value| refused.contains(&&**value));
+        is_among.then(|| http(status, "", "{\"message\":\"not this one\"}"))
+    })
+}
+
+#[test]
+fn a_ban_that_the_local_api_refuses_holds_up_no_other() {
+    require_root!();
+    for refusal in ["500 Internal Server Error", "400 Bad Request"] {
+        let machine = refusing(&["203.0.113.7", "203.0.113.8"], refusal);
+        let followed = followed(&machine);
+        let push = || status(&followed.daemon)["push"].clone();
+        ban(&followed, &addresses(1..=12), "1h");
+        wait_until(&format!("the others, at last {}", push()), || {
+            push()["active"] == 10 && push()["queued"] == 0
+        });
+        let others = || addresses((1..=12).filter(|number| !(7..=8).contains(number)));
+        let mut expected = others();
+        expected.sort_unstable();
+        assert_eq!(machine.taken(), expected, "each once");
+        wait_until("them to be counted", || push()["refused"] == 2);
+        assert_eq!(
+            (&push()["error"], &push()["connected"]),
+            (&Value::Null, &true.into())
+        );
+        let said = followed.daemon.stderr();
+        assert!(
+            said.contains("203.0.113.7/32") && said.contains("not this one"),
+            "{said}"
+        );
+        let shown = followed.daemon.abuser(&["status"]).success().stdout;
+        assert!(shown.contains("10 bans from here, 2 REFUSED"), "{shown}");
+        // They are left alone, also when all is compared.
+        let told = || followed.lapi.requests("POST /v1/alerts").len();
+        let before = told();
+        ban(&followed, &addresses([20]), "1h");
+        wait_until("another one", || machine.taken().len() == 11);
+        assert_eq!(told(), before + 1);
+        machine.refuse(|_| None);
+        ban(&followed, &addresses([7]), "2h");
+        wait_until("it has changed", || {
+            machine.taken().contains(&"203.0.113.7".to_owned())
+        });
+        assert!(!machine.taken().contains(&"203.0.113.8".to_owned()));
+    }
+}
+
+#[test]
+fn a_ban_that_the_local_api_could_not_take_for_a_moment_is_told_once_more() {
+    require_root!();
+    let alone = AtomicUsize::new(0);
+    let locked = move |sources: &[String]| {
+        let is_among = sources.iter().any(|source| source == "203.0.113.7");
+        let is_alone = is_among && sources.len() == 1;
+        let locked = is_among && alone.fetch_add(is_alone.into(), Ordering::Relaxed) == 0;
+        locked.then(|| http("500 Internal Server Error", "", "{\"message\":\"locked\"}"))
+    };
+    let machine = Machine::new(locked);
+    let followed = followed(&machine);
+    let push = || status(&followed.daemon)["push"].clone();
+    ban(&followed, &addresses(1..=12), "1h");
+    wait_until(&format!("all, at last {}", push()), || {
+        push()["active"] == 12 && push()["queued"] == 0
+    });
+    assert_eq!(push()["refused"], 0);
+    assert!(machine.taken().contains(&"203.0.113.7".to_owned()));
+}
+
+#[test]
+fn a_local_api_that_is_ill_refuses_no_ban() {
+    require_root!();
+    let ill = |_: &[String]| {
+        Some(http(
+            "500 Internal Server Error",
+            "",
+            "{\"message\":\"ill\"}",
+        ))
+    };
+    let machine = Machine::new(ill);
+    let followed = followed(&machine);
+    let push = || status(&followed.daemon)["push"].clone();
+    ban(&followed, &addresses(1..=3), "1h");
+    wait_until("it to fail", || {
+        push()["error"]
+            .as_str()
+            .is_some_and(|error| error.contains("ill"))
+    });
+    assert_eq!(push()["refused"], 0);
+    machine.refuse(|_| None);
+    wait_until("it to be well", || machine.taken() == addresses(1..=3));
+    wait_until("nothing to be left", || push()["error"] == Value::Null);
+    assert_eq!(push()["refused"], 0);
+}
+
+#[test]
+fn what_is_no_answer_to_a_machine_is_told_and_leaves_decisions_in_force() {
+    require_root!();
+    let machine = Machine::new(|_| None);
+    let followed = followed(&machine);
+    let push = || status(&followed.daemon)["push"].clone();
+    let enforced = [("198.51.100.1/32", "crowdsec")];
+    wait_for(&followed.daemon, &enforced);
+    let elsewhere = "location: http://127.0.0.1:8080/elsewhere\r\n";
+    let huge = ok(&format!(
+        "[{{\"machine_id\":\"{}\"}}]",
+        "x".repeat(33 << 20)
+    ));
+    for (bad, phrase) in [
+        (ok("{\"message\":\"fine\"}"), "makes no sense"),
+        (ok("[{\"decisions\":[{\"id\":\"7\"}]}]"), "makes no sense"),
+        (ok("[{\"decisions\":"), "makes no sense"),
+        (ok(""), "makes no sense"),
+        (huge, "more than 33554432 bytes"),
+        (
+            http("403 Forbidden", "", "{\"message\":\"not you\"}"),
+            "cscli machines",
+        ),
+        (http("500 Internal Server Error", "", "<html>"), "500"),
+        (http("302 Found", elsewhere, ""), "[crowdsec] url"),
+    ] {
+        *machine.own.lock().expect("an answer") = bad;
+        let error = || push()["error"].as_str().unwrap_or_default().to_owned();
+        followed.daemon.abuser(&["reload"]).success();
+        wait_until(&format!("{phrase:?}, at last {:?}", error()), || {
+            error().contains(phrase)
+        });
+        assert_eq!(push()["connected"], false);
+        assert_eq!(bans(&followed.daemon).len(), 1);
+    }
+    assert!(followed.lapi.requests("/elsewhere").is_empty());
+    // What makes no sense in one of them takes nothing else with it.
+    let own = json!([
+        {"machine_id": "here", "decisions": null},
+        {"machine_id": "here", "decisions": [
+            {"id": 1, "origin": "abuser", "value": "no address", "duration": "1h"},
+            {"id": 2, "origin": "abuser", "value": "203.0.113.1", "duration": "for ages"},
+            {"id": 3, "origin": "cscli", "value": "203.0.113.2", "duration": "1h"},
+            {"id": 4, "origin": "abuser", "value": "203.0.113.3", "duration": "1h"},
+        ]},
+        {"machine_id": "there", "decisions": [
+            {"id": 5, "origin": "abuser", "value": "203.0.113.4", "duration": "1h"},
+        ]},
+        {},
+    ]);
+    *machine.own.lock().expect("an answer") = ok(&own.to_string());
+    followed.daemon.abuser(&["reload"]).success();
+    wait_until("ours to be taken back", || push()["withdrawn"] == 1);
+    let ended = followed.lapi.requests("DELETE");
+    assert_eq!(ended.len(), 1, "{ended:?}");
+    assert!(ended[0].line.contains("/v1/decisions/4 "), "{ended:?}");
+}

@@ -1,0 +1,15 @@
+//! Fuzzes `CrowdSec`'s answers: `cargo xtask fuzz crowdsec`.
+
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| abuser_fuzz::crowdsec(bytes));
+
+/// Without `cargo fuzz` there is nobody to make inputs: it takes them from files.
+#[cfg(not(fuzzing))]
+fn main() -> std::io::Result<()> {
+    for path in std::env::args_os().skip(1) {
+        abuser_fuzz::crowdsec(&std::fs::read(path)?);
+    }
+    Ok(())
+}

@@ -1,0 +1,15 @@
+//! Fuzzes fail2ban's filters: `cargo xtask fuzz filter`.
+
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| abuser_fuzz::filter(bytes));
+
+/// Without `cargo fuzz` there is nobody to make inputs: it takes them from files.
+#[cfg(not(fuzzing))]
+fn main() -> std::io::Result<()> {
+    for path in std::env::args_os().skip(1) {
+        abuser_fuzz::filter(&std::fs::read(path)?);
+    }
+    Ok(())
+}

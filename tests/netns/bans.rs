@@ -103,7 +103,7 @@ fn a_ban_ends_by_itself_in_the_kernel_while_the_daemon_is_stopped() {
 
     let asked = Instant::now();
     daemon
-        .abuser(&["ban", "add", SOURCE, "--for", "2s"])
+        .abuser(&["ban", "add", SOURCE, "--for", "6s"])
         .success();
     let answered = Instant::now();
     let frozen = Frozen::new(&daemon);
@@ -113,14 +113,14 @@ fn a_ban_ends_by_itself_in_the_kernel_while_the_daemon_is_stopped() {
     eventually("datagrams arrive again", || {
         server.received_from(Wire::CLIENT_V4) > arrived
     });
-    // The two seconds began between the question and the answer.
+    // The six seconds began between the question and the answer.
     assert!(
-        asked.elapsed() >= Duration::from_secs(2),
+        asked.elapsed() >= Duration::from_secs(6),
         "{:?}",
         asked.elapsed()
     );
     assert!(
-        answered.elapsed() < Duration::from_millis(2300),
+        answered.elapsed() < Duration::from_secs(7),
         "{:?}",
         answered.elapsed()
     );

@@ -5,10 +5,17 @@
 //! nobody. Refused are those that bring code into the kernel, look into other processes, change
 //! the machine or its mounts, or have been the way into kernels again and again. They fail with
 //! EPERM, as they do without privilege. systemd's unit has a list of what is allowed besides.
+//!
+//! Threads and programs have to be made, in new namespaces not. `clone` says which in an argument, and those with a new
+//! namespace are refused. `clone3` says it in memory, where no filter can look, so there is no such call: libraries
+//! then take `clone`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, iter};
 
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
 
 /// They, on every architecture.
 const REFUSED: &[libc::c_long] = &[
@@ -47,6 +54,7 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_swapoff,
     libc::SYS_acct,
     libc::SYS_quotactl,
+    libc::SYS_quotactl_fd,
     libc::SYS_sethostname,
     libc::SYS_setdomainname,
     libc::SYS_settimeofday,
@@ -73,6 +81,17 @@ const REFUSED: &[libc::c_long] = &[
 const REFUSED_HERE: &[libc::c_long] = &[libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_modify_ldt];
 #[cfg(not(target_arch = "x86_64"))]
 const REFUSED_HERE: &[libc::c_long] = &[];
+
+/// What `clone` makes besides a thread or a process if it has one of them.
+const NAMESPACES: [libc::c_int; 7] = [
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWCGROUP,
+    libc::CLONE_NEWUTS,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWNET,
+];
 
 /// The numbers that one of them has: a kernel with the x32 ABI takes them with this bit, too.
 #[cfg(target_arch = "x86_64")]
@@ -107,23 +126,49 @@ pub(super) enum CallsError {
 
 /// Refuses them in all threads, and in what they run.
 pub(super) fn refuse() -> Result<(), CallsError> {
-    seccompiler::apply_filter_all_threads(&program()?)?;
+    for program in programs()? {
+        seccompiler::apply_filter_all_threads(&program)?;
+    }
     Ok(())
 }
 
-fn program() -> Result<BpfProgram, CallsError> {
+/// What the kernel runs at each call: of several answers it takes the strictest.
+fn programs() -> Result<[BpfProgram; 2], CallsError> {
+    let refused = REFUSED.iter().chain(REFUSED_HERE);
+    // No condition: whatever the arguments.
+    let whole = refused.map(|call| (*call, Vec::new()));
+    let with_namespaces = iter::once((libc::SYS_clone, namespaces()?));
+    Ok([
+        failing(libc::EPERM, whole.chain(with_namespaces))?,
+        failing(libc::ENOSYS, iter::once((libc::SYS_clone3, Vec::new())))?,
+    ])
+}
+
+/// A program by which calls fail with an error, under the conditions that stand beside them.
+fn failing(
+    error: libc::c_int,
+    calls: impl Iterator<Item = (libc::c_long, Vec<SeccompRule>)>,
+) -> Result<BpfProgram, CallsError> {
     let architecture = std::env::consts::ARCH;
     let target = TargetArch::try_from(architecture);
     let target = target.map_err(|_unknown| CallsError::Architecture(architecture))?;
-    let refused = REFUSED.iter().chain(REFUSED_HERE);
-    // No condition: whatever the arguments.
-    let rules: BTreeMap<i64, _> = refused
-        .flat_map(|call| numbers(*call))
-        .map(|number| (number, Vec::new()))
+    let rules: BTreeMap<i64, _> = calls
+        .flat_map(|(call, rules)| numbers(call).map(move |number| (number, rules.clone())))
         .collect();
-    let refusal = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refusal, target)?;
+    let action = SeccompAction::Errno(error.unsigned_abs());
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, action, target)?;
     Ok(filter.try_into()?)
+}
+
+/// That `clone` is asked for a namespace: a rule for each, of which one is enough.
+fn namespaces() -> Result<Vec<SeccompRule>, CallsError> {
+    let rule = |flag: libc::c_int| {
+        let flag = u64::from(flag.unsigned_abs());
+        let is_set = SeccompCmpOp::MaskedEq(flag);
+        let condition = SeccompCondition::new(0, SeccompCmpArgLen::Qword, is_set, flag)?;
+        Ok(SeccompRule::new(vec![condition])?)
+    };
+    NAMESPACES.into_iter().map(rule).collect()
 }
 
 #[cfg(test)]
@@ -143,10 +188,41 @@ mod tests {
         Errno::last()
     }
 
+    /// [`refuse`] in this thread only.
+    fn refuse_here() {
+        for program in programs().unwrap() {
+            seccompiler::apply_filter(&program).unwrap();
+        }
+    }
+
+    #[test]
+    fn namespaces_are_refused_whoever_is_asked_and_threads_and_programs_are_not() {
+        let thread = std::thread::spawn(|| {
+            refuse_here();
+            for flag in NAMESPACES {
+                for number in numbers(libc::SYS_clone) {
+                    let flags = i64::from(flag | libc::SIGCHLD);
+                    // SAFETY: it is refused; if it were not, the new process, a copy of this one, would end at once.
+                    let returned = unsafe { libc::syscall(number, flags, 0, 0, 0, 0) };
+                    if returned == 0 {
+                        // SAFETY: this is the copy, which nobody waits for and nothing runs in.
+                        unsafe { libc::_exit(0) };
+                    }
+                    assert_eq!((returned, Errno::last()), (-1, Errno::EPERM), "{flag:#x}");
+                }
+            }
+            assert_eq!(answer(libc::SYS_clone3), Errno::ENOSYS);
+            assert_eq!(std::thread::spawn(|| 7).join().unwrap(), 7);
+            let run = std::process::Command::new("true").status().unwrap();
+            assert!(run.success());
+        });
+        thread.join().unwrap();
+    }
+
     #[test]
     fn calls_are_refused_by_each_of_their_numbers() {
         let thread = std::thread::spawn(|| {
-            seccompiler::apply_filter(&program().unwrap()).unwrap();
+            refuse_here();
             for call in [libc::SYS_process_vm_readv, libc::SYS_kcmp] {
                 for number in numbers(call) {
                     assert_eq!(answer(number), Errno::EPERM, "{number:#x}");
@@ -205,7 +281,7 @@ mod tests {
             libc::SYS_reboot,
         ];
         let thread = std::thread::spawn(move || {
-            seccompiler::apply_filter(&program().unwrap()).unwrap();
+            refuse_here();
             for calls in [
                 &other_processes[..],
                 &modules_and_kexec,
@@ -224,7 +300,12 @@ mod tests {
 
     #[test]
     fn there_is_a_filter_for_this_architecture_and_no_call_is_listed_twice() {
-        assert!(!program().unwrap().is_empty());
+        assert!(
+            programs()
+                .unwrap()
+                .iter()
+                .all(|program| !program.is_empty())
+        );
         let mut listed: Vec<_> = REFUSED.iter().chain(REFUSED_HERE).collect();
         let count = listed.len();
         listed.sort_unstable();

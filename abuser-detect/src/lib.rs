@@ -11,6 +11,7 @@
 //! | `line` | bytes of a log as text that is bounded and valid |
 //! | `field` | the fields of a record by their names |
 //! | `words` | what somebody else wrote, as it may be told |
+//! | `dns_name` | names that can be asked of the DNS |
 //! | `time`, `source` | a moment of the wall clock; whom a record is about |
 //! | `parse` | the parsers of access logs, JSON and regular expressions |
 //! | `filter` | fail2ban's filters, unmodified |
@@ -25,6 +26,7 @@
 
 pub mod condition;
 pub mod detect;
+pub mod dns_name;
 pub mod evidence;
 pub mod field;
 pub mod filter;

@@ -1,5 +1,6 @@
 //! The allow list as configured: prefixes, and names that the daemon resolves.
 
+use abuser_detect::dns_name::{ends_in_a_number, is_dns_name};
 use ipnet::IpNet;
 
 use super::{
@@ -51,25 +52,7 @@ fn entry(item: &Item<'_>) -> Result<AllowEntry, ConfigError> {
     )))
 }
 
-/// Whether an error about an address would help more than one about a name: no name has a
-/// `:` or `/`, and no top-level domain is a number.
+/// Whether an error about an address would help more than one about a name: no name has a `:` or `/`.
 fn looks_like_an_address(text: &str) -> bool {
-    let last = text.rsplit('.').next().unwrap_or(text);
-    text.contains([':', '/'])
-        || (!last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-/// Whether `name` can be asked of the DNS (RFC 1035, with the underscores of practice).
-fn is_dns_name(name: &str) -> bool {
-    const LONGEST: usize = 253;
-    const LONGEST_LABEL: usize = 63;
-    name.len() <= LONGEST
-        && name.split('.').all(|label| {
-            (1..=LONGEST_LABEL).contains(&label.len())
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-                && label
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-        })
+    text.contains([':', '/']) || ends_in_a_number(text)
 }

@@ -349,7 +349,7 @@ fn fail2ban_s_own_formula_needs_no_word() {
 #[test]
 fn whom_fail2ban_ignores_is_allowed() {
     let imported = of("[DEFAULT]\nenabled = true\nfilter = b\nlogpath = /l\n\
-        ignoreip = 127.0.0.1/8 ::1, 192.0.2.77/24\n    2001:db8::1 monitor.example.com file:/x\n\
+        ignoreip = 127.0.0.1/8 ::1, 192.0.2.77/24\n    2001:db8::1 monitor.example.com file:/x 192.0.2.256\n\
         [one]\n[two]\nignoreip = 198.51.100.1\n");
     assert_eq!(
         one(&imported, "allow").get("addresses"),
@@ -364,13 +364,13 @@ fn whom_fail2ban_ignores_is_allowed() {
         )
     );
     let notes = notes(&imported);
-    assert_eq!(notes.len(), 2, "{notes:#?}");
+    assert_eq!(notes.len(), 3, "{notes:#?}");
+    for (note, word) in notes.iter().zip(["192.0.2.256", "file:/x"]) {
+        let said = format!("ignoreip = {word}: it is no address");
+        assert!(note.contains(&said), "{notes:#?}");
+    }
     assert!(
-        notes[0].contains("ignoreip = file:/x: it is no address"),
-        "{notes:#?}"
-    );
-    assert!(
-        notes[1].contains("[two] ignoreip = 198.51.100.1: [allow] holds for all"),
+        notes[2].contains("[two] ignoreip = 198.51.100.1: [allow] holds for all"),
         "{notes:#?}"
     );
 }

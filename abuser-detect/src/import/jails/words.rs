@@ -1,5 +1,7 @@
 //! Values of jails that are lists with a grammar of their own.
 
+use crate::dns_name::is_dns_name;
+
 /// `_SYSTEMD_UNIT=sshd.service + _COMM=sshd`, as `journalctl` takes it; `None` if there is none.
 /// Lines are alternatives.
 pub(super) fn journal_matches(text: &str) -> Result<Option<Vec<String>>, String> {
@@ -53,18 +55,7 @@ pub(super) fn allowed(word: &str) -> Option<String> {
     if let Ok(prefix) = word.parse::<ipnet::IpNet>() {
         return Some(prefix.trunc().to_string());
     }
-    let is_name = !word.contains([':', '/'])
-        && word.contains(|c: char| c.is_ascii_alphabetic())
-        && word.split('.').all(|label| {
-            !label.is_empty()
-                && label.len() < 64
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-                && label
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        });
-    (is_name && word.len() < 254).then(|| word.to_owned())
+    is_dns_name(word).then(|| word.to_owned())
 }
 
 /// What comes from there passes no network card.

@@ -19,7 +19,7 @@ mod sharing;
 
 use std::{
     collections::BTreeMap,
-    fs, thread,
+    fs,
     time::{Duration, Instant},
 };
 
@@ -27,6 +27,7 @@ use serde_json::Value;
 use testkit::{
     Daemon,
     nats::{Cluster, Site},
+    pause_since,
 };
 
 /// How long the nodes may take to agree: servers may have to choose a leader first.
@@ -140,6 +141,7 @@ impl Fleet {
             .collect();
         let deadline = Instant::now() + AGREE;
         loop {
+            let look = Instant::now();
             let bans = self.bans(index);
             if bans == expected {
                 return;
@@ -149,20 +151,22 @@ impl Fleet {
                 Instant::now() < deadline,
                 "node {index} has {bans:?} and not {expected:?}; it said:\n{said}"
             );
-            thread::sleep(Duration::from_millis(20));
+            pause_since(look);
         }
     }
 
     #[track_caller]
     fn wait(&self, patience: Duration, what: &str, is_so: impl Fn() -> bool) {
         let deadline = Instant::now() + patience;
+        let mut look = Instant::now();
         while !is_so() {
             assert!(
                 Instant::now() < deadline,
                 "not within {patience:?}: {what}; {}",
                 self.said()
             );
-            thread::sleep(Duration::from_millis(20));
+            pause_since(look);
+            look = Instant::now();
         }
     }
 

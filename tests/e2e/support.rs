@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::Value;
 use tempfile::TempDir;
-use testkit::{CommandOutput, Daemon, Namespace, abuser_binary};
+use testkit::{CommandOutput, Daemon, Namespace, abuser_binary, pause_since};
 
 /// How long anything may take that is done in milliseconds on an idle machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -155,9 +155,11 @@ pub(crate) fn assert_keys(value: &Value, keys: &[&str]) {
 #[track_caller]
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
+    let mut look = Instant::now();
     while !condition() {
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        thread::sleep(Duration::from_millis(5));
+        pause_since(look);
+        look = Instant::now();
     }
 }
 

@@ -103,24 +103,24 @@ fn a_ban_ends_by_itself_in_the_kernel_while_the_daemon_is_stopped() {
 
     let asked = Instant::now();
     daemon
-        .abuser(&["ban", "add", SOURCE, "--for", "6s"])
+        .abuser(&["ban", "add", SOURCE, "--for", "5s"])
         .success();
     let answered = Instant::now();
     let frozen = Frozen::new(&daemon);
     let arrived = settled(&server, Wire::CLIENT_V4);
-    sender.wait_for(250);
+    sender.wait_for(100);
     assert_eq!(server.received_from(Wire::CLIENT_V4), arrived);
     eventually("datagrams arrive again", || {
         server.received_from(Wire::CLIENT_V4) > arrived
     });
-    // The six seconds began between the question and the answer.
+    // The five seconds began between the question and the answer.
     assert!(
-        asked.elapsed() >= Duration::from_secs(6),
+        asked.elapsed() >= Duration::from_secs(5),
         "{:?}",
         asked.elapsed()
     );
     assert!(
-        answered.elapsed() < Duration::from_secs(7),
+        answered.elapsed() < Duration::from_millis(5750),
         "{:?}",
         answered.elapsed()
     );

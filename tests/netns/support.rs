@@ -80,9 +80,11 @@ pub(crate) fn udp_v4(wire: &Wire) -> UdpCounter {
 #[track_caller]
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + testkit::guest::patience(PATIENCE);
+    let mut look = Instant::now();
     while !condition() {
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        thread::sleep(Duration::from_millis(5));
+        testkit::pause_since(look);
+        look = Instant::now();
     }
 }
 

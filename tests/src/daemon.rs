@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
@@ -15,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::{
     CommandOutput, LineStream, Mounts, Namespace, abuser_binary, config::with_default, context,
-    guest, janitor::Janitor, stream,
+    guest, janitor::Janitor, pause_since, stream,
 };
 
 /// How long the daemon may take until it answers.
@@ -156,7 +157,10 @@ impl Daemon {
                     self.stderr()
                 )));
             }
-            if query(&self.namespace, &self.binary, &self.socket).success() {
+            let look = Instant::now();
+            // Until it listens, a command would only be in its way.
+            let listens = UnixStream::connect(&self.socket).is_ok();
+            if listens && query(&self.namespace, &self.binary, &self.socket).success() {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -165,7 +169,7 @@ impl Daemon {
                     self.stderr()
                 )));
             }
-            thread::sleep(Duration::from_millis(20));
+            pause_since(look);
         }
     }
 

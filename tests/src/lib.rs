@@ -35,6 +35,7 @@ pub mod privilege;
 mod service;
 mod stream;
 pub mod traffic;
+mod waiting;
 mod wire;
 
 pub use authority::{Authority, Certified};
@@ -53,6 +54,7 @@ pub use nginx::Nginx;
 pub use packet::Packet;
 pub use service::Service;
 pub use stream::LineStream;
+pub use waiting::pause_since;
 pub use wire::Wire;
 
 use std::io;

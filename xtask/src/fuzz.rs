@@ -32,7 +32,7 @@ use crate::workspace::Workspace;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The targets; all by default
+    /// The targets, as the files in `tests/fuzz/fuzz_targets` are called; all by default
     targets: Vec<String>,
     /// How long to run, all targets together
     #[arg(long, value_name = "N", default_value_t = 10)]

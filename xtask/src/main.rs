@@ -59,7 +59,7 @@ enum Verb {
     Audit(audit::Args),
     /// Run the kernel and namespace tests with other kernels than this machine's
     Vm(vm::Args),
-    /// Run tests under the address sanitizer
+    /// Run tests under the address sanitizer, which takes half an hour
     Sanitize(sanitize::Args),
     /// Look for inputs that make something not hold that must hold for any
     Fuzz(fuzz::Args),

@@ -3,7 +3,7 @@
 use std::{thread, time::Duration};
 
 use serde_json::Value;
-use testkit::{Crowdsec, Daemon, Namespace, Wire, require_root};
+use testkit::{Crowdsec, Daemon, Namespace, Wire, pause_since, require_root};
 
 use super::{Followed, bans, status, wait_for};
 use crate::support::{assert_keys, wait_until};
@@ -386,12 +386,13 @@ fn more_bans_than_one_answer_has_are_all_known_again() {
     let all_there = |followed: &Followed| {
         let deadline = std::time::Instant::now() + Duration::from_secs(60);
         loop {
+            let look = std::time::Instant::now();
             let push = followed.status()["push"].clone();
             if push["active"] == count && push["queued"] == 0 && push["connected"] == true {
                 return push;
             }
             assert!(std::time::Instant::now() < deadline, "{push}");
-            thread::sleep(Duration::from_millis(20));
+            pause_since(look);
         }
     };
     assert_eq!(all_there(&followed)["pushed"], count);

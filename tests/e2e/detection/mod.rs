@@ -28,13 +28,12 @@ use std::{
     io::Write as _,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    thread,
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
-use testkit::{CommandOutput, Daemon, Namespace, Nginx, Wire, nginx};
+use testkit::{CommandOutput, Daemon, Namespace, Nginx, Wire, nginx, pause_since};
 
 use crate::support::{PATIENCE, wait_until};
 
@@ -111,13 +110,14 @@ fn assert_banned(site: &Site, daemon: &Daemon, source: IpAddr) -> Value {
     let mut ban = Value::Null;
     let patience = Instant::now() + PATIENCE;
     while ban.is_null() {
+        let look = Instant::now();
         ban = daemon.json(&["ban", "list"])[0].clone();
         assert!(
             Instant::now() < patience,
             "nobody was banned: {}",
             daemon.json(&["detectors"])
         );
-        thread::sleep(Duration::from_millis(5));
+        pause_since(look);
     }
     assert_eq!(ban["source"], banned.as_str(), "{}", daemon.stderr());
     assert!(!site.answers(source), "{source} is banned and answered");

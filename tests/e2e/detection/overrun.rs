@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::Value;
-use testkit::require_root;
+use testkit::{pause_since, require_root};
 
 use super::{DENIED, Logged, append};
 use crate::support::{PATIENCE, wait_until};
@@ -105,13 +105,15 @@ fn a_log_that_outruns_the_reader_shows_how_far_and_loses_no_line_and_holds_up_no
 
     let lines = (ROUNDS * (LINES + 1) + 1) as u64;
     let deadline = Instant::now() + Duration::from_secs(60);
+    let mut begun = Instant::now();
     let mut source = look();
     while source["lines"] != lines {
         assert!(
             Instant::now() < deadline,
             "{lines} lines were written: {source:#}"
         );
-        thread::sleep(Duration::from_millis(10));
+        pause_since(begun);
+        begun = Instant::now();
         source = look();
     }
     assert_eq!(source["lost"], 0, "{source:#}");

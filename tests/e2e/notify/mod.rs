@@ -21,12 +21,12 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
-use testkit::{Daemon, Namespace, traffic::send_udp};
+use testkit::{Daemon, Namespace, pause_since, traffic::send_udp};
 
 use self::server::Server;
 use crate::support::PATIENCE;
@@ -117,6 +117,7 @@ fn status(daemon: &Daemon, name: &str) -> Value {
 fn wait_for(daemon: &Daemon, name: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
     let deadline = Instant::now() + 3 * PATIENCE;
     loop {
+        let look = Instant::now();
         let status = status(daemon, name);
         if is_so(&status) {
             return status;
@@ -126,7 +127,7 @@ fn wait_for(daemon: &Daemon, name: &str, what: &str, is_so: impl Fn(&Value) -> b
             "not {what}: {status}\n{}",
             daemon.stderr()
         );
-        std::thread::sleep(Duration::from_millis(20));
+        pause_since(look);
     }
 }
 

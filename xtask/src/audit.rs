@@ -28,6 +28,11 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         command.current_dir(&workspace.root);
         command
     };
+    if !args.offline {
+        // Those for other systems, too, which no build gets: cargo-deny reads all, and without the database it is told not
+        // to get anything.
+        process::run(process::cargo(workspace).args(["fetch", "--locked"]))?;
+    }
     let mut check = deny();
     if args.offline || process::run(deny().args(["fetch", "db"])).is_err() {
         check.arg("--offline");

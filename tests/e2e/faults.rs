@@ -10,13 +10,9 @@ use std::{
     time::Duration,
 };
 
-use abuser_common::{
-    layout::{Ban, LAYOUT_VERSION, maps},
-    prefix::PrefixKey,
-};
 use testkit::{Daemon, require_root};
 
-use crate::support::{PATIENCE, daemon_on_lo, parse};
+use crate::support::{PATIENCE, banned_in_kernel, daemon_on_lo, parse};
 
 /// How many times the daemon is killed.
 const KILLS: usize = 200;
@@ -128,11 +124,7 @@ fn listed(daemon: &Daemon) -> BTreeSet<u8> {
 
 /// What the kernel's map holds.
 pub(crate) fn in_kernel(daemon: &Daemon) -> BTreeSet<u8> {
-    let path = daemon.pin_dir().join(format!("v{LAYOUT_VERSION}"));
-    let data = aya::maps::MapData::from_pin(path.join(maps::BANS)).expect("the pinned map");
-    let map = aya::maps::HashMap::<_, PrefixKey, Ban>::try_from(aya::maps::Map::HashMap(data))
-        .expect("a hash map");
-    let keys = map.keys().map(|key| key.expect("a key"));
+    let keys = banned_in_kernel(daemon).into_iter();
     keys.map(|key| number(&key.address().expect("an address").to_string()))
         .collect()
 }

@@ -8,24 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use abuser_common::{
-    layout::{Ban, LAYOUT_VERSION, maps},
-    prefix::PrefixKey,
-};
 use testkit::{Daemon, require_root};
 
-use crate::support::{daemon_on_lo, finish_child};
+use crate::support::{banned_in_kernel, daemon_on_lo, finish_child};
 
 /// How many times the daemon is killed.
 const KILLS: u32 = 8;
-
-/// How many bans the kernel's map holds.
-fn in_kernel(daemon: &Daemon) -> usize {
-    let path = daemon.pin_dir().join(format!("v{LAYOUT_VERSION}"));
-    let data = aya::maps::MapData::from_pin(path.join(maps::BANS)).expect("the pinned map");
-    let map = aya::maps::HashMap::<_, PrefixKey, Ban>::try_from(aya::maps::Map::HashMap(data));
-    map.expect("a hash map").keys().count()
-}
 
 /// Writes a list with so many addresses beside the configuration.
 fn list(daemon: &Daemon, count: u32) -> String {
@@ -60,7 +48,7 @@ fn a_kill_amid_an_import_leaves_map_list_and_store_agreed_and_the_import_can_be_
         let status = daemon.json(&["status"]);
         let bans = usize::try_from(status["bans"].as_u64().expect("a number")).expect("few");
         let what = format!("kill {kill}: {said}");
-        assert_eq!(in_kernel(&daemon), bans, "{what}");
+        assert_eq!(banned_in_kernel(&daemon).len(), bans, "{what}");
         assert!(bans >= before, "{bans} of {before}: {what}");
         assert_eq!(status["reconciler"]["kernel_repairs"], 0, "{what}");
         before = bans;
@@ -69,12 +57,12 @@ fn a_kill_amid_an_import_leaves_map_list_and_store_agreed_and_the_import_can_be_
     assert!(cut_short > 0, "no import was cut short");
     daemon.abuser(&["ban", "import", &list]).success();
     let all = usize::try_from(BANS).expect("few") + 1;
-    assert_eq!(in_kernel(&daemon), all);
+    assert_eq!(banned_in_kernel(&daemon).len(), all);
     // And the store has the same: a stop takes them from the kernel.
     daemon.terminate();
     assert!(!daemon.pin_dir().exists());
     daemon.restart();
-    assert_eq!(in_kernel(&daemon), all);
+    assert_eq!(banned_in_kernel(&daemon).len(), all);
     let kept = daemon.json(&["ban", "show", "203.0.113.7"]);
     assert_eq!(kept[0]["reason"], "kept", "{kept}");
 }

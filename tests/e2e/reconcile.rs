@@ -10,16 +10,9 @@ use abuser_common::{
     layout::{AllowOrigin, Ban, LAYOUT_VERSION, maps},
     prefix::PrefixKey,
 };
-use aya::maps::{HashMap, Map, MapData};
 use testkit::{Daemon, Namespace, require_root};
 
-use crate::support::{daemon_on_lo, finish, wait_until};
-
-fn map<V: aya::Pod>(daemon: &Daemon, name: &str) -> HashMap<MapData, PrefixKey, V> {
-    let path = daemon.pin_dir().join(format!("v{LAYOUT_VERSION}"));
-    let data = MapData::from_pin(path.join(name)).expect("the pinned map");
-    HashMap::try_from(Map::HashMap(data)).expect("a hash map")
-}
+use crate::support::{daemon_on_lo, finish, pinned, wait_until};
 
 /// Has bpftool delete an entry or, with a value, write one.
 fn bpftool(
@@ -62,7 +55,7 @@ fn entries_that_were_deleted_changed_or_forged_are_put_right_within_a_pass() {
         .abuser(&["ban", "add", "203.0.113.1", "203.0.113.2", "2001:db8::/48"])
         .success();
     daemon.abuser(&["allow", "add", "192.0.2.1"]).success();
-    let mut bans = map::<Ban>(&daemon, maps::BANS);
+    let mut bans = pinned::<Ban>(&daemon, maps::BANS);
     let before: BTreeMap<_, _> = bans.iter().map(|entry| entry.expect("an entry")).collect();
     meddle(maps::BANS, &key("203.0.113.1", 32), None);
     let mut shortened = before[&key("203.0.113.2", 32)];
@@ -71,7 +64,7 @@ fn entries_that_were_deleted_changed_or_forged_are_put_right_within_a_pass() {
         .expect("changing");
     bans.insert(key("198.51.100.1", 32), Ban::default(), 0)
         .expect("forging");
-    let allowed = map::<u64>(&daemon, maps::ALLOWED);
+    let allowed = pinned::<u64>(&daemon, maps::ALLOWED);
     meddle(maps::ALLOWED, &key("10.0.0.0", 8), None);
     let forged = Some(AllowOrigin::Command as u64);
     meddle(maps::ALLOWED, &key("198.51.100.2", 32), forged);
@@ -111,7 +104,7 @@ fn what_only_the_kernel_has_after_a_crash_is_kept_and_written_down() {
     daemon.kill();
     // As if it had been killed between the map and the disk: a ban that was made, one that was
     // renewed, one that was lifted, one that was lifted and made again.
-    let mut bans = map::<Ban>(&daemon, maps::BANS);
+    let mut bans = pinned::<Ban>(&daemon, maps::BANS);
     let mut renewed = bans.get(&key("203.0.113.1", 32), 0).expect("the first");
     renewed.expires_ns += 3_600_000_000_000;
     bans.insert(key("203.0.113.1", 32), renewed, 0)

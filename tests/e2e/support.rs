@@ -11,6 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use abuser_common::{
+    layout::{Ban, LAYOUT_VERSION, maps},
+    prefix::PrefixKey,
+};
+use aya::maps::{HashMap, Map, MapData};
 use serde_json::Value;
 use tempfile::TempDir;
 use testkit::{CommandOutput, Daemon, Namespace, abuser_binary, pause_since};
@@ -168,6 +173,19 @@ pub(crate) fn daemon_on_lo(tables: &str) -> (Namespace, Daemon) {
     let namespace = Namespace::new().unwrap_or_else(|error| panic!("{error}"));
     let daemon = Daemon::start(&namespace, &format!("interfaces = [\"lo\"]\n{tables}"));
     (namespace, daemon)
+}
+
+/// One of the kernel's maps by prefix, as it is pinned.
+pub(crate) fn pinned<V: aya::Pod>(daemon: &Daemon, name: &str) -> HashMap<MapData, PrefixKey, V> {
+    let path = daemon.pin_dir().join(format!("v{LAYOUT_VERSION}"));
+    let data = MapData::from_pin(path.join(name)).expect("the pinned map");
+    HashMap::try_from(Map::HashMap(data)).expect("a hash map")
+}
+
+/// The prefixes that the kernel has banned.
+pub(crate) fn banned_in_kernel(daemon: &Daemon) -> Vec<PrefixKey> {
+    let bans = pinned::<Ban>(daemon, maps::BANS);
+    bans.keys().map(|key| key.expect("a key")).collect()
 }
 
 /// Whether any XDP program is on the interface.

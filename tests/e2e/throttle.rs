@@ -6,14 +6,13 @@ use std::{
 };
 
 use abuser_common::{
-    layout::{LAYOUT_VERSION, Throttle, maps},
+    layout::{Throttle, maps},
     prefix::PrefixKey,
 };
-use aya::maps::{HashMap, Map, MapData};
 use serde_json::{Value, json};
 use testkit::{CommandOutput, Daemon, LineStream, Namespace, require_root};
 
-use crate::support::{Complains as _, assert_keys, daemon_on_lo, wait_until};
+use crate::support::{Complains as _, assert_keys, daemon_on_lo, pinned, wait_until};
 
 const LIMITS: &str = r#"
 [[limit]]
@@ -576,10 +575,7 @@ fn entries_that_were_deleted_changed_or_forged_are_put_right_within_a_pass() {
     }
     let key =
         |address: &str| PrefixKey::new(address.parse().expect("an address"), 32).expect("a prefix");
-    let path = daemon.pin_dir().join(format!("v{LAYOUT_VERSION}"));
-    let data = MapData::from_pin(path.join(maps::THROTTLED)).expect("the pinned map");
-    let mut map: HashMap<_, PrefixKey, Throttle> =
-        HashMap::try_from(Map::HashMap(data)).expect("a hash map");
+    let mut map = pinned::<Throttle>(&daemon, maps::THROTTLED);
     let mut changed = map.get(&key("127.0.0.67"), 0).expect("an entry");
     changed.terms[0].expires_ns = 1;
     map.remove(&key("127.0.0.66")).expect("deleting");

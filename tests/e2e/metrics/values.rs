@@ -10,15 +10,14 @@ use std::{
 };
 
 use abuser_common::{
-    layout::{Ban, LAYOUT_VERSION, maps},
+    layout::{Ban, maps},
     prefix::PrefixKey,
 };
-use aya::maps::{HashMap, Map, MapData};
 use serde_json::Value;
 use testkit::require_root;
 
 use super::{ABUSER, DENIED, LISTED, Site, page::Page, prometheus::Prometheus};
-use crate::support::wait_until;
+use crate::support::{pinned, wait_until};
 
 /// How Prometheus finds the daemon.
 pub(super) const TARGET: &str = "    static_configs:\n      - targets: [\"127.0.0.1:9842\"]\n";
@@ -217,10 +216,7 @@ fn what_is_wrong_shows() {
             == 0.0
     });
     // A ban that somebody took out of the kernel's map.
-    let path = site.daemon.pin_dir().join(format!("v{LAYOUT_VERSION}"));
-    let data = MapData::from_pin(path.join(maps::BANS)).expect("the pinned map");
-    let mut bans: HashMap<_, PrefixKey, Ban> =
-        HashMap::try_from(Map::HashMap(data)).expect("a hash map");
+    let mut bans = pinned::<Ban>(&site.daemon, maps::BANS);
     let banned = PrefixKey::new([203, 0, 113, 7].into(), 32).expect("a prefix");
     bans.remove(&banned).expect("a ban");
     let repairs = [("where", "kernel")];

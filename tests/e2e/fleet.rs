@@ -25,7 +25,7 @@ use std::{
 
 use serde_json::Value;
 use testkit::{
-    Daemon,
+    Daemon, comes_true,
     nats::{Cluster, Site},
     pause_since,
 };
@@ -157,17 +157,11 @@ impl Fleet {
 
     #[track_caller]
     fn wait(&self, patience: Duration, what: &str, is_so: impl Fn() -> bool) {
-        let deadline = Instant::now() + patience;
-        let mut look = Instant::now();
-        while !is_so() {
-            assert!(
-                Instant::now() < deadline,
-                "not within {patience:?}: {what}; {}",
-                self.said()
-            );
-            pause_since(look);
-            look = Instant::now();
-        }
+        assert!(
+            comes_true(patience, is_so),
+            "not within {patience:?}: {what}; {}",
+            self.said()
+        );
     }
 
     /// What the nodes have said.

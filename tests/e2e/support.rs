@@ -18,7 +18,7 @@ use abuser_common::{
 use aya::maps::{HashMap, Map, MapData};
 use serde_json::Value;
 use tempfile::TempDir;
-use testkit::{CommandOutput, Daemon, Namespace, abuser_binary, pause_since};
+use testkit::{CommandOutput, Daemon, Namespace, abuser_binary, comes_true};
 
 /// How long anything may take that is done in milliseconds on an idle machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -158,14 +158,11 @@ pub(crate) fn assert_keys(value: &Value, keys: &[&str]) {
 
 /// Waits until `condition` holds.
 #[track_caller]
-pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    let mut look = Instant::now();
-    while !condition() {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        pause_since(look);
-        look = Instant::now();
-    }
+pub(crate) fn wait_until(what: &str, condition: impl FnMut() -> bool) {
+    assert!(
+        comes_true(PATIENCE, condition),
+        "not within {PATIENCE:?}: {what}"
+    );
 }
 
 /// A daemon on `lo` of a namespace of its own.

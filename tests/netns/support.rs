@@ -78,14 +78,11 @@ pub(crate) fn udp_v4(wire: &Wire) -> UdpCounter {
 
 /// Waits until `condition` holds.
 #[track_caller]
-pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + testkit::guest::patience(PATIENCE);
-    let mut look = Instant::now();
-    while !condition() {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        testkit::pause_since(look);
-        look = Instant::now();
-    }
+pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    assert!(
+        testkit::comes_true(testkit::guest::patience(PATIENCE), condition),
+        "not within {PATIENCE:?}: {what}"
+    );
 }
 
 /// Waits until no datagram has come for a while, then says how many `source` sent.

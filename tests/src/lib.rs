@@ -54,7 +54,7 @@ pub use nginx::Nginx;
 pub use packet::Packet;
 pub use service::Service;
 pub use stream::LineStream;
-pub use waiting::pause_since;
+pub use waiting::{comes_true, pause_since};
 pub use wire::Wire;
 
 use std::io;

@@ -10,7 +10,7 @@
 //! namespace are refused. `clone3` says it in memory, where no filter can look, so there is no such call: libraries
 //! then take `clone`.
 
-use std::{collections::BTreeMap, iter};
+use std::collections::BTreeMap;
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -137,22 +137,23 @@ fn programs() -> Result<[BpfProgram; 2], CallsError> {
     let refused = REFUSED.iter().chain(REFUSED_HERE);
     // No condition: whatever the arguments.
     let whole = refused.map(|call| (*call, Vec::new()));
-    let with_namespaces = iter::once((libc::SYS_clone, namespaces()?));
+    let with_namespaces = [(libc::SYS_clone, namespaces()?)];
     Ok([
         failing(libc::EPERM, whole.chain(with_namespaces))?,
-        failing(libc::ENOSYS, iter::once((libc::SYS_clone3, Vec::new())))?,
+        failing(libc::ENOSYS, [(libc::SYS_clone3, Vec::new())])?,
     ])
 }
 
 /// A program by which calls fail with an error, under the conditions that stand beside them.
 fn failing(
     error: libc::c_int,
-    calls: impl Iterator<Item = (libc::c_long, Vec<SeccompRule>)>,
+    calls: impl IntoIterator<Item = (libc::c_long, Vec<SeccompRule>)>,
 ) -> Result<BpfProgram, CallsError> {
     let architecture = std::env::consts::ARCH;
     let target = TargetArch::try_from(architecture);
     let target = target.map_err(|_unknown| CallsError::Architecture(architecture))?;
     let rules: BTreeMap<i64, _> = calls
+        .into_iter()
         .flat_map(|(call, rules)| numbers(call).map(move |number| (number, rules.clone())))
         .collect();
     let action = SeccompAction::Errno(error.unsigned_abs());

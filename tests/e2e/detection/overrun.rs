@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::Value;
-use testkit::{pause_since, require_root};
+use testkit::{comes_true, require_root};
 
 use super::{DENIED, Logged, append};
 use crate::support::{PATIENCE, wait_until};
@@ -104,18 +104,12 @@ fn a_log_that_outruns_the_reader_shows_how_far_and_loses_no_line_and_holds_up_no
     assert!(took < PATIENCE, "{took:?}");
 
     let lines = (ROUNDS * (LINES + 1) + 1) as u64;
-    let deadline = Instant::now() + Duration::from_secs(60);
-    let mut begun = Instant::now();
-    let mut source = look();
-    while source["lines"] != lines {
-        assert!(
-            Instant::now() < deadline,
-            "{lines} lines were written: {source:#}"
-        );
-        pause_since(begun);
-        begun = Instant::now();
+    let mut source = Value::Null;
+    let all_are_read = comes_true(Duration::from_secs(60), || {
         source = look();
-    }
+        source["lines"] == lines
+    });
+    assert!(all_are_read, "{lines} lines were written: {source:#}");
     assert_eq!(source["lost"], 0, "{source:#}");
     assert_eq!(source["error"], Value::Null, "{source:#}");
     for round in 0..ROUNDS {

@@ -92,7 +92,7 @@ impl LapiError {
 }
 
 /// What to do if a bouncer is refused.
-const BOUNCER_REMEDY: &str = "is the key in [crowdsec] api_key_file one of `cscli bouncers list`? Make one \
+pub(super) const BOUNCER_REMEDY: &str = "is the key in [crowdsec] api_key_file one of `cscli bouncers list`? Make one \
                               with `cscli bouncers add`";
 
 /// A local API, and who we are there as a bouncer.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
     alert::{Alert, Meta},
-    client::{Lapi, LapiError, ask},
+    client::{BOUNCER_REMEDY, Lapi, LapiError, ask},
 };
 use crate::{config::CrowdsecPush, files, outbound};
 
@@ -23,6 +23,8 @@ const REMEDY: &str = "are [crowdsec] machine_id and password_file those of one o
 /// A local API, and who we are there as a machine.
 pub(super) struct Machine {
     lapi: Lapi,
+    /// The same as a bouncer: only those are told which decisions there are.
+    bouncer: Lapi,
     id: String,
     password: String,
     token: String,
@@ -57,14 +59,14 @@ pub(super) struct KnownAlert {
 
 impl KnownAlert {
     /// The decisions that were made of a ban from here.
-    fn own(self) -> impl Iterator<Item = KnownDecision> {
-        let decisions = self.decisions.unwrap_or_default().into_iter();
+    pub(super) fn own(&self) -> impl Iterator<Item = &KnownDecision> {
+        let decisions = self.decisions.iter().flatten();
         decisions.filter(|decision| decision.origin == ORIGIN)
     }
 }
 
 /// A decision that is there.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub(super) struct KnownDecision {
     /// Its number.
     #[serde(default)]
@@ -130,6 +132,7 @@ impl Machine {
     pub(super) async fn log_in(lapi: &Lapi, push: &CrowdsecPush) -> Result<Self, LapiError> {
         let mut machine = Self {
             lapi: lapi.anonymous(),
+            bouncer: lapi.clone(),
             id: push.machine_id.clone(),
             password: files::read_line(&push.password_file)?,
             token: String::new(),
@@ -160,7 +163,7 @@ impl Machine {
         let path = format!("v1/alerts/{alert}");
         let alert: Result<KnownAlert, _> = self.ask(Method::GET, &path, &[], None::<&()>).await;
         match alert {
-            Ok(alert) => Ok(alert.own().collect()),
+            Ok(alert) => Ok(alert.own().cloned().collect()),
             Err(LapiError::Status { status, .. }) if status == StatusCode::NOT_FOUND => {
                 Ok(Vec::new())
             }
@@ -178,10 +181,8 @@ impl Machine {
             let alerts = self.alerts(&[&query[..], &place.query()].concat()).await?;
             let halves = place.halves();
             if alerts.len() < PAGE || halves.is_empty() {
-                let ours = alerts
-                    .into_iter()
-                    .filter(|alert| alert.machine_id == self.id);
-                own.extend(ours.flat_map(KnownAlert::own));
+                let ours = alerts.iter().filter(|alert| self.has_told(alert));
+                own.extend(ours.flat_map(KnownAlert::own).cloned());
             } else {
                 places.extend(halves);
             }
@@ -189,12 +190,26 @@ impl Machine {
         Ok(own)
     }
 
-    /// What this machine told of a source last, whether or not it is in force.
-    pub(super) async fn latest(&mut self, value: &str) -> Result<Option<KnownAlert>, LapiError> {
-        // The latest come first, whosesoever they are.
-        let alerts = self.alerts(&[("value", value)]).await?;
-        let mut alerts = alerts.into_iter();
-        Ok(alerts.find(|alert| alert.machine_id == self.id))
+    /// The latest alerts about a source, whosesoever they are and whether or not they are in force, the
+    /// latest first.
+    pub(super) async fn about(&mut self, value: &str) -> Result<Vec<KnownAlert>, LapiError> {
+        self.alerts(&[("value", value)]).await
+    }
+
+    /// Whether this machine told of it.
+    pub(super) fn has_told(&self, alert: &KnownAlert) -> bool {
+        alert.machine_id == self.id
+    }
+
+    /// Decisions in force about exactly this source that are of bans, here or on other nodes.
+    pub(super) async fn in_force(&self, value: &str) -> Result<Vec<u64>, LapiError> {
+        let request = self.bouncer.request(Method::GET, "v1/decisions")?;
+        let request = request.query(&[("value", value), ("origins", ORIGIN)]);
+        let decisions: Option<Vec<KnownDecision>> = ask(request, BOUNCER_REMEDY).await?;
+        let decisions = decisions.unwrap_or_default().into_iter();
+        // A local API of old does not look at the origin.
+        let ours = decisions.filter(|decision| decision.origin == ORIGIN);
+        Ok(ours.map(|decision| decision.id).collect())
     }
 
     /// A page of alerts, the latest first.

@@ -191,11 +191,17 @@ fn what_happened_while_the_local_api_or_the_daemon_was_away_is_caught_up_with() 
     followed.daemon.restart();
     ban(&followed.daemon, "203.0.113.4");
     wait_for_pushed(&followed.crowdsec, &["203.0.113.3", "203.0.113.4"]);
-    // Nothing twice.
+    // Nothing twice. An alert for which a busy local API could make no decision stays, and is told again.
     let alerts = followed
         .crowdsec
         .list("alerts", &["-i", "203.0.113.3", "-a"]);
-    assert_eq!(alerts.as_array().map(Vec::len), Some(1), "{alerts}");
+    let decisions = alerts
+        .as_array()
+        .expect("alerts")
+        .iter()
+        .filter_map(|alert| alert["decisions"].as_array())
+        .flatten();
+    assert_eq!(decisions.count(), 1, "{alerts}");
     assert_eq!(bans(&followed.daemon).len(), 2);
 }
 
@@ -476,4 +482,57 @@ fn a_machine_that_is_not_known_is_told_and_leaves_the_decisions_in_force() {
     assert_eq!(status(&daemon)["connected"], true);
     let said = daemon.abuser(&["status"]).success().stdout;
     assert!(said.contains("IS NOT TOLD"), "{said}");
+}
+
+#[test]
+fn what_was_taken_before_the_local_api_failed_is_not_told_again() {
+    require_root!();
+    let followed = followed(&[]);
+    let database = rusqlite::Connection::open(followed.crowdsec.database()).expect("a database");
+    database
+        .busy_timeout(Duration::from_secs(30))
+        .expect("patience");
+    // Of a list of alerts it keeps those that it took before one failed, and answers with the error alone.
+    database
+        .execute_batch(
+            "CREATE TRIGGER ill BEFORE INSERT ON decisions WHEN NEW.value = '203.0.113.7' \
+             BEGIN SELECT RAISE(ABORT, 'ill'); END",
+        )
+        .expect("a trigger");
+    let addresses: Vec<_> = (1..=12)
+        .map(|number| format!("203.0.113.{number}"))
+        .collect();
+    let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
+    followed
+        .daemon
+        .abuser(&[&["ban", "add", "--for", "1h"], &*addresses].concat())
+        .success();
+    let mut expected: Vec<_> = addresses
+        .iter()
+        .copied()
+        .filter(|address| !address.ends_with(".7"))
+        .collect();
+    expected.sort_unstable();
+    wait_until("one to be refused", || {
+        followed.status()["push"]["refused"] == 1
+    });
+    assert_eq!(pushed(&followed.crowdsec), expected, "each once");
+    let push = followed.status()["push"].clone();
+    assert_eq!(
+        (&push["active"], &push["pushed"]),
+        (&11.into(), &11.into()),
+        "{push}"
+    );
+    // All of them are known as ours, and none is enforced as somebody else's.
+    let asked = followed.status()["last_answer"].clone();
+    wait_until("another answer", || {
+        followed.status()["last_answer"] != asked
+    });
+    assert_eq!(followed.status()["decisions"], 0);
+    followed
+        .daemon
+        .abuser(&["ban", "remove", "--all"])
+        .success();
+    wait_for_pushed(&followed.crowdsec, &[]);
+    wait_for(&followed.daemon, &[]);
 }

@@ -70,6 +70,9 @@ impl Machine {
         if line.starts_with("GET /v1/alerts?") {
             return self.own.lock().expect("an answer").clone();
         }
+        if line.starts_with("GET /v1/decisions?value=") {
+            return ok("null");
+        }
         if line.starts_with("DELETE") {
             return ok("{\"nbDeleted\":\"1\"}");
         }

@@ -3,7 +3,7 @@
 //! What a local API refuses holds up nothing else.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -19,7 +19,7 @@ use crate::{
         client::LapiError,
         follow::Gone,
         ledger::{End, Pushed, Task},
-        machine::{KnownDecision, Machine},
+        machine::{KnownAlert, Machine},
     },
     daemon::engine::Command,
 };
@@ -27,7 +27,7 @@ use crate::{
 /// Bans that are told in one request.
 const BATCH: usize = 20;
 
-/// How long to wait before a ban is told once more that the local API could not take.
+/// How long to wait for a local API that could not take a ban, or that may not have written all of one.
 const ONCE_MORE: Duration = Duration::from_secs(1);
 
 /// What is to be told of a ban.
@@ -92,21 +92,23 @@ impl Pushing<'_> {
 
     /// Whether this was told before, and its decision deleted by somebody else.
     async fn is_overruled(&self, machine: &mut Machine, alert: &Alert) -> Result<bool, LapiError> {
-        let latest = match machine.latest(&alert.source.value).await {
-            Ok(Some(latest)) => latest,
-            Ok(None) => return Ok(false),
-            // An address that it cannot be asked about holds up no other.
-            Err(error) if error.is_about_what_was_sent() => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        // Of one that is deleted the alert still tells. A local API whose database fails halfway keeps an
-        // alert for which it has made none.
-        let decisions = latest.decisions.unwrap_or_default();
-        if decisions.is_empty() {
-            return Ok(false);
-        }
-        let by_us = |decision: &KnownDecision| self.memory.withdrawn.contains(&decision.id);
-        Ok(alert.is_of_same_ban(&latest.meta.unwrap_or_default()) && !decisions.iter().any(by_us))
+        // Of one that is deleted the alert still tells.
+        let alerts = alerts_about(machine, &alert.source.value).await?;
+        Ok(!self.made_of(machine, alert, &alerts).is_empty())
+    }
+
+    /// Of these alerts: the decisions that were made of this ban with this end, and not taken back from here.
+    fn made_of(&self, machine: &Machine, alert: &Alert, alerts: &[KnownAlert]) -> Vec<u64> {
+        let latest = alerts.iter().find(|known| machine.has_told(known));
+        let same = latest.filter(|latest| {
+            let meta = latest.meta.as_deref();
+            alert.is_of_same_ban(meta.unwrap_or_default())
+        });
+        // A local API whose database fails halfway keeps an alert for which it has made none.
+        let made = same.into_iter().flat_map(KnownAlert::own);
+        let made: Vec<_> = made.map(|decision| decision.id).collect();
+        let by_us = made.iter().any(|id| self.memory.withdrawn.contains(id));
+        if by_us { Vec::new() } else { made }
     }
 
     /// Tells of these. One that the local API refuses is left out, so that it holds up no other: which one
@@ -115,24 +117,28 @@ impl Pushing<'_> {
         let mut batches = vec![to_tell];
         let mut refused = Vec::new();
         let mut has_taken = false;
-        while let Some(mut batch) = batches.pop() {
+        while let Some(batch) = batches.pop() {
             if batch.is_empty() {
                 continue;
             }
             let alerts: Vec<_> = batch.iter().map(|told| &told.alert).collect();
-            match machine.tell(&alerts).await {
+            let error = match machine.tell(&alerts).await {
                 Ok(numbers) => {
                     has_taken = true;
                     self.take_told(machine, &numbers, &batch).await?;
+                    continue;
                 }
-                Err(error) if !error.is_about_what_was_sent() => return Err(error.into()),
-                Err(error) if batch.len() == 1 => {
-                    refused.extend(batch.pop().map(|told| (told, error)));
-                }
-                Err(_) => {
-                    let rest = batch.split_off(batch.len() / 2);
-                    batches.extend([rest, batch]);
-                }
+                Err(error) if error.is_about_what_was_sent() => error,
+                Err(error) => return Err(error.into()),
+            };
+            let count = batch.len();
+            let mut rest = self.sort_out(machine, batch, &error).await?;
+            has_taken |= rest.len() < count;
+            if rest.len() == 1 {
+                refused.extend(rest.pop().map(|told| (told, error)));
+            } else {
+                let half = rest.split_off(rest.len() / 2);
+                batches.extend([half, rest]);
             }
         }
         for (told, error) in refused {
@@ -140,30 +146,103 @@ impl Pushing<'_> {
             if !has_taken && error.is_of_server() {
                 return Err(error.into());
             }
-            let mut error = error;
-            // It may have had one for a moment, as with a database that is locked.
-            if error.is_of_server() {
-                tokio::time::sleep(ONCE_MORE).await;
-                match machine.tell(&[&told.alert]).await {
-                    Ok(numbers) => {
-                        self.take_told(machine, &numbers, &[told]).await?;
-                        continue;
-                    }
-                    Err(again) if again.is_about_what_was_sent() => error = again,
-                    Err(again) => return Err(again.into()),
-                }
-            }
-            tracing::error!(
-                source = written(told.source),
-                "CrowdSec at {}: it refuses to be told of the ban: {error}; the ban stays, and is not \
-                 pushed again until it changes",
-                self.config.address
-            );
-            self.give_up(told.source, told.end);
-            let monitor = &self.surroundings.monitor;
-            monitor.push(|status| status.refused += 1);
+            self.tell_once_more(machine, told, error).await?;
         }
         Ok(has_taken)
+    }
+
+    /// Tells of one that was refused, if the local API may take it now, or gives it up.
+    async fn tell_once_more(
+        &mut self,
+        machine: &mut Machine,
+        told: Told,
+        error: LapiError,
+    ) -> Result<(), End_> {
+        let (mut told, mut error) = (told, error);
+        // It may have had one for a moment, as with a database that is locked.
+        if error.is_of_server() {
+            tokio::time::sleep(ONCE_MORE).await;
+            error = match machine.tell(&[&told.alert]).await {
+                Ok(numbers) => return self.take_told(machine, &numbers, &[told]).await,
+                Err(again) if again.is_about_what_was_sent() => again,
+                Err(again) => return Err(again.into()),
+            };
+            let mut rest = self.sort_out(machine, vec![told], &error).await?;
+            told = match rest.pop() {
+                Some(told) => told,
+                None => return Ok(()),
+            };
+        }
+        tracing::error!(
+            source = written(told.source),
+            "CrowdSec at {}: it refuses to be told of the ban: {error}; the ban stays, and is not \
+             pushed again until it changes",
+            self.config.address
+        );
+        self.give_up(told.source, told.end);
+        let monitor = &self.surroundings.monitor;
+        monitor.push(|status| status.refused += 1);
+        Ok(())
+    }
+
+    /// What has become of these if the local API fails: those of them that it has not taken.
+    ///
+    /// It keeps what it wrote before it failed. To tell of that again would make another decision of the same
+    /// ban, which nobody here knew of, and nobody took back with the ban. So what has been taken is taken note
+    /// of; a decision without its alert, of which nobody can know whose it is, is taken back.
+    async fn sort_out(
+        &mut self,
+        machine: &mut Machine,
+        batch: Vec<Told>,
+        error: &LapiError,
+    ) -> Result<Vec<Told>, End_> {
+        if !error.is_of_server() {
+            return Ok(batch);
+        }
+        let mut rest = Vec::new();
+        let mut suspects = Vec::new();
+        for told in batch {
+            let in_force = lenient(machine.in_force(&told.alert.source.value).await)?;
+            let alerts = alerts_about(machine, &told.alert.source.value).await?;
+            if !without_alert(&in_force, &alerts).is_empty() {
+                suspects.push((told.alert.source.value.clone(), in_force));
+            }
+            let made = self.made_of(machine, &told.alert, &alerts);
+            if made.is_empty() {
+                rest.push(told);
+            } else {
+                self.take_made(&told, made).await?;
+            }
+        }
+        if !suspects.is_empty() {
+            self.take_back_without_alert(machine, suspects).await?;
+        }
+        Ok(rest)
+    }
+
+    /// Takes back those of these decisions that still have no alert.
+    async fn take_back_without_alert(
+        &mut self,
+        machine: &mut Machine,
+        suspects: Vec<(String, Vec<u64>)>,
+    ) -> Result<(), End_> {
+        // Of another node's it may have made the decision and be about to write the alert.
+        tokio::time::sleep(ONCE_MORE).await;
+        let mut decisions = Vec::new();
+        for (value, in_force) in suspects {
+            let alerts = alerts_about(machine, &value).await?;
+            decisions.extend(without_alert(&in_force, &alerts));
+        }
+        tracing::info!(
+            "CrowdSec at {}: it failed halfway and has decisions without alerts: {}; they are taken back",
+            self.config.address,
+            decisions.len()
+        );
+        for decision in decisions {
+            self.memory.withdraw(decision);
+            lenient(machine.withdraw(decision).await)?;
+        }
+        Ok(())
     }
 
     /// Takes note of what the local API has made of alerts: those with these numbers.
@@ -181,19 +260,25 @@ impl Pushing<'_> {
                 }
             }
         }
-        for Told { source, end, .. } in told {
-            let (source, end) = (*source, *end);
+        for told in told {
             // None, if there are lists there of whom nobody is to drop.
-            let ids = made.remove(&source).unwrap_or_default();
-            let own = ids.iter().map(|id| (source, *id)).collect();
-            self.tell_own.send(Own::More(own)).await.map_err(|_| Gone)?;
-            if !ids.is_empty() {
-                let monitor = &self.surroundings.monitor;
-                monitor.push(|status| status.pushed += 1);
-            }
-            let pushed = ids.into_iter().map(|id| Pushed { id, end });
-            self.ledger.pushed(source, pushed);
+            let ids = made.remove(&told.source).unwrap_or_default();
+            self.take_made(told, ids).await?;
         }
+        Ok(())
+    }
+
+    /// Takes note of the decisions that were made of a ban.
+    async fn take_made(&mut self, told: &Told, ids: Vec<u64>) -> Result<(), Gone> {
+        let (source, end) = (told.source, told.end);
+        let own = ids.iter().map(|id| (source, *id)).collect();
+        self.tell_own.send(Own::More(own)).await.map_err(|_| Gone)?;
+        if !ids.is_empty() {
+            let monitor = &self.surroundings.monitor;
+            monitor.push(|status| status.pushed += 1);
+        }
+        let pushed = ids.into_iter().map(|id| Pushed { id, end });
+        self.ledger.pushed(source, pushed);
         Ok(())
     }
 
@@ -249,5 +334,29 @@ impl Pushing<'_> {
         let explained = self.ask(|reply| Command::Explain(address, reply)).await?;
         let told = explained.and_then(|explained| alert(&explained, source, SystemTime::now()));
         Ok(told.map(|(alert, end)| Told { alert, source, end }))
+    }
+}
+
+/// The latest alerts about a source.
+async fn alerts_about(machine: &mut Machine, value: &str) -> Result<Vec<KnownAlert>, LapiError> {
+    lenient(machine.about(value).await)
+}
+
+/// Those of these decisions that none of these alerts tells of.
+fn without_alert(decisions: &[u64], alerts: &[KnownAlert]) -> Vec<u64> {
+    let known: HashSet<_> = alerts
+        .iter()
+        .flat_map(KnownAlert::own)
+        .map(|decision| decision.id)
+        .collect();
+    let unknown = decisions.iter().filter(|id| !known.contains(id));
+    unknown.copied().collect()
+}
+
+/// What was answered, or nothing: an address that cannot be asked about holds up no other.
+fn lenient<T: Default>(answer: Result<T, LapiError>) -> Result<T, LapiError> {
+    match answer {
+        Err(error) if error.is_about_what_was_sent() => Ok(T::default()),
+        answer => answer,
     }
 }

@@ -341,5 +341,10 @@ pub fn conforms(set: Shared<'_, Set>, packet: &Packet<'_>) -> bool {
 mod inverse;
 pub use self::inverse::Inverse;
 
+#[cfg(not(target_arch = "bpf"))]
+mod used;
+#[cfg(not(target_arch = "bpf"))]
+pub use self::used::used;
+
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use abuser_common::{
-    bucket::{self, Inverse, Key, Packet, Place, SET_BITS, WORDS, ahead, slot_of},
+    bucket::{self, Inverse, Key, Packet, Place, SET_BITS, WORDS, ahead, slot_of, used},
     gcra::KernelTime,
     layout::{MAX_LIMITS, Scales, maps},
     prefix::{PrefixKey, Source},
@@ -69,11 +69,7 @@ impl<M: std::ops::Deref<Target = [AtomicU64]>> Buckets<M> {
     /// Clears words whose buckets are full, and those of limits that are no more. A word
     /// that the program changes meanwhile is left to it.
     pub fn sweep(&self, scales: &Scales, now: KernelTime) {
-        for word in self.0.iter() {
-            let old = word.load(Ordering::Relaxed);
-            if old == 0 {
-                continue;
-            }
+        for (_, word, old) in used(&self.0) {
             let scale = scales.get(slot_of(old));
             // On a short ring 50 ms may be a long way.
             let behind = BEHIND_NS.min(scale.ring_ns() / 16);
@@ -90,9 +86,8 @@ impl<M: std::ops::Deref<Target = [AtomicU64]>> Buckets<M> {
         if slots.is_empty() {
             return;
         }
-        for word in self.0.iter() {
-            let old = word.load(Ordering::Relaxed);
-            if old != 0 && slots.contains(&slot_of(old)) {
+        for (_, word, old) in used(&self.0) {
+            if slots.contains(&slot_of(old)) {
                 let _changed = word.compare_exchange(old, 0, Ordering::SeqCst, Ordering::Relaxed);
             }
         }
@@ -147,11 +142,7 @@ impl<M: std::ops::Deref<Target = [AtomicU64]>> Buckets<M> {
         // The least used of those that are kept comes first.
         let mut kept: BinaryHeap<Reverse<(u64, PrefixKey, u8, u64)>> =
             BinaryHeap::with_capacity(count + 1);
-        for (index, word) in self.0.iter().enumerate() {
-            let word = word.load(Ordering::Relaxed);
-            if word == 0 {
-                continue;
-            }
+        for (index, _, word) in used(&self.0) {
             let Some((_, scale, whole)) =
                 by_slot.get(usize::from(slot_of(word))).copied().flatten()
             else {
@@ -189,8 +180,7 @@ impl<M: std::ops::Deref<Target = [AtomicU64]>> Buckets<M> {
     /// How many buckets are not full, by the slot of their limit.
     pub fn active(&self, scales: &Scales, now: KernelTime) -> [usize; MAX_LIMITS as usize] {
         let mut active = [0; MAX_LIMITS as usize];
-        for word in self.0.iter() {
-            let word = word.load(Ordering::Relaxed);
+        for (_, _, word) in used(&self.0) {
             let slot = slot_of(word);
             if bucket::ahead(word, scales.get(slot), now) != 0
                 && let Some(active) = active.get_mut(usize::from(slot))

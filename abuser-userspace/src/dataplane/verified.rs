@@ -1,9 +1,7 @@
 //! The table of verified sources, seen from the daemon; see [`abuser_common::verified`].
 
-use std::sync::atomic::Ordering;
-
 use abuser_common::{
-    bucket::WORDS,
+    bucket::{WORDS, used},
     gcra::KernelTime,
     layout::maps,
     verified::{SET_BITS, is_valid},
@@ -25,9 +23,8 @@ impl VerifiedSources {
 
     /// How many sources are verified at `now`.
     pub fn count(&self, now: KernelTime) -> usize {
-        self.0
-            .iter()
-            .filter(|word| is_valid(word.load(Ordering::Relaxed), now))
+        used(&self.0)
+            .filter(|(_, _, word)| is_valid(*word, now))
             .count()
     }
 }

@@ -269,6 +269,12 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> ExitCode {
             failed = true;
         }
     }
+    if failed && !counts.reasons().is_empty() {
+        println!("\n== what panicked");
+        for reason in counts.reasons() {
+            println!("{reason}");
+        }
+    }
     println!("\n{counts}");
     if failed {
         ExitCode::FAILURE

@@ -171,7 +171,7 @@ fn boot_each(
     });
     let rows: Vec<_> = rows.into_iter().collect::<Result<_>>()?;
     for row in &rows {
-        counts.add(row.counts);
+        counts.add(&row.counts);
         if let Some(why) = &row.failed {
             println!("\n== Linux {} ({})\n{why}", row.kernel.name, row.release);
         }
@@ -227,7 +227,7 @@ fn boot(kernel: &'static Kernel, binaries: &Binaries, selection: &Selection<'_>)
     let mut progress = Progress::new(kernel.name);
     let ended = guest::boot(&guest, &mut |line| progress.take(line))
         .with_context(|| format!("run a guest with Linux {}", kernel.name))?;
-    let counts = progress.counts;
+    let counts = std::mem::take(&mut progress.counts);
     let failed = if !ended.passed() {
         Some(format!(
             "{}{ended}\n\nfailed with Linux {}: {}",

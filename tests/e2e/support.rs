@@ -23,6 +23,10 @@ use testkit::{CommandOutput, Daemon, Namespace, abuser_binary, comes_true};
 /// How long anything may take that is done in milliseconds on an idle machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a command may take to its end. Programs of others take seconds where the machine is busy, and one that
+/// hangs does so for good.
+const ENDS_WITHIN: Duration = Duration::from_secs(60);
+
 /// A socket that nobody listens on, so that no test meets the machine's own daemon.
 const NOWHERE: &str = "/proc/nonexistent/abuser.sock";
 
@@ -76,7 +80,7 @@ pub(crate) fn finish(command: &mut Command) -> CommandOutput {
 pub(crate) fn finish_child(mut child: Child, command: String) -> CommandOutput {
     let stdout = child.stdout.take().map(read_all);
     let stderr = child.stderr.take().map(read_all);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + ENDS_WITHIN;
     let status = loop {
         if let Some(status) = child.try_wait().expect("waiting for our own child") {
             break status;
@@ -84,7 +88,7 @@ pub(crate) fn finish_child(mut child: Child, command: String) -> CommandOutput {
         if Instant::now() > deadline {
             child.kill().expect("killing our own child");
             child.wait().expect("waiting for our own child");
-            panic!("{command} had not ended after {PATIENCE:?}");
+            panic!("{command} had not ended after {ENDS_WITHIN:?}");
         }
         thread::sleep(Duration::from_millis(2));
     };

@@ -194,7 +194,9 @@ struct Shared {
 }
 
 impl Sender {
+    /// Sends so many a second, fewer in a guest.
     pub(crate) fn start(wire: &Wire, source: IpAddr, per_second: f64) -> Self {
+        let per_second = testkit::guest::per_second(per_second);
         let shared = Arc::new(Shared::default());
         let ours = Arc::clone(&shared);
         let thread = wire.client.spawn(move || {

@@ -137,7 +137,7 @@ fn where_there_is_no_room_that_is_told_and_the_log_does_not_say_all_of_it() {
         .stream(&["events", "--kind", "detect", "--json"]);
     append(&logged.log(), &deny_each(SOURCES));
     let last = address(SOURCES - 1).to_string();
-    let told = events.wait_for(3 * PATIENCE, |line| line.contains(&last));
+    let told = events.wait_for(9 * PATIENCE, |line| line.contains(&last));
     let full = format!(
         "nothing: the throttle table is full: it holds at most {ROOM} entries; remove some first"
     );

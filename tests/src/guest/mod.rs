@@ -46,6 +46,16 @@ pub fn cases(count: u32) -> u32 {
     }
 }
 
+/// How many packets a second to send here beside other things, where it would be so many on a machine: more than this
+/// would keep a guest from everything else.
+pub fn per_second(packets: f64) -> f64 {
+    if is_inside() {
+        packets.min(200.0)
+    } else {
+        packets
+    }
+}
+
 /// Whether this process runs in a guest.
 pub fn is_inside() -> bool {
     env::var_os(INSIDE).is_some()

@@ -100,7 +100,7 @@ const WITH_ONE: &[(&str, &str)] = &[
     ),
     (
         "netns::dispatcher::a_start_that_fails_puts_back_the_component_that_it_replaced",
-        "6.12",
+        "6.1",
     ),
     (
         "netns::dispatcher::who_is_thrown_out_comes_back_and_the_dead_are_taken_out_alone",
@@ -117,6 +117,26 @@ const WITH_ONE: &[(&str, &str)] = &[
     (
         "netns::dispatcher::leaving::the_engine_goes_on_while_somebody_else_changes_dispatchers",
         "6.1",
+    ),
+    (
+        "netns::attach::a_foreign_program_is_refused_by_name_and_id_and_left_in_place",
+        "6.1",
+    ),
+    (
+        "netns::bans::banning_many_and_removing_all_leaves_nobody_banned",
+        "6.12",
+    ),
+    (
+        "netns::reload::bans_and_the_buckets_of_unchanged_limits_survive_a_reload",
+        "6.1",
+    ),
+    (
+        "netns::vanish::one_that_moves_to_another_namespace_is_let_go_and_filtered_again_when_it_is_back",
+        "6.12",
+    ),
+    (
+        "netns::dispatcher::the_capabilities_of_the_service_with_its_drop_in_are_enough_to_join",
+        "6.12",
     ),
 ];
 

@@ -30,7 +30,8 @@ pub(crate) const DEB: CargoTool = CargoTool {
     name: "cargo-deb",
     version: "3.8.0",
     purpose: "make the Debian package",
-    flags: &["--no-default-features"],
+    // What it packs with are other programs, so it packs no faster when it is optimised.
+    flags: &["--no-default-features", "--debug"],
 };
 
 /// Checks what is depended on.

@@ -89,6 +89,8 @@ impl Linker {
                 &format!("bpf-linker@{VERSION}"),
                 "--locked",
                 "--force",
+                // What takes its time is LLVM, which is there already.
+                "--debug",
             ])
             .args([
                 "--no-default-features",

@@ -201,7 +201,7 @@ impl Machine {
         alert.machine_id == self.id
     }
 
-    /// Decisions in force about exactly this source that are of bans, here or on other nodes.
+    /// Decisions in force about exactly this source that were made of bans, here or on other nodes.
     pub(super) async fn in_force(&self, value: &str) -> Result<Vec<u64>, LapiError> {
         let request = self.bouncer.request(Method::GET, "v1/decisions")?;
         let request = request.query(&[("value", value), ("origins", ORIGIN)]);
@@ -210,6 +210,34 @@ impl Machine {
         // A local API of old does not look at the origin.
         let ours = decisions.filter(|decision| decision.origin == ORIGIN);
         Ok(ours.map(|decision| decision.id).collect())
+    }
+
+    /// Those of these decisions about a source that no alert tells of, whosesoever.
+    pub(super) async fn without_alert(
+        &mut self,
+        value: &str,
+        decisions: Vec<u64>,
+    ) -> Result<Vec<u64>, LapiError> {
+        if decisions.is_empty() {
+            return Ok(decisions);
+        }
+        let active = [("origin", ORIGIN), ("has_active_decision", "true")];
+        let alerts = self
+            .alerts(&[&active[..], &[("value", value)]].concat())
+            .await?;
+        // There may be more.
+        if alerts.len() >= PAGE {
+            return Ok(Vec::new());
+        }
+        let told: Vec<_> = alerts
+            .iter()
+            .flat_map(KnownAlert::own)
+            .map(|decision| decision.id)
+            .collect();
+        Ok(decisions
+            .into_iter()
+            .filter(|id| !told.contains(id))
+            .collect())
     }
 
     /// A page of alerts, the latest first.

@@ -23,6 +23,8 @@ struct Machine {
     refusal: Arc<Mutex<Box<Refusal>>>,
     /// What it answers when it is asked for alerts.
     own: Arc<Mutex<String>>,
+    /// What it answers when it is asked for those about a source, and for decisions about it.
+    about: Arc<Mutex<(String, String)>>,
 }
 
 type Refusal = dyn Fn(&[String]) -> Option<String> + Send;
@@ -33,6 +35,7 @@ impl Machine {
             taken: Arc::default(),
             refusal: Arc::new(Mutex::new(Box::new(refusal))),
             own: Arc::new(Mutex::new(ok("null"))),
+            about: Arc::new(Mutex::new((ok("null"), ok("null")))),
         }
     }
 
@@ -67,11 +70,15 @@ impl Machine {
             }]);
             return ok(&json!({"machine_id": "here", "decisions": decisions}).to_string());
         }
+        let about = || self.about.lock().expect("answers").clone();
+        if line.starts_with("GET /v1/alerts?") && line.contains("value=") {
+            return about().0;
+        }
         if line.starts_with("GET /v1/alerts?") {
             return self.own.lock().expect("an answer").clone();
         }
         if line.starts_with("GET /v1/decisions?value=") {
-            return ok("null");
+            return about().1;
         }
         if line.starts_with("DELETE") {
             return ok("{\"nbDeleted\":\"1\"}");
@@ -188,6 +195,42 @@ fn a_ban_that_the_local_api_could_not_take_for_a_moment_is_told_once_more() {
     });
     assert_eq!(push()["refused"], 0);
     assert!(machine.taken().contains(&"203.0.113.7".to_owned()));
+}
+
+#[test]
+fn only_what_is_known_to_have_no_alert_is_taken_back_when_the_local_api_fails() {
+    require_root!();
+    let left = json!([
+        {"id": 70, "origin": "abuser", "value": "203.0.113.7", "duration": "1h"},
+        {"id": 71, "origin": "abuser", "value": "203.0.113.7", "duration": "1h"},
+        {"id": 72, "origin": "cscli", "value": "203.0.113.7", "duration": "1h"},
+    ]);
+    let another_s = json!([{"machine_id": "there", "decisions": [left[1]]}]);
+    let many = json!(vec![json!({"machine_id": "there", "decisions": []}); 100]);
+    let failure = http("500 Internal Server Error", "", "{\"message\":\"locked\"}");
+    for (alerts, expected) in [
+        (ok(&another_s.to_string()), &["/v1/decisions/70 "][..]),
+        // Nobody knows.
+        (failure, &[]),
+        (ok(&many.to_string()), &[]),
+    ] {
+        let machine = refusing(&["203.0.113.7"], "500 Internal Server Error");
+        *machine.about.lock().expect("answers") = (alerts, ok(&left.to_string()));
+        let followed = followed(&machine);
+        let push = || status(&followed.daemon)["push"].clone();
+        ban(&followed, &addresses([7, 8]), "1h");
+        wait_until(&format!("a refusal, at last {}", push()), || {
+            push()["refused"] == 1
+        });
+        let ended = followed.lapi.requests("DELETE");
+        assert!(
+            ended
+                .iter()
+                .all(|request| expected.iter().any(|end| request.line.contains(end)))
+                && ended.is_empty() == expected.is_empty(),
+            "{ended:?}"
+        );
+    }
 }
 
 #[test]

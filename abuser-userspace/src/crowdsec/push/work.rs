@@ -3,7 +3,7 @@
 //! What a local API refuses holds up nothing else.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -93,7 +93,7 @@ impl Pushing<'_> {
     /// Whether this was told before, and its decision deleted by somebody else.
     async fn is_overruled(&self, machine: &mut Machine, alert: &Alert) -> Result<bool, LapiError> {
         // Of one that is deleted the alert still tells.
-        let alerts = alerts_about(machine, &alert.source.value).await?;
+        let alerts = lenient(machine.about(&alert.source.value).await)?;
         Ok(!self.made_of(machine, alert, &alerts).is_empty())
     }
 
@@ -202,47 +202,38 @@ impl Pushing<'_> {
         let mut rest = Vec::new();
         let mut suspects = Vec::new();
         for told in batch {
-            let in_force = lenient(machine.in_force(&told.alert.source.value).await)?;
-            let alerts = alerts_about(machine, &told.alert.source.value).await?;
-            if !without_alert(&in_force, &alerts).is_empty() {
-                suspects.push((told.alert.source.value.clone(), in_force));
-            }
+            let value = told.alert.source.value.clone();
+            let in_force = lenient(machine.in_force(&value).await)?;
+            let lost = lenient(machine.without_alert(&value, in_force).await)?;
+            let alerts = lenient(machine.about(&value).await)?;
             let made = self.made_of(machine, &told.alert, &alerts);
             if made.is_empty() {
                 rest.push(told);
             } else {
                 self.take_made(&told, made).await?;
             }
+            if !lost.is_empty() {
+                suspects.push((value, lost));
+            }
         }
-        if !suspects.is_empty() {
-            self.take_back_without_alert(machine, suspects).await?;
+        if suspects.is_empty() {
+            return Ok(rest);
         }
-        Ok(rest)
-    }
-
-    /// Takes back those of these decisions that still have no alert.
-    async fn take_back_without_alert(
-        &mut self,
-        machine: &mut Machine,
-        suspects: Vec<(String, Vec<u64>)>,
-    ) -> Result<(), End_> {
         // Of another node's it may have made the decision and be about to write the alert.
         tokio::time::sleep(ONCE_MORE).await;
-        let mut decisions = Vec::new();
-        for (value, in_force) in suspects {
-            let alerts = alerts_about(machine, &value).await?;
-            decisions.extend(without_alert(&in_force, &alerts));
+        let mut lost = Vec::new();
+        for (value, decisions) in suspects {
+            lost.extend(lenient(machine.without_alert(&value, decisions).await)?);
         }
-        tracing::info!(
-            "CrowdSec at {}: it failed halfway and has decisions without alerts: {}; they are taken back",
-            self.config.address,
-            decisions.len()
-        );
-        for decision in decisions {
-            self.memory.withdraw(decision);
-            lenient(machine.withdraw(decision).await)?;
+        if !lost.is_empty() {
+            tracing::info!(
+                "CrowdSec at {}: it failed halfway and has decisions without alerts: {}; they are taken back",
+                self.config.address,
+                lost.len()
+            );
+            self.withdraw(machine, lost, true).await?;
         }
-        Ok(())
+        Ok(rest)
     }
 
     /// Takes note of what the local API has made of alerts: those with these numbers.
@@ -335,22 +326,6 @@ impl Pushing<'_> {
         let told = explained.and_then(|explained| alert(&explained, source, SystemTime::now()));
         Ok(told.map(|(alert, end)| Told { alert, source, end }))
     }
-}
-
-/// The latest alerts about a source.
-async fn alerts_about(machine: &mut Machine, value: &str) -> Result<Vec<KnownAlert>, LapiError> {
-    lenient(machine.about(value).await)
-}
-
-/// Those of these decisions that none of these alerts tells of.
-fn without_alert(decisions: &[u64], alerts: &[KnownAlert]) -> Vec<u64> {
-    let known: HashSet<_> = alerts
-        .iter()
-        .flat_map(KnownAlert::own)
-        .map(|decision| decision.id)
-        .collect();
-    let unknown = decisions.iter().filter(|id| !known.contains(id));
-    unknown.copied().collect()
 }
 
 /// What was answered, or nothing: an address that cannot be asked about holds up no other.

@@ -59,14 +59,14 @@ pub(super) struct KnownAlert {
 
 impl KnownAlert {
     /// The decisions that were made of a ban from here.
-    pub(super) fn own(&self) -> impl Iterator<Item = &KnownDecision> {
-        let decisions = self.decisions.iter().flatten();
+    pub(super) fn own(self) -> impl Iterator<Item = KnownDecision> {
+        let decisions = self.decisions.unwrap_or_default().into_iter();
         decisions.filter(|decision| decision.origin == ORIGIN)
     }
 }
 
 /// A decision that is there.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Deserialize)]
 pub(super) struct KnownDecision {
     /// Its number.
     #[serde(default)]
@@ -163,7 +163,7 @@ impl Machine {
         let path = format!("v1/alerts/{alert}");
         let alert: Result<KnownAlert, _> = self.ask(Method::GET, &path, &[], None::<&()>).await;
         match alert {
-            Ok(alert) => Ok(alert.own().cloned().collect()),
+            Ok(alert) => Ok(alert.own().collect()),
             Err(LapiError::Status { status, .. }) if status == StatusCode::NOT_FOUND => {
                 Ok(Vec::new())
             }
@@ -181,8 +181,10 @@ impl Machine {
             let alerts = self.alerts(&[&query[..], &place.query()].concat()).await?;
             let halves = place.halves();
             if alerts.len() < PAGE || halves.is_empty() {
-                let ours = alerts.iter().filter(|alert| self.has_told(alert));
-                own.extend(ours.flat_map(KnownAlert::own).cloned());
+                let ours = alerts
+                    .into_iter()
+                    .filter(|alert| alert.machine_id == self.id);
+                own.extend(ours.flat_map(KnownAlert::own));
             } else {
                 places.extend(halves);
             }
@@ -190,15 +192,12 @@ impl Machine {
         Ok(own)
     }
 
-    /// The latest alerts about a source, whosesoever they are and whether or not they are in force, the
-    /// latest first.
-    pub(super) async fn about(&mut self, value: &str) -> Result<Vec<KnownAlert>, LapiError> {
-        self.alerts(&[("value", value)]).await
-    }
-
-    /// Whether this machine told of it.
-    pub(super) fn has_told(&self, alert: &KnownAlert) -> bool {
-        alert.machine_id == self.id
+    /// What this machine told of a source last, whether or not it is in force.
+    pub(super) async fn latest(&mut self, value: &str) -> Result<Option<KnownAlert>, LapiError> {
+        // The latest come first, whosesoever they are.
+        let alerts = self.alerts(&[("value", value)]).await?;
+        let mut alerts = alerts.into_iter();
+        Ok(alerts.find(|alert| alert.machine_id == self.id))
     }
 
     /// Decisions in force about exactly this source that were made of bans, here or on other nodes.
@@ -230,7 +229,7 @@ impl Machine {
             return Ok(Vec::new());
         }
         let told: Vec<_> = alerts
-            .iter()
+            .into_iter()
             .flat_map(KnownAlert::own)
             .map(|decision| decision.id)
             .collect();

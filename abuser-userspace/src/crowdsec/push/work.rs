@@ -93,13 +93,12 @@ impl Pushing<'_> {
     /// Whether this was told before, and its decision deleted by somebody else.
     async fn is_overruled(&self, machine: &mut Machine, alert: &Alert) -> Result<bool, LapiError> {
         // Of one that is deleted the alert still tells.
-        let alerts = lenient(machine.about(&alert.source.value).await)?;
-        Ok(!self.made_of(machine, alert, &alerts).is_empty())
+        Ok(!self.made_of(machine, alert).await?.is_empty())
     }
 
-    /// Of these alerts: the decisions that were made of this ban with this end, and not taken back from here.
-    fn made_of(&self, machine: &Machine, alert: &Alert, alerts: &[KnownAlert]) -> Vec<u64> {
-        let latest = alerts.iter().find(|known| machine.has_told(known));
+    /// The decisions that the local API has made of this ban with this end, unless one was taken back from here.
+    async fn made_of(&self, machine: &mut Machine, alert: &Alert) -> Result<Vec<u64>, LapiError> {
+        let latest = lenient(machine.latest(&alert.source.value).await)?;
         let same = latest.filter(|latest| {
             let meta = latest.meta.as_deref();
             alert.is_of_same_ban(meta.unwrap_or_default())
@@ -108,7 +107,7 @@ impl Pushing<'_> {
         let made = same.into_iter().flat_map(KnownAlert::own);
         let made: Vec<_> = made.map(|decision| decision.id).collect();
         let by_us = made.iter().any(|id| self.memory.withdrawn.contains(id));
-        if by_us { Vec::new() } else { made }
+        Ok(if by_us { Vec::new() } else { made })
     }
 
     /// Tells of these. One that the local API refuses is left out, so that it holds up no other: which one
@@ -205,8 +204,7 @@ impl Pushing<'_> {
             let value = told.alert.source.value.clone();
             let in_force = lenient(machine.in_force(&value).await)?;
             let lost = lenient(machine.without_alert(&value, in_force).await)?;
-            let alerts = lenient(machine.about(&value).await)?;
-            let made = self.made_of(machine, &told.alert, &alerts);
+            let made = self.made_of(machine, &told.alert).await?;
             if made.is_empty() {
                 rest.push(told);
             } else {

@@ -107,7 +107,9 @@ impl Linker {
                 "RUSTFLAGS",
                 format!("-Clink-arg=-Wl,-rpath,{}", folder.display()),
             )
-            .env_remove("CARGO_ENCODED_RUSTFLAGS");
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
+            // Nobody debugs it, and a third of the time would go into that.
+            .env("CARGO_PROFILE_DEV_DEBUG", "0");
         process::run(&mut command).with_context(|| {
             format!(
                 "build bpf-linker on {}. A linker from elsewhere does as well: name it in {OVERRIDE}",

@@ -50,6 +50,8 @@ enum Action {
     Tools,
     Cargo(&'static [(&'static str, &'static str)], Cargo),
     Tests(Cargo),
+    /// Tests of the binary, and how many of them run at once for each processor: they wait more than they work.
+    BinaryTests(Cargo, usize),
     Audit,
     ObjectCheck,
     Package,
@@ -206,13 +208,13 @@ const STEPS: &[Step] = &[
         name: "kernel tests",
         quick: false,
         needs_root: true,
-        action: Action::Tests(KERNEL_TESTS),
+        action: Action::BinaryTests(KERNEL_TESTS, 2),
     },
     Step {
         name: "namespace tests",
         quick: false,
         needs_root: true,
-        action: Action::Tests(NAMESPACE_TESTS),
+        action: Action::BinaryTests(NAMESPACE_TESTS, 2),
     },
     Step {
         name: "kernel matrix",
@@ -224,7 +226,8 @@ const STEPS: &[Step] = &[
         name: "end-to-end tests",
         quick: false,
         needs_root: true,
-        action: Action::Tests(Cargo("test", Packages::Host, &["--test", "e2e"])),
+        // They take no time as exactly as the namespace tests do.
+        action: Action::BinaryTests(Cargo("test", Packages::Host, &["--test", "e2e"]), 3),
     },
 ];
 
@@ -239,7 +242,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> ExitCode {
         let outcome = if step.needs_root && !is_root() {
             Ok(Outcome::Skipped(NEEDS_ROOT))
         } else {
-            step.action.run(workspace, step.needs_root, &mut counts)
+            step.action.run(workspace, &mut counts)
         };
         let verdict = match &outcome {
             Ok(Outcome::Done) => "ok".to_owned(),
@@ -292,7 +295,7 @@ fn summarize(rows: &[(&str, Duration, String)]) {
 }
 
 impl Action {
-    fn run(&self, workspace: &Workspace, needs_root: bool, counts: &mut Counts) -> Result<Outcome> {
+    fn run(&self, workspace: &Workspace, counts: &mut Counts) -> Result<Outcome> {
         match self {
             Self::Tools => {
                 let main = OBJECTS.iter().find(|object| object.is_main);
@@ -310,11 +313,18 @@ impl Action {
             }
             Self::Tests(cargo) => {
                 let mut command = process::cargo(workspace);
-                command.args(cargo.arguments());
-                if needs_root {
-                    command.env("ABUSER_BIN", binary(workspace));
-                    command.env("RUST_TEST_THREADS", at_once().to_string());
-                }
+                process::run_tests(command.args(cargo.arguments()), counts)?;
+            }
+            Self::BinaryTests(cargo, per_processor) => {
+                let processors = thread::available_parallelism().map_or(1, NonZero::get);
+                let mut command = process::cargo(workspace);
+                command
+                    .args(cargo.arguments())
+                    .env("ABUSER_BIN", binary(workspace))
+                    .env(
+                        "RUST_TEST_THREADS",
+                        (per_processor * processors).to_string(),
+                    );
                 process::run_tests(&mut command, counts)?;
             }
             Self::Audit => audit::run(workspace, &audit::Args::default())?,
@@ -353,7 +363,7 @@ impl Step {
             Action::Audit => "cargo xtask audit".to_owned(),
             Action::Guests => "cargo xtask vm".to_owned(),
             Action::ObjectCheck => "cargo xtask build-ebpf --check".to_owned(),
-            Action::Tests(cargo) if self.needs_root => {
+            Action::BinaryTests(cargo, _) => {
                 format!(
                     "ABUSER_BIN={} cargo {}",
                     binary(workspace).display(),
@@ -377,11 +387,6 @@ pub(crate) fn host_tests(binaries: &[&'static str]) -> Vec<&'static str> {
         .chain(Packages::Host.arguments())
         .chain(named)
         .collect()
-}
-
-/// How many tests over real interfaces run at once: they wait more than they work.
-fn at_once() -> usize {
-    2 * thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// Builds the binary under test; where it is.

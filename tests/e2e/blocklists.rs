@@ -7,7 +7,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use testkit::{Daemon, Namespace, require_root};
 
-use crate::support::{Complains as _, assert_keys, daemon_on_lo, wait_until};
+use crate::support::{Complains as _, assert_keys, daemon_on_lo, wait_until, wait_until_seen};
 
 /// A daemon with a block list of this text.
 struct Listed {
@@ -60,9 +60,11 @@ impl Listed {
             .iter()
             .map(|(source, cause)| ((*source).to_owned(), (*cause).to_owned()))
             .collect();
-        wait_until(&format!("{expected:?}, at last {:?}", self.bans()), || {
-            self.bans() == expected
-        });
+        wait_until_seen(
+            &format!("{expected:?}"),
+            || self.bans(),
+            |bans| *bans == expected,
+        );
     }
 }
 

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, path::Path};
 use serde_json::Value;
 use testkit::{Crowdsec, Daemon, Namespace};
 
-use crate::support::wait_until;
+use crate::support::wait_until_seen;
 
 /// `[crowdsec]` for a local API in the same namespace, asked every second.
 fn section(key_file: &Path, more: &str) -> String {
@@ -86,7 +86,9 @@ fn wait_for(daemon: &Daemon, expected: &[(&str, &str)]) {
         .iter()
         .map(|(source, cause)| ((*source).to_owned(), (*cause).to_owned()))
         .collect();
-    wait_until(&format!("{expected:?}, at last {:?}", bans(daemon)), || {
-        bans(daemon) == expected
-    });
+    wait_until_seen(
+        &format!("{expected:?}"),
+        || bans(daemon),
+        |bans| *bans == expected,
+    );
 }

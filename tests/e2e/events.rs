@@ -249,25 +249,31 @@ fn two_readers_see_the_same() {
 
 #[test]
 fn the_end_of_the_daemon_is_the_end_of_the_stream_with_a_word() {
+    /// Within what it waits for those who have asked something.
+    const AT_ONCE: Duration = Duration::from_millis(450);
     require_root!();
     let (_namespace, mut daemon) = daemon_on_lo("");
-    // On disk, so that nobody needs to read while the daemon is stopped.
-    let mut command = daemon.command(&["events"]);
-    let child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("running abuser");
-    let witness = reader(&daemon, &[]);
-    let started = std::time::Instant::now();
-    assert_eq!(daemon.terminate().code(), Some(0));
-    let took = started.elapsed();
-    finish_with_events(child).complains(1, &["the daemon stopped"]);
-    drop(witness);
-    assert!(
-        took < Duration::from_millis(450),
-        "readers held it up for {took:?}"
-    );
+    let mut took: Vec<Duration> = Vec::new();
+    // One of three: what else the machine does takes time, too.
+    while took.iter().all(|took| *took >= AT_ONCE) {
+        assert!(took.len() < 3, "readers held it up for {took:?}");
+        if !took.is_empty() {
+            daemon.restart();
+        }
+        // On disk, so that nobody needs to read while the daemon is stopped.
+        let mut command = daemon.command(&["events"]);
+        let child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("running abuser");
+        let witness = reader(&daemon, &[]);
+        let started = std::time::Instant::now();
+        assert_eq!(daemon.terminate().code(), Some(0));
+        took.push(started.elapsed());
+        finish_with_events(child).complains(1, &["the daemon stopped"]);
+        drop(witness);
+    }
 }
 
 /// What a reader said on standard error; the events it printed are of no interest.

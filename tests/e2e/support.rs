@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    fs,
+    fmt, fs,
     io::Read,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -167,6 +167,18 @@ pub(crate) fn wait_until(what: &str, condition: impl FnMut() -> bool) {
         comes_true(PATIENCE, condition),
         "not within {PATIENCE:?}: {what}"
     );
+}
+
+/// Waits until what is seen `is_so`; if it never is, what was seen last is told.
+#[track_caller]
+pub(crate) fn wait_until_seen<T: fmt::Debug>(
+    what: &str,
+    mut look: impl FnMut() -> T,
+    is_so: impl Fn(&T) -> bool,
+) {
+    let mut last = None;
+    let came = comes_true(PATIENCE, || is_so(last.insert(look())));
+    assert!(came, "not within {PATIENCE:?}: {what}; at last {last:?}");
 }
 
 /// A daemon on `lo` of a namespace of its own.

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use testkit::{Daemon, Namespace, require_root};
 
 use super::{bans, section, status, wait_for};
-use crate::support::{PATIENCE, abuser, wait_until};
+use crate::support::{PATIENCE, abuser, wait_until, wait_until_seen};
 
 /// A request, as far as it matters: its first line, its header and its body.
 #[derive(Debug, Clone)]
@@ -260,9 +260,7 @@ fn what_is_no_answer_changes_nothing_and_is_told() {
         };
         // A reload asks at once.
         followed.daemon.abuser(&["reload"]).success();
-        wait_until(&format!("{phrase:?}, at last {:?}", error()), || {
-            error().contains(phrase)
-        });
+        wait_until_seen(phrase, error, |error| error.contains(phrase));
         assert_eq!(status(&followed.daemon)["connected"], false);
         assert_eq!(bans(&followed.daemon).len(), 1, "{bad:?}");
     }

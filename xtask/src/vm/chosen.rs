@@ -59,8 +59,8 @@ pub(super) fn missing(names: &BTreeSet<String>) -> impl Iterator<Item = &'static
     chosen.chain(with_one)
 }
 
-/// Tests that are in guests for what they do to the machine, or because the programs that they need are only
-/// there, and the only kernel that each runs with.
+/// Tests that are in guests for what they do to the machine, because the programs that they need are only there, or for
+/// parts of the kernel that other tests go through with both; and the only kernel that each runs with.
 const WITH_ONE: &[(&str, &str)] = &[
     (
         "netns::dispatcher::abuser_comes_and_goes_beside_xdp_filter_and_nothing_lapses",

@@ -143,6 +143,7 @@ async fn keep_following(
         decisions: Decisions::default(),
         own,
         is_own_known: !pushes,
+        misses: false,
         over: tell_over,
         backoff: Backoff::default(),
     };
@@ -170,6 +171,8 @@ struct Following<'a> {
     own: mpsc::Receiver<Own>,
     /// Whether that was told.
     is_own_known: bool,
+    /// Whether the next answer may leave changes out.
+    misses: bool,
     /// Which of those are no more is told there.
     over: mpsc::UnboundedSender<DecisionKey>,
     backoff: Backoff,
@@ -207,7 +210,8 @@ impl Following<'_> {
         let mut usage = Usage::default();
         let mut asked_for_all: Option<Instant> = None;
         loop {
-            let whole = asked_for_all.is_none_or(|asked| asked.elapsed() >= RESYNC);
+            let misses = std::mem::take(&mut self.misses);
+            let whole = misses || asked_for_all.is_none_or(|asked| asked.elapsed() >= RESYNC);
             let reading = Reading {
                 force: self.config.force,
                 whole,
@@ -331,10 +335,11 @@ impl Following<'_> {
     }
 
     async fn take_own(&mut self, own: Own) -> Result<(), Gone> {
+        self.misses |= matches!(own, Own::Asked);
         let changes = self.with_decisions(move |decisions| match own {
             Own::All(own) => Some(decisions.set_own(own)),
             Own::More(own) => Some(decisions.add_own(&own)),
-            Own::Unknown => None,
+            Own::Unknown | Own::Asked => None,
         });
         let Some(changes) = changes.await else {
             return Ok(());
@@ -461,6 +466,7 @@ mod tests {
             decisions: Decisions::default(),
             own,
             is_own_known: true,
+            misses: false,
             over,
             backoff: Backoff::default(),
         };

@@ -12,7 +12,7 @@
 //! | `decisions` | whom all decisions together ban |
 //! | `follow` | asking again and again, and telling the engine |
 //! | `ledger` | own bans, there and here |
-//! | `push`, `alert` | telling of own bans, and what is told of one |
+//! | `push`, `alert` | telling of own bans, and what is told of one; `doubts`: what a failure may have left |
 //! | `usage` | what a local API shows of its bouncers |
 //! | `backoff`, `status` | when it does not answer; how it stands |
 

@@ -4,6 +4,7 @@
 //! Nothing of it is kept for later: when there is an answer again, all bans are compared with what the
 //! local API has from here. So neither its absence nor a restart of either side leaves a difference.
 
+mod doubts;
 mod work;
 
 use std::{
@@ -18,6 +19,7 @@ use tokio::{
     time::Instant,
 };
 
+use self::doubts::Doubts;
 use super::{
     alert::{end, key, key_of},
     backoff::Backoff,
@@ -55,6 +57,9 @@ pub(super) enum Own {
     More(Vec<DecisionKey>),
     /// Nobody knows at the moment.
     Unknown,
+    /// The local API was asked for decisions meanwhile, and may leave what changed until then out of the stream: it keeps one
+    /// time for all that a bouncer asks.
+    Asked,
 }
 
 /// What outlasts a reload of the configuration.
@@ -65,6 +70,8 @@ pub(super) struct Memory {
     given_up: GivenUp,
     /// Decisions that nobody else has deleted.
     withdrawn: BTreeSet<u64>,
+    /// Of which sources there may be decisions that nobody knows of.
+    doubts: Doubts,
 }
 
 impl Memory {
@@ -94,12 +101,12 @@ enum End_ {
     /// All is to be compared anew.
     Again,
     /// The local API did not answer.
-    Failed(LapiError),
+    Failed(Arc<LapiError>),
 }
 
 impl From<LapiError> for End_ {
     fn from(error: LapiError) -> Self {
-        Self::Failed(error)
+        Self::Failed(Arc::new(error))
     }
 }
 
@@ -214,12 +221,16 @@ impl Pushing<'_> {
             self.work(&mut machine, &mut events).await?;
             self.backoff.reset();
             self.note(true);
+            let look = self.memory.doubts.next();
             tokio::select! {
                 event = events.recv() => self.take(event)?,
                 Some(over) = self.over.recv() => self.take_over(over),
                 () = tokio::time::sleep_until(heartbeat) => {
                     machine.show_life().await?;
                     heartbeat = Instant::now() + HEARTBEAT;
+                }
+                () = tokio::time::sleep_until(look.unwrap_or(compare)), if look.is_some() => {
+                    self.look_into_doubts(&mut machine).await?;
                 }
                 () = tokio::time::sleep_until(compare) => return Err(End_::Again),
             }

@@ -3,10 +3,10 @@
 use std::{thread, time::Duration};
 
 use serde_json::Value;
-use testkit::{Crowdsec, Daemon, Namespace, Wire, pause_since, require_root};
+use testkit::{Crowdsec, Daemon, Namespace, Wire, comes_true, pause_since, require_root};
 
 use super::{Followed, bans, status, wait_for};
-use crate::support::{assert_keys, wait_until};
+use crate::support::{PATIENCE, assert_keys, wait_until, wait_until_seen};
 
 /// What makes a daemon push as the machine `name`.
 fn pushing(crowdsec: &Crowdsec, name: &str) -> String {
@@ -58,9 +58,10 @@ fn pushed(crowdsec: &Crowdsec) -> Vec<String> {
 
 #[track_caller]
 fn wait_for_pushed(crowdsec: &Crowdsec, expected: &[&str]) {
-    wait_until(
-        &format!("{expected:?}, at last {:?}", pushed(crowdsec)),
-        || pushed(crowdsec) == expected,
+    wait_until_seen(
+        &format!("{expected:?}"),
+        || pushed(crowdsec),
+        |pushed| pushed == expected,
     );
 }
 
@@ -226,8 +227,7 @@ fn a_ban_that_is_renewed_is_pushed_anew() {
             .daemon
             .abuser(&["ban", "add", "203.0.113.1", "--for", time])
             .success();
-        wait_until(&format!("{time}, at last {:?}", left()), || {
-            let left = left();
+        wait_until_seen(time, left, |left| {
             left.len() == 1 && left[0].starts_with(beginning)
         });
     }
@@ -484,21 +484,27 @@ fn a_machine_that_is_not_known_is_told_and_leaves_the_decisions_in_force() {
     assert!(said.contains("IS NOT TOLD"), "{said}");
 }
 
-#[test]
-fn what_was_taken_before_the_local_api_failed_is_not_told_again() {
-    require_root!();
+/// Has a local API fail halfway through a dozen bans, each time its database is told `statement` about the
+/// seventh, and asserts that it has one decision of each of the others, which goes with the ban.
+fn what_a_failure_left_is_known_and_goes(statement: &str) {
     let followed = followed(&[]);
     let database = rusqlite::Connection::open(followed.crowdsec.database()).expect("a database");
     database
         .busy_timeout(Duration::from_secs(30))
         .expect("patience");
-    // Of a list of alerts it keeps those that it took before one failed, and answers with the error alone.
     database
-        .execute_batch(
-            "CREATE TRIGGER ill BEFORE INSERT ON decisions WHEN NEW.value = '203.0.113.7' \
+        .execute_batch(&format!(
+            "CREATE TRIGGER ill BEFORE {statement} ON decisions WHEN NEW.value = '203.0.113.7' \
              BEGIN SELECT RAISE(ABORT, 'ill'); END",
-        )
+        ))
         .expect("a trigger");
+    let in_force = || {
+        let query = "SELECT value FROM decisions WHERE origin = 'abuser' AND until > datetime('now') \
+                     ORDER BY value";
+        let mut query = database.prepare(query).expect("a query");
+        let values = query.query_map([], |row| row.get::<_, String>(0));
+        values.and_then(Iterator::collect).expect("decisions")
+    };
     let addresses: Vec<_> = (1..=12)
         .map(|number| format!("203.0.113.{number}"))
         .collect();
@@ -513,9 +519,9 @@ fn what_was_taken_before_the_local_api_failed_is_not_told_again() {
         .filter(|address| !address.ends_with(".7"))
         .collect();
     expected.sort_unstable();
-    wait_until("one to be refused", || {
-        followed.status()["push"]["refused"] == 1
-    });
+    // A dozen requests, one after another.
+    let refused = || followed.status()["push"]["refused"] == 1;
+    assert!(comes_true(3 * PATIENCE, refused));
     assert_eq!(pushed(&followed.crowdsec), expected, "each once");
     let push = followed.status()["push"].clone();
     assert_eq!(
@@ -523,16 +529,32 @@ fn what_was_taken_before_the_local_api_failed_is_not_told_again() {
         (&11.into(), &11.into()),
         "{push}"
     );
-    // All of them are known as ours, and none is enforced as somebody else's.
-    let asked = followed.status()["last_answer"].clone();
-    wait_until("another answer", || {
-        followed.status()["last_answer"] != asked
-    });
-    assert_eq!(followed.status()["decisions"], 0);
+    // What has no alert is taken back when it cannot get one any more, and what has one stays.
+    let mut left: Vec<String> = Vec::new();
+    let is_known = || {
+        left = in_force();
+        left == expected && followed.status()["decisions"] == 0
+    };
+    assert!(comes_true(Duration::from_secs(90), is_known), "{left:?}");
     followed
         .daemon
         .abuser(&["ban", "remove", "--all"])
         .success();
     wait_for_pushed(&followed.crowdsec, &[]);
     wait_for(&followed.daemon, &[]);
+    wait_until_seen("the end of all", in_force, Vec::is_empty);
+}
+
+#[test]
+fn what_was_taken_before_the_local_api_failed_is_not_told_again() {
+    require_root!();
+    // Of a list of alerts it keeps those before the one that failed, and answers with the error alone.
+    what_a_failure_left_is_known_and_goes("INSERT");
+}
+
+#[test]
+fn a_decision_that_a_local_api_that_failed_left_without_its_alert_is_taken_back() {
+    require_root!();
+    // Which alert a decision is of is written last.
+    what_a_failure_left_is_known_and_goes("UPDATE OF alert_decisions");
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use abuser_common::prefix::PrefixKey;
-use tokio::sync::broadcast;
+use tokio::{sync::broadcast, time::Instant};
 
 use super::{COMPARE, End_, Own, Pushing, tell_overruled, written};
 use crate::{
@@ -35,6 +35,16 @@ struct Told {
     alert: Alert,
     source: PrefixKey,
     end: End,
+}
+
+/// What a local API has made of a ban.
+enum Became {
+    /// Decisions.
+    Made,
+    /// Nothing.
+    Nothing,
+    /// It does not say.
+    Unknown,
 }
 
 impl Pushing<'_> {
@@ -93,12 +103,21 @@ impl Pushing<'_> {
     /// Whether this was told before, and its decision deleted by somebody else.
     async fn is_overruled(&self, machine: &mut Machine, alert: &Alert) -> Result<bool, LapiError> {
         // Of one that is deleted the alert still tells.
-        Ok(!self.made_of(machine, alert).await?.is_empty())
+        let made = self.made_of(machine, alert).await?;
+        Ok(made.is_some_and(|made| !made.is_empty()))
     }
 
-    /// The decisions that the local API has made of this ban with this end, unless one was taken back from here.
-    async fn made_of(&self, machine: &mut Machine, alert: &Alert) -> Result<Vec<u64>, LapiError> {
-        let latest = lenient(machine.latest(&alert.source.value).await)?;
+    /// The decisions that the local API has made of this ban with this end, unless one was taken back from here; `None` if it
+    /// cannot be asked about this one.
+    async fn made_of(
+        &self,
+        machine: &mut Machine,
+        alert: &Alert,
+    ) -> Result<Option<Vec<u64>>, LapiError> {
+        let latest = match machine.latest(&alert.source.value).await {
+            Err(error) if error.is_about_what_was_sent() => return Ok(None),
+            latest => latest?,
+        };
         let same = latest.filter(|latest| {
             let meta = latest.meta.as_deref();
             alert.is_of_same_ban(meta.unwrap_or_default())
@@ -107,11 +126,11 @@ impl Pushing<'_> {
         let made = same.into_iter().flat_map(KnownAlert::own);
         let made: Vec<_> = made.map(|decision| decision.id).collect();
         let by_us = made.iter().any(|id| self.memory.withdrawn.contains(id));
-        Ok(if by_us { Vec::new() } else { made })
+        Ok(Some(if by_us { Vec::new() } else { made }))
     }
 
-    /// Tells of these. One that the local API refuses is left out, so that it holds up no other: which one
-    /// that is shows when each half is told on its own. Whether it has taken any.
+    /// Tells of these. If the local API refuses them together, it is told of each on its own, so that one holds up no
+    /// other. Whether it has taken any.
     async fn tell(&mut self, machine: &mut Machine, to_tell: Vec<Told>) -> Result<bool, End_> {
         let mut batches = vec![to_tell];
         let mut refused = Vec::new();
@@ -120,34 +139,78 @@ impl Pushing<'_> {
             if batch.is_empty() {
                 continue;
             }
-            let alerts: Vec<_> = batch.iter().map(|told| &told.alert).collect();
-            let error = match machine.tell(&alerts).await {
-                Ok(numbers) => {
+            let error = match self.tell_together(machine, &batch).await? {
+                Ok(()) => {
                     has_taken = true;
-                    self.take_told(machine, &numbers, &batch).await?;
                     continue;
                 }
-                Err(error) if error.is_about_what_was_sent() => error,
-                Err(error) => return Err(error.into()),
+                Err(error) => Arc::new(error),
             };
-            let count = batch.len();
-            let mut rest = self.sort_out(machine, batch, &error).await?;
-            has_taken |= rest.len() < count;
-            if rest.len() == 1 {
-                refused.extend(rest.pop().map(|told| (told, error)));
-            } else {
-                let half = rest.split_off(rest.len() / 2);
-                batches.extend([half, rest]);
+            let is_alone = batch.len() == 1;
+            // The last one that is put there is told first.
+            for told in batch.into_iter().rev() {
+                match self.became(machine, &told, &error).await? {
+                    Became::Made => {}
+                    Became::Nothing if !is_alone => batches.push(vec![told]),
+                    Became::Nothing | Became::Unknown => refused.push((told, Arc::clone(&error))),
+                }
             }
         }
         for (told, error) in refused {
             // One that takes nothing at all has another problem.
             if !has_taken && error.is_of_server() {
-                return Err(error.into());
+                return Err(End_::Failed(error));
             }
             self.tell_once_more(machine, told, error).await?;
         }
         Ok(has_taken)
+    }
+
+    /// Tells of these in one request; the inner error is one that may be about them.
+    async fn tell_together(
+        &mut self,
+        machine: &mut Machine,
+        batch: &[Told],
+    ) -> Result<Result<(), LapiError>, End_> {
+        let alerts: Vec<_> = batch.iter().map(|told| &told.alert).collect();
+        let error = match machine.tell(&alerts).await {
+            Ok(numbers) => return self.take_told(machine, &numbers, batch).await.map(Ok),
+            Err(error) => error,
+        };
+        // It may have written some of it, or be about to.
+        if error.is_of_server() || matches!(error, LapiError::Unreachable(_)) {
+            for alert in alerts {
+                self.memory.doubts.add(&alert.source.value, Instant::now());
+            }
+        }
+        if error.is_about_what_was_sent() {
+            Ok(Err(error))
+        } else {
+            Err(error.into())
+        }
+    }
+
+    /// What has become of a ban that the local API answered with this error.
+    ///
+    /// If it failed, it keeps what it wrote before. To tell of that again would make another decision of the same ban, which
+    /// nobody here knew of, and nobody took back with the ban. So what has been made is taken note of.
+    async fn became(
+        &mut self,
+        machine: &mut Machine,
+        told: &Told,
+        error: &LapiError,
+    ) -> Result<Became, End_> {
+        if !error.is_of_server() {
+            return Ok(Became::Nothing);
+        }
+        match self.made_of(machine, &told.alert).await? {
+            None => Ok(Became::Unknown),
+            Some(made) if made.is_empty() => Ok(Became::Nothing),
+            Some(made) => {
+                self.take_made(told, made).await?;
+                Ok(Became::Made)
+            }
+        }
     }
 
     /// Tells of one that was refused, if the local API may take it now, or gives it up.
@@ -155,22 +218,24 @@ impl Pushing<'_> {
         &mut self,
         machine: &mut Machine,
         told: Told,
-        error: LapiError,
+        error: Arc<LapiError>,
     ) -> Result<(), End_> {
-        let (mut told, mut error) = (told, error);
+        let mut error = error;
         // It may have had one for a moment, as with a database that is locked.
         if error.is_of_server() {
             tokio::time::sleep(ONCE_MORE).await;
-            error = match machine.tell(&[&told.alert]).await {
-                Ok(numbers) => return self.take_told(machine, &numbers, &[told]).await,
-                Err(again) if again.is_about_what_was_sent() => again,
-                Err(again) => return Err(again.into()),
-            };
-            let mut rest = self.sort_out(machine, vec![told], &error).await?;
-            told = match rest.pop() {
-                Some(told) => told,
-                None => return Ok(()),
-            };
+            let mut became = self.became(machine, &told, &error).await?;
+            if matches!(became, Became::Nothing) {
+                let batch = std::slice::from_ref(&told);
+                error = match self.tell_together(machine, batch).await? {
+                    Ok(()) => return Ok(()),
+                    Err(again) => Arc::new(again),
+                };
+                became = self.became(machine, &told, &error).await?;
+            }
+            if matches!(became, Became::Made) {
+                return Ok(());
+            }
         }
         tracing::error!(
             source = written(told.source),
@@ -184,54 +249,70 @@ impl Pushing<'_> {
         Ok(())
     }
 
-    /// What has become of these if the local API fails: those of them that it has not taken.
-    ///
-    /// It keeps what it wrote before it failed. To tell of that again would make another decision of the same
-    /// ban, which nobody here knew of, and nobody took back with the ban. So what has been taken is taken note
-    /// of; a decision without its alert, of which nobody can know whose it is, is taken back.
-    async fn sort_out(
+    /// Looks for decisions without an alert, of which nobody can know whose they are, and takes them back.
+    pub(super) async fn look_into_doubts(&mut self, machine: &mut Machine) -> Result<(), End_> {
+        while let Some((source, doubt)) = self.memory.doubts.due(Instant::now()) {
+            let looked = if doubt.without_alert.is_empty() {
+                self.look_first(machine, &source).await?
+            } else {
+                self.look_again(machine, &source, doubt.without_alert).await
+            };
+            let Err(error) = looked else {
+                continue;
+            };
+            if self.memory.doubts.put_off(&source, Instant::now()) {
+                let kind = if source.contains('/') { "range" } else { "ip" };
+                tracing::error!(
+                    source,
+                    "CrowdSec at {}: it failed when it was told of a ban, and cannot be asked what it has \
+                     made of it: {error}; `cscli decisions delete --{kind} {source}` ends what there is",
+                    self.config.address
+                );
+            }
+            if !error.is_about_what_was_sent() {
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
+    async fn look_first(
         &mut self,
         machine: &mut Machine,
-        batch: Vec<Told>,
-        error: &LapiError,
-    ) -> Result<Vec<Told>, End_> {
-        if !error.is_of_server() {
-            return Ok(batch);
-        }
-        let mut rest = Vec::new();
-        let mut suspects = Vec::new();
-        for told in batch {
-            let value = told.alert.source.value.clone();
-            let in_force = lenient(machine.in_force(&value).await)?;
-            let lost = lenient(machine.without_alert(&value, in_force).await)?;
-            let made = self.made_of(machine, &told.alert).await?;
-            if made.is_empty() {
-                rest.push(told);
-            } else {
-                self.take_made(&told, made).await?;
-            }
-            if !lost.is_empty() {
-                suspects.push((value, lost));
-            }
-        }
-        if suspects.is_empty() {
-            return Ok(rest);
-        }
-        // Of another node's it may have made the decision and be about to write the alert.
-        tokio::time::sleep(ONCE_MORE).await;
-        let mut lost = Vec::new();
-        for (value, decisions) in suspects {
-            lost.extend(lenient(machine.without_alert(&value, decisions).await)?);
-        }
-        if !lost.is_empty() {
+        source: &str,
+    ) -> Result<Result<(), LapiError>, Gone> {
+        let in_force = machine.in_force(source).await;
+        self.tell_own.send(Own::Asked).await.map_err(|_| Gone)?;
+        let without_alert = match in_force {
+            Ok(in_force) => machine.without_alert(source, in_force).await,
+            Err(error) => Err(error),
+        };
+        Ok(without_alert.map(|without_alert| {
+            let doubts = &mut self.memory.doubts;
+            doubts.seen(source, without_alert, Instant::now());
+        }))
+    }
+
+    async fn look_again(
+        &mut self,
+        machine: &mut Machine,
+        source: &str,
+        suspects: Vec<u64>,
+    ) -> Result<(), LapiError> {
+        for decision in machine.without_alert(source, suspects).await? {
+            self.memory.withdraw(decision);
+            machine.withdraw(decision).await?;
             tracing::info!(
-                "CrowdSec at {}: it failed halfway and has decisions without alerts: {}; they are taken back",
-                self.config.address,
-                lost.len()
+                source,
+                "CrowdSec at {}: it failed halfway and left decision {decision} without an alert; it is \
+                 taken back",
+                self.config.address
             );
-            self.withdraw(machine, lost, true).await?;
+            let monitor = &self.surroundings.monitor;
+            monitor.push(|status| status.withdrawn += 1);
         }
-        Ok(rest)
+        self.memory.doubts.settle(source);
+        Ok(())
     }
 
     /// Takes note of what the local API has made of alerts: those with these numbers.
@@ -323,13 +404,5 @@ impl Pushing<'_> {
         let explained = self.ask(|reply| Command::Explain(address, reply)).await?;
         let told = explained.and_then(|explained| alert(&explained, source, SystemTime::now()));
         Ok(told.map(|(alert, end)| Told { alert, source, end }))
-    }
-}
-
-/// What was answered, or nothing: an address that cannot be asked about holds up no other.
-fn lenient<T: Default>(answer: Result<T, LapiError>) -> Result<T, LapiError> {
-    match answer {
-        Err(error) if error.is_about_what_was_sent() => Ok(T::default()),
-        answer => answer,
     }
 }

@@ -14,11 +14,13 @@
 //! | `table` | tables of TOML, and how they are written |
 //! | `names` | names that our configuration takes, each once |
 //! | `expression` | conditions as `where` takes them |
+//! | `paths` | paths of logs as `files` takes them |
 
 mod expression;
 mod jails;
 mod names;
 mod nginx;
+mod paths;
 mod snort;
 mod table;
 

@@ -18,7 +18,9 @@ use self::{
     places::Places,
     words::journal_matches,
 };
-use super::{Files, ImportError, Imported, MAX_FILE_BYTES, Place, Reader, Table, names::Names};
+use super::{
+    Files, ImportError, Imported, MAX_FILE_BYTES, Place, Reader, Table, names::Names, paths,
+};
 use crate::filter::{
     self, Filter,
     ini::Ini,
@@ -376,7 +378,7 @@ impl Import<'_> {
             if !path.starts_with('/') {
                 return Err(format!("its logpath {path:?} does not begin with /"));
             }
-            let log = Log::Files(path.to_owned(), word == "tail");
+            let log = Log::Files(paths::of_python(path), word == "tail");
             if !logs.contains(&log) {
                 logs.push(log);
             }

@@ -234,6 +234,13 @@ fn a_log_is_one_source_for_all_that_read_it() {
 }
 
 #[test]
+fn the_path_of_a_log_is_the_pattern_that_it_is_there() {
+    let imported = of("[j]\nenabled = true\nfilter = b\nlogpath = /var/log/[j/**.log\n");
+    let files = vec!["/var/log/[[]j/*.log"];
+    assert_eq!(one(&imported, "source").get("files"), Some(&files.into()));
+}
+
+#[test]
 fn a_log_that_is_not_there_is_read_from_the_journal_if_that_is_known_how() {
     let jail = "[j]\nenabled = true\nfilter = a\nlogpath = /var/log/j.log\nbackend = auto\n";
     let imported = of(jail);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use toml::{Table as Map, Value};
 
 use super::{
-    super::{Imported, Table, expression::Test, names::Names},
+    super::{Imported, Table, expression::Test, names::Names, paths},
     format::Parser,
     scope::{Site, is_on},
     syntax::Directive,
@@ -228,7 +228,7 @@ impl<'d> Logs<'d> {
             let name = names.take_log(&path);
             let mut table = Table::repeated("source")
                 .with("name", name.as_str())
-                .with("files", vec![path]);
+                .with("files", vec![paths::literal(&path)]);
             table = match log.parser {
                 Parser::Combined => table.with("parser", "nginx-combined"),
                 Parser::Json(fields) => {
@@ -296,7 +296,7 @@ impl<'d> Logs<'d> {
             imported.tables.push(
                 Table::repeated("source")
                     .with("name", name)
-                    .with("files", vec![path])
+                    .with("files", vec![paths::literal(&path)])
                     .with("parser", "nginx-error"),
             );
         }

@@ -366,6 +366,20 @@ fn limits_of_open_connections_are_listed_and_their_refusals_found() {
 }
 
 #[test]
+fn the_path_of_a_log_is_no_pattern() {
+    let imported = of(
+        "limit_req_zone $binary_remote_addr zone=z:1m rate=1r/s; limit_req zone=z;
+        access_log /l/[a]*.log; error_log /l/[e.log;",
+    );
+    let files: Vec<_> = tables(&imported, "source")
+        .iter()
+        .map(|table| table.get("files").cloned())
+        .collect();
+    let expected = ["/l/[[]a][*].log", "/l/[[]e.log"];
+    assert_eq!(files, expected.map(|file| Some(vec![file].into())));
+}
+
+#[test]
 fn each_log_has_the_parser_of_its_format() {
     let imported = of(r#"http {
         limit_req_zone $binary_remote_addr zone=z:1m rate=1r/s; limit_req_status 429;

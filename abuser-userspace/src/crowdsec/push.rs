@@ -218,6 +218,7 @@ impl Pushing<'_> {
         let compare = Instant::now() + COMPARE;
         let mut heartbeat = Instant::now() + HEARTBEAT;
         loop {
+            self.look_into_doubt(&mut machine).await?;
             self.work(&mut machine, &mut events).await?;
             self.backoff.reset();
             self.note(true);
@@ -229,9 +230,7 @@ impl Pushing<'_> {
                     machine.show_life().await?;
                     heartbeat = Instant::now() + HEARTBEAT;
                 }
-                () = tokio::time::sleep_until(look.unwrap_or(compare)), if look.is_some() => {
-                    self.look_into_doubts(&mut machine).await?;
-                }
+                () = tokio::time::sleep_until(look.unwrap_or(compare)), if look.is_some() => {}
                 () = tokio::time::sleep_until(compare) => return Err(End_::Again),
             }
         }

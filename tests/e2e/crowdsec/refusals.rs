@@ -222,6 +222,7 @@ fn only_what_is_known_to_have_no_alert_is_taken_back_when_the_local_api_fails() 
         ban(&followed, &addresses([7, 8]), "1h");
         followed
     };
+    let took = Instant::now();
     let known = machine(ok(&another_s.to_string()));
     let unknown = [machine(failure), machine(ok(&many.to_string()))];
     for followed in unknown.iter().chain([&known]) {
@@ -233,7 +234,6 @@ fn only_what_is_known_to_have_no_alert_is_taken_back_when_the_local_api_fails() 
         requests.map(|request| request.line).collect::<Vec<_>>()
     };
     // Another node that has made a decision may be about to write its alert.
-    let took = Instant::now();
     let patience = Duration::from_secs(90);
     assert!(comes_true(patience, || !ended(&known).is_empty()));
     assert!(took.elapsed() > Duration::from_secs(15), "at once");

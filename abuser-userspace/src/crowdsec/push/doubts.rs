@@ -23,6 +23,19 @@ pub(super) struct Doubt {
     looks: u8,
     /// Decisions that had no alert when it was looked before; none, if it was not.
     pub(super) without_alert: Vec<u64>,
+    /// Whether the local API has failed once more since.
+    is_renewed: bool,
+}
+
+impl Doubt {
+    fn new(now: Instant) -> Self {
+        Self {
+            due: now + FIRST,
+            looks: 0,
+            without_alert: Vec::new(),
+            is_renewed: false,
+        }
+    }
 }
 
 /// All of them, by the source as the local API writes it.
@@ -32,13 +45,14 @@ pub(super) struct Doubts(BTreeMap<String, Doubt>);
 impl Doubts {
     /// The local API failed when it was told of this source.
     pub(super) fn add(&mut self, source: &str, now: Instant) {
-        if self.0.len() < MAX_SOURCES || self.0.contains_key(source) {
-            let doubt = Doubt {
-                due: now + FIRST,
-                looks: 0,
-                without_alert: Vec::new(),
-            };
-            self.0.insert(source.to_owned(), doubt);
+        let is_full = self.0.len() >= MAX_SOURCES;
+        match self.0.get_mut(source) {
+            // What was seen is not to be forgotten over what may have come.
+            Some(doubt) if !doubt.without_alert.is_empty() => doubt.is_renewed = true,
+            None if is_full => {}
+            _ => {
+                self.0.insert(source.to_owned(), Doubt::new(now));
+            }
         }
     }
 
@@ -57,7 +71,7 @@ impl Doubts {
     /// It was looked at first, and these decisions have no alert; if there are none, all is well.
     pub(super) fn seen(&mut self, source: &str, without_alert: Vec<u64>, now: Instant) {
         if without_alert.is_empty() {
-            self.settle(source);
+            self.settle(source, now);
         } else if let Some(doubt) = self.0.get_mut(source) {
             doubt.without_alert = without_alert;
             doubt.due = now + SETTLED;
@@ -73,14 +87,24 @@ impl Doubts {
         doubt.looks += 1;
         let is_last = doubt.looks >= MAX_LOOKS;
         if is_last {
-            self.settle(source);
+            self.0.remove(source);
         }
         is_last
     }
 
-    /// There is no doubt about this source any more.
-    pub(super) fn settle(&mut self, source: &str) {
-        self.0.remove(source);
+    /// One of its decisions was taken back.
+    pub(super) fn taken_back(&mut self, source: &str, decision: u64) {
+        if let Some(doubt) = self.0.get_mut(source) {
+            doubt.without_alert.retain(|id| *id != decision);
+        }
+    }
+
+    /// All that was seen is well; what has come since is looked at anew.
+    pub(super) fn settle(&mut self, source: &str, now: Instant) {
+        let doubt = self.0.remove(source);
+        if doubt.is_some_and(|doubt| doubt.is_renewed) {
+            self.add(source, now);
+        }
     }
 }
 
@@ -105,7 +129,7 @@ mod tests {
         assert_eq!(doubts.due(first + SETTLED - FIRST), None);
         let (_, doubt) = doubts.due(first + SETTLED).unwrap();
         assert_eq!(doubt.without_alert, [7, 8]);
-        doubts.settle(A);
+        doubts.settle(A, first + SETTLED);
         assert_eq!(doubts.next(), None);
     }
 
@@ -120,20 +144,22 @@ mod tests {
     }
 
     #[test]
-    fn another_failure_begins_anew() {
+    fn another_failure_is_looked_into_after_what_was_seen() {
         let begin = Instant::now();
         let mut doubts = Doubts::default();
         doubts.add(A, begin);
-        doubts.seen(A, vec![7], begin);
+        doubts.seen(A, vec![7, 8], begin);
         doubts.add(A, begin);
-        assert!(
-            doubts
-                .due(begin + FIRST)
-                .unwrap()
-                .1
-                .without_alert
-                .is_empty()
-        );
+        let (_, doubt) = doubts.due(begin + SETTLED).unwrap();
+        assert_eq!(doubt.without_alert, [7, 8], "it is not put off");
+        doubts.taken_back(A, 7);
+        assert_eq!(doubts.due(begin + SETTLED).unwrap().1.without_alert, [8]);
+        doubts.taken_back(A, 8);
+        doubts.settle(A, begin + SETTLED);
+        let (_, doubt) = doubts.due(begin + SETTLED + FIRST).unwrap();
+        assert!(doubt.without_alert.is_empty(), "anew");
+        doubts.settle(A, begin);
+        assert_eq!(doubts.next(), None);
     }
 
     #[test]

@@ -150,6 +150,7 @@ impl Pushing<'_> {
             // The last one that is put there is told first.
             for told in batch.into_iter().rev() {
                 match self.became(machine, &told, &error).await? {
+                    // What it kept before it failed does not show that it is well now.
                     Became::Made => {}
                     Became::Nothing if !is_alone => batches.push(vec![told]),
                     Became::Nothing | Became::Unknown => refused.push((told, Arc::clone(&error))),
@@ -249,31 +250,34 @@ impl Pushing<'_> {
         Ok(())
     }
 
-    /// Looks for decisions without an alert, of which nobody can know whose they are, and takes them back.
-    pub(super) async fn look_into_doubts(&mut self, machine: &mut Machine) -> Result<(), End_> {
-        while let Some((source, doubt)) = self.memory.doubts.due(Instant::now()) {
-            let looked = if doubt.without_alert.is_empty() {
-                self.look_first(machine, &source).await?
-            } else {
-                self.look_again(machine, &source, doubt.without_alert).await
-            };
-            let Err(error) = looked else {
-                continue;
-            };
-            if self.memory.doubts.put_off(&source, Instant::now()) {
-                let kind = if source.contains('/') { "range" } else { "ip" };
-                tracing::error!(
-                    source,
-                    "CrowdSec at {}: it failed when it was told of a ban, and cannot be asked what it has \
-                     made of it: {error}; `cscli decisions delete --{kind} {source}` ends what there is",
-                    self.config.address
-                );
-            }
-            if !error.is_about_what_was_sent() {
-                return Err(error.into());
-            }
+    /// Looks for decisions without an alert about one source that is due, of which nobody can know whose they are, and takes
+    /// them back.
+    pub(super) async fn look_into_doubt(&mut self, machine: &mut Machine) -> Result<(), End_> {
+        let Some((source, doubt)) = self.memory.doubts.due(Instant::now()) else {
+            return Ok(());
+        };
+        let looked = if doubt.without_alert.is_empty() {
+            self.look_first(machine, &source).await?
+        } else {
+            self.look_again(machine, &source, doubt.without_alert).await
+        };
+        let Err(error) = looked else {
+            return Ok(());
+        };
+        if self.memory.doubts.put_off(&source, Instant::now()) {
+            let kind = if source.contains('/') { "range" } else { "ip" };
+            tracing::error!(
+                source,
+                "CrowdSec at {}: it failed when it was told of a ban, and cannot be asked what it has \
+                 made of it: {error}; `cscli decisions delete --{kind} {source}` ends what there is",
+                self.config.address
+            );
         }
-        Ok(())
+        if error.is_about_what_was_sent() {
+            Ok(())
+        } else {
+            Err(error.into())
+        }
     }
 
     async fn look_first(
@@ -302,6 +306,7 @@ impl Pushing<'_> {
         for decision in machine.without_alert(source, suspects).await? {
             self.memory.withdraw(decision);
             machine.withdraw(decision).await?;
+            self.memory.doubts.taken_back(source, decision);
             tracing::info!(
                 source,
                 "CrowdSec at {}: it failed halfway and left decision {decision} without an alert; it is \
@@ -311,7 +316,7 @@ impl Pushing<'_> {
             let monitor = &self.surroundings.monitor;
             monitor.push(|status| status.withdrawn += 1);
         }
-        self.memory.doubts.settle(source);
+        self.memory.doubts.settle(source, Instant::now());
         Ok(())
     }
 

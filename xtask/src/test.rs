@@ -226,8 +226,7 @@ const STEPS: &[Step] = &[
         name: "end-to-end tests",
         quick: false,
         needs_root: true,
-        // Few of them are about moments, as many of the namespace tests are.
-        action: Action::BinaryTests(Cargo("test", Packages::Host, &["--test", "e2e"]), 3),
+        action: Action::BinaryTests(Cargo("test", Packages::Host, &["--test", "e2e"]), 2),
     },
 ];
 

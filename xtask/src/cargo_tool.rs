@@ -1,12 +1,7 @@
 //! Cargo's subcommands by others that this project's verbs run. Each lives in the target directory,
 //! in the version that is named here, as the linker does: what this machine has otherwise does not matter.
 
-use std::{
-    ffi::OsStr,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -82,17 +77,9 @@ impl CargoTool {
         let Self { name, version, .. } = self;
         println!("building {name} {version} (about a minute)");
         let scratch = workspace.target.join("tools/build").join(name);
-        let mut command = process::cargo(workspace);
-        command
-            .args(["install", &format!("{name}@{version}")])
-            .args(["--locked", "--force"])
-            .args(self.flags)
-            .args([OsStr::new("--root"), self.home(workspace).as_os_str()])
-            .args([Path::new("--target-dir"), &scratch])
-            .env_remove("RUSTFLAGS")
-            .env_remove("CARGO_ENCODED_RUSTFLAGS")
-            // Nobody debugs them, and a third of the time would go into that.
-            .env("CARGO_PROFILE_DEV_DEBUG", "0");
+        let home = self.home(workspace);
+        let mut command = process::cargo_install(workspace, name, version, &home, &scratch);
+        command.args(self.flags);
         process::run(&mut command).with_context(|| format!("build {name}"))?;
         // It is of no further use, and large; a leftover does no harm.
         let _ = fs::remove_dir_all(&scratch);

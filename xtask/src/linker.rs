@@ -82,34 +82,21 @@ impl Linker {
         );
         let scratch = workspace.target.join("tools/build");
         let folder = llvm.parent().unwrap_or(Path::new("/"));
-        let mut command = process::cargo(workspace);
+        let mut command = process::cargo_install(workspace, "bpf-linker", VERSION, &home, &scratch);
         command
-            .args([
-                "install",
-                &format!("bpf-linker@{VERSION}"),
-                "--locked",
-                "--force",
-                // What takes its time is LLVM, which is there already.
-                "--debug",
-            ])
+            // What takes its time is LLVM, which is there already.
+            .arg("--debug")
             .args([
                 "--no-default-features",
                 "--features",
                 &format!("llvm-{major}"),
             ])
-            .arg("--root")
-            .arg(&home)
-            .arg("--target-dir")
-            .arg(&scratch)
             .env("LLVM_PREFIX", &home)
             // rustup's LLVM is where the loader does not look by itself.
             .env(
                 "RUSTFLAGS",
                 format!("-Clink-arg=-Wl,-rpath,{}", folder.display()),
-            )
-            .env_remove("CARGO_ENCODED_RUSTFLAGS")
-            // Nobody debugs it, and a third of the time would go into that.
-            .env("CARGO_PROFILE_DEV_DEBUG", "0");
+            );
         process::run(&mut command).with_context(|| {
             format!(
                 "build bpf-linker on {}. A linker from elsewhere does as well: name it in {OVERRIDE}",

@@ -5,7 +5,7 @@ use std::{
     env,
     ffi::OsStr,
     io::{self, BufRead as _, BufReader, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -24,6 +24,28 @@ pub(crate) fn cargo(workspace: &Workspace) -> Command {
     command
         .current_dir(&workspace.root)
         .env("CARGO_TARGET_DIR", &workspace.target);
+    command
+}
+
+/// What builds a program of a crate into the folder `root`, with `scratch` for what comes of it on the way; more may
+/// be added.
+pub(crate) fn cargo_install(
+    workspace: &Workspace,
+    package: &str,
+    version: &str,
+    root: &Path,
+    scratch: &Path,
+) -> Command {
+    let mut command = cargo(workspace);
+    command
+        .args(["install", &format!("{package}@{version}")])
+        .args(["--locked", "--force"])
+        .args([Path::new("--root"), root])
+        .args([Path::new("--target-dir"), scratch])
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        // Nobody debugs it, and a third of the time would go into that.
+        .env("CARGO_PROFILE_DEV_DEBUG", "0");
     command
 }
 

@@ -50,8 +50,8 @@ enum Action {
     Tools,
     Cargo(&'static [(&'static str, &'static str)], Cargo),
     Tests(Cargo),
-    /// Tests of the binary, and how many of them run at once for each processor: they wait more than they work.
-    BinaryTests(Cargo, usize),
+    /// Tests of the binary.
+    BinaryTests(Cargo),
     Audit,
     ObjectCheck,
     Package,
@@ -208,13 +208,13 @@ const STEPS: &[Step] = &[
         name: "kernel tests",
         quick: false,
         needs_root: true,
-        action: Action::BinaryTests(KERNEL_TESTS, 2),
+        action: Action::BinaryTests(KERNEL_TESTS),
     },
     Step {
         name: "namespace tests",
         quick: false,
         needs_root: true,
-        action: Action::BinaryTests(NAMESPACE_TESTS, 2),
+        action: Action::BinaryTests(NAMESPACE_TESTS),
     },
     Step {
         name: "kernel matrix",
@@ -226,7 +226,7 @@ const STEPS: &[Step] = &[
         name: "end-to-end tests",
         quick: false,
         needs_root: true,
-        action: Action::BinaryTests(Cargo("test", Packages::Host, &["--test", "e2e"]), 2),
+        action: Action::BinaryTests(Cargo("test", Packages::Host, &["--test", "e2e"])),
     },
 ];
 
@@ -314,16 +314,12 @@ impl Action {
                 let mut command = process::cargo(workspace);
                 process::run_tests(command.args(cargo.arguments()), counts)?;
             }
-            Self::BinaryTests(cargo, per_processor) => {
-                let processors = thread::available_parallelism().map_or(1, NonZero::get);
+            Self::BinaryTests(cargo) => {
                 let mut command = process::cargo(workspace);
                 command
                     .args(cargo.arguments())
                     .env("ABUSER_BIN", binary(workspace))
-                    .env(
-                        "RUST_TEST_THREADS",
-                        (per_processor * processors).to_string(),
-                    );
+                    .env("RUST_TEST_THREADS", at_once().to_string());
                 process::run_tests(&mut command, counts)?;
             }
             Self::Audit => audit::run(workspace, &audit::Args::default())?,
@@ -362,7 +358,7 @@ impl Step {
             Action::Audit => "cargo xtask audit".to_owned(),
             Action::Guests => "cargo xtask vm".to_owned(),
             Action::ObjectCheck => "cargo xtask build-ebpf --check".to_owned(),
-            Action::BinaryTests(cargo, _) => {
+            Action::BinaryTests(cargo) => {
                 format!(
                     "ABUSER_BIN={} cargo {}",
                     binary(workspace).display(),
@@ -386,6 +382,11 @@ pub(crate) fn host_tests(binaries: &[&'static str]) -> Vec<&'static str> {
         .chain(Packages::Host.arguments())
         .chain(named)
         .collect()
+}
+
+/// How many tests over real interfaces run at once: they wait more than they work.
+fn at_once() -> usize {
+    2 * thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// Builds the binary under test; where it is.

@@ -257,7 +257,9 @@ impl Pushing<'_> {
             return Ok(());
         };
         let looked = if doubt.without_alert.is_empty() {
-            self.look_first(machine, &source).await?
+            let looked = self.look_first(machine, &source).await;
+            self.tell_own.send(Own::Asked).await.map_err(|_| Gone)?;
+            looked
         } else {
             self.look_again(machine, &source, doubt.without_alert).await
         };
@@ -280,21 +282,12 @@ impl Pushing<'_> {
         }
     }
 
-    async fn look_first(
-        &mut self,
-        machine: &mut Machine,
-        source: &str,
-    ) -> Result<Result<(), LapiError>, Gone> {
-        let in_force = machine.in_force(source).await;
-        self.tell_own.send(Own::Asked).await.map_err(|_| Gone)?;
-        let without_alert = match in_force {
-            Ok(in_force) => machine.without_alert(source, in_force).await,
-            Err(error) => Err(error),
-        };
-        Ok(without_alert.map(|without_alert| {
-            let doubts = &mut self.memory.doubts;
-            doubts.seen(source, without_alert, Instant::now());
-        }))
+    async fn look_first(&mut self, machine: &mut Machine, source: &str) -> Result<(), LapiError> {
+        let in_force = machine.in_force(source).await?;
+        let without_alert = machine.without_alert(source, in_force).await?;
+        let doubts = &mut self.memory.doubts;
+        doubts.seen(source, without_alert, Instant::now());
+        Ok(())
     }
 
     async fn look_again(
@@ -304,8 +297,7 @@ impl Pushing<'_> {
         suspects: Vec<u64>,
     ) -> Result<(), LapiError> {
         for decision in machine.without_alert(source, suspects).await? {
-            self.memory.withdraw(decision);
-            machine.withdraw(decision).await?;
+            self.take_back(machine, decision).await?;
             self.memory.doubts.taken_back(source, decision);
             tracing::info!(
                 source,
@@ -313,8 +305,6 @@ impl Pushing<'_> {
                  taken back",
                 self.config.address
             );
-            let monitor = &self.surroundings.monitor;
-            monitor.push(|status| status.withdrawn += 1);
         }
         self.memory.doubts.settle(source, Instant::now());
         Ok(())
@@ -368,13 +358,8 @@ impl Pushing<'_> {
         let mut is_well = is_well;
         let mut refused = Vec::new();
         for decision in decisions {
-            self.memory.withdraw(decision);
-            match machine.withdraw(decision).await {
-                Ok(()) => {
-                    is_well = true;
-                    let monitor = &self.surroundings.monitor;
-                    monitor.push(|status| status.withdrawn += 1);
-                }
+            match self.take_back(machine, decision).await {
+                Ok(()) => is_well = true,
                 Err(error) if error.is_about_what_was_sent() => refused.push((decision, error)),
                 Err(error) => return Err(error.into()),
             }
@@ -392,6 +377,15 @@ impl Pushing<'_> {
             let monitor = &self.surroundings.monitor;
             monitor.push(|status| status.refused += 1);
         }
+        Ok(())
+    }
+
+    /// Takes one decision back.
+    async fn take_back(&mut self, machine: &mut Machine, decision: u64) -> Result<(), LapiError> {
+        self.memory.withdraw(decision);
+        machine.withdraw(decision).await?;
+        let monitor = &self.surroundings.monitor;
+        monitor.push(|status| status.withdrawn += 1);
         Ok(())
     }
 

@@ -32,18 +32,20 @@ impl Names {
         self.take(&stem)
     }
 
-    /// The same with `end` at its end, which is never cut off.
+    /// The same with `end` at its end, of which more is kept.
     pub(super) fn take_with(&mut self, wanted: &str, end: &str) -> String {
         let (mut wanted, end) = (clean(wanted), clean(end));
         if wanted.is_empty() && end.is_empty() {
             "imported".clone_into(&mut wanted);
         }
-        let plain = cut(&wanted, &end);
+        let plain = joined(&wanted, &end, MAX_LENGTH);
         let mut name = plain.clone();
         while self.taken.contains(&name) {
             let number = self.numbers.entry(plain.clone()).or_insert(1);
             *number += 1;
-            name = cut(&wanted, &format!("{end}-{number}"));
+            // Never cut: two names of which only the number differs would be the same.
+            let number = format!("-{number}");
+            name = joined(&wanted, &end, MAX_LENGTH - number.len()) + &number;
         }
         self.taken.insert(name.clone());
         name
@@ -63,19 +65,21 @@ pub(super) fn clean(text: &str) -> String {
     name.trim_matches('-').to_owned()
 }
 
-fn cut(name: &str, end: &str) -> String {
-    let end = end.get(..MAX_LENGTH.min(end.len())).unwrap_or_default();
-    let separator = usize::from(!end.is_empty() && !end.starts_with('-'));
-    let room = MAX_LENGTH - end.len();
-    let begin = name
-        .get(..room.saturating_sub(separator).min(name.len()))
-        .unwrap_or_default()
-        .trim_end_matches('-');
-    if begin.is_empty() {
-        end.trim_start_matches('-').to_owned()
-    } else {
-        format!("{begin}{}{end}", if separator == 1 { "-" } else { "" })
+/// `begin-end` in at most `room` characters: what is too long loses its end, `begin` first.
+fn joined(begin: &str, end: &str, room: usize) -> String {
+    let end = first(end, room);
+    if end.is_empty() {
+        return first(begin, room).to_owned();
     }
+    match first(begin, room.saturating_sub(end.len() + 1)) {
+        "" => end.to_owned(),
+        begin => format!("{begin}-{end}"),
+    }
+}
+
+/// As much of a name as there is `room` for.
+fn first(name: &str, room: usize) -> &str {
+    name[..room.min(name.len())].trim_end_matches('-')
 }
 
 #[cfg(test)]
@@ -94,9 +98,24 @@ mod tests {
         assert_eq!(names.take_with("", "7"), "7-2");
         let long = names.take_with(&"long ".repeat(20), "1000001");
         assert_eq!(long, "long-long-long-long-long-1000001");
-        assert_eq!(names.take(&"x".repeat(99)).len(), 32);
-        assert_eq!(names.take(&"x".repeat(99)).len(), 32);
-        assert_eq!(names.take_with("a", &"9".repeat(99)).len(), 32);
+        assert_eq!(names.take(&"x".repeat(99)), "x".repeat(32));
+        assert_eq!(names.take(&"x".repeat(99)), "x".repeat(30) + "-2");
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_is_told_apart_by_its_number() {
+        let mut names = Names::default();
+        let nines = "9".repeat(99);
+        assert_eq!(names.take_with("a", &nines), "9".repeat(32));
+        for number in 2..=100 {
+            let name = names.take_with("a", &nines);
+            assert_eq!(name.len(), 32);
+            assert!(name.ends_with(&format!("9-{number}")), "{name}");
+        }
+        let nines = "9".repeat(28);
+        let end = format!("{nines}-{nines}");
+        assert_eq!(names.take_with("", &end), format!("{nines}-999"));
+        assert_eq!(names.take_with("", &end), format!("{nines}-9-2"));
     }
 
     #[test]

@@ -118,7 +118,8 @@ fn what_only_the_kernel_has_after_a_crash_is_kept_and_written_down() {
     bans.remove(&key("203.0.113.2", 32)).expect("lifting");
     bans.insert(key("203.0.113.3", 32), permanent(5), 0)
         .expect("made again");
-    for _ in 0..2 {
+    // The second time the store alone knows.
+    for put_back in [1, 0] {
         daemon.restart();
         let list = daemon.json(&["ban", "list"]);
         let bans = list.as_array().expect("a list").iter();
@@ -142,11 +143,14 @@ fn what_only_the_kernel_has_after_a_crash_is_kept_and_written_down() {
             .next()
             .and_then(|ban| ban["remaining_seconds"].as_u64());
         assert!(left > Some(3600), "{list}");
-        // It was known what to do: nothing had to be put right.
+        // It was known what to do: nothing had to be put right but what nobody had been told the end of.
         let reconciler = || daemon.json(&["status"])["reconciler"].clone();
         wait_until("the first pass", || reconciler()["passes"] == 1);
         assert_eq!(reconciler()["store_repairs"], 0);
-        // The second time the store alone knows.
+        assert_eq!(reconciler()["kernel_repairs"], put_back);
+        let warning = "the kernel had no ban of 203.0.113.2/32 when abuser started";
+        let said = daemon.stderr();
+        assert_eq!(said.matches(warning).count(), put_back, "{said}");
         daemon.terminate();
     }
 }

@@ -15,6 +15,7 @@ use super::{
     allow::{self, AllowRecord},
     books::{BanRecord, Books},
     clocks::after_sleep,
+    net,
 };
 use crate::{
     config::LimitConfig,
@@ -73,6 +74,14 @@ impl Engine {
             ..
         } = Restored::from(rows, entries, slept);
         if self.dataplane.adopted() {
+            for (source, _) in &missing {
+                tracing::warn!(
+                    source = %net(source),
+                    "the kernel had no ban of {} when abuser started, and the store has one; it is \
+                     in force again",
+                    net(source)
+                );
+            }
             self.repairs.kernel += missing.len() as u64;
         }
         let (table, hints) = self.dataplane.bans();

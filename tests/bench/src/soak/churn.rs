@@ -40,7 +40,7 @@ pub(super) struct Churn {
     random: fastrand::Rng,
     kept: BTreeSet<Ipv4Addr>,
     /// What was asked for when the daemon went, and not answered: both outcomes are right.
-    unanswered: Option<Ipv4Addr>,
+    unanswered: Option<(Ipv4Addr, Change)>,
     pub(super) counts: Counts,
 }
 
@@ -95,7 +95,12 @@ impl Churn {
             match self.live(stage, moment, check, &mut last_check) {
                 Ok(()) => break,
                 // The daemon went: whoever asked next was refused.
-                Err(_) if !stage.is_same_life(moment) => self.counts.unanswered += 1,
+                Err(_) if !stage.is_same_life(moment) => {
+                    self.counts.unanswered += 1;
+                    if let Some((source, Change::Lift)) = self.unanswered {
+                        stage.cut_off(source);
+                    }
+                }
                 Err(error) => {
                     stage.fault(
                         Promise::Answers,
@@ -119,7 +124,7 @@ impl Churn {
         // What was acknowledged by one that is gone must be there before anything is changed.
         self.check(stage)?;
         *last_check = Instant::now();
-        if let Some(source) = self.unanswered {
+        if let Some((source, _)) = self.unanswered {
             let change = if is_kept_range(source) {
                 Change::Keep
             } else {
@@ -133,7 +138,7 @@ impl Churn {
         while !stage.is_over() {
             let (source, change) = self.next();
             let begun = Instant::now();
-            self.unanswered = Some(source);
+            self.unanswered = Some((source, change));
             ask(&mut connection, source, change)?;
             self.unanswered = None;
             lock(&stage.timings.calls).push(begun.elapsed().as_secs_f64() * 1e3);
@@ -231,14 +236,18 @@ impl Churn {
         };
         let kept = self.kept.iter().copied();
         kept.chain(banned)
-            .filter(|source| self.unanswered != Some(*source))
+            .filter(|source| !self.is_unanswered(*source))
+    }
+
+    fn is_unanswered(&self, source: Ipv4Addr) -> bool {
+        self.unanswered.is_some_and(|(asked, _)| asked == source)
     }
 
     fn may_be(&self, stage: &Stage, source: Ipv4Addr, cause: &str) -> bool {
         match cause {
             "manual" => {
                 self.kept.contains(&source)
-                    || self.unanswered == Some(source)
+                    || self.is_unanswered(source)
                     || source == BANNED
                     || (source.to_bits().wrapping_sub(PASSING.to_bits())) < PASSING_SOURCES
             }

@@ -44,6 +44,8 @@ pub(super) struct Stage {
     /// How often the daemon went or came; it is there if that is even.
     changes: AtomicU64,
     over: AtomicBool,
+    /// Whose bans were being ended when a daemon was killed.
+    cut_off: Mutex<Vec<Ipv4Addr>>,
     faults: Mutex<BTreeMap<Promise, Faults>>,
     pub(super) timings: Timings,
 }
@@ -93,6 +95,7 @@ impl Stage {
             log,
             changes: AtomicU64::new(0),
             over: AtomicBool::new(false),
+            cut_off: Mutex::default(),
             faults: Mutex::default(),
             timings: Timings::default(),
         })
@@ -160,6 +163,17 @@ impl Stage {
             }
             std::thread::sleep(left.min(STEP));
         }
+    }
+
+    /// The daemon went while it ended the ban of `source`, which the next one takes up again if only
+    /// the kernel knew of its end.
+    pub(super) fn cut_off(&self, source: Ipv4Addr) {
+        lock(&self.cut_off).push(source);
+    }
+
+    /// Whose bans were being ended when the last daemon went.
+    pub(super) fn take_cut_off(&self) -> Vec<Ipv4Addr> {
+        std::mem::take(&mut lock(&self.cut_off))
     }
 
     /// A promise was broken.

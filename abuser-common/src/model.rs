@@ -25,8 +25,8 @@ use crate::{
     packet::{self, Bytes, TcpTuple, Transport},
     prefix::{self, Family, LengthMask, Lengths, List, PrefixKey, Source},
     verdict::{
-        At, Connection, Kernel, Tables,
-        limits::{self, ChargeRequest, Charged},
+        At, Connection, Kernel, Packet, Tables,
+        limits::{self, Applied, ChargeRequest, Charged},
         prefixes::{self, BanMet},
     },
     verified,
@@ -426,6 +426,14 @@ impl Tables for Model {
         prefixes::throttling_of(self, source, length, bank, now)
     }
 
+    fn apply_several(&self, packet: &Packet, limits: u64, now: KernelTime) -> Applied {
+        limits::apply_several(packet, self, limits, now)
+    }
+
+    fn charge_again(&self, request: &ChargeRequest) -> Charged {
+        limits::charge_again(self, request)
+    }
+
     fn charge_once(&self, request: &ChargeRequest) -> Charged {
         limits::charge_once(self, request)
     }
@@ -443,5 +451,9 @@ impl Tables for Model {
         length: u32,
     ) {
         limits::count_several(self, mask, observing, verdict, settings, length);
+    }
+
+    fn count_over(&self, index: u32, verdict: Verdict, length: u32) {
+        limits::count_over(self, index, verdict, length);
     }
 }

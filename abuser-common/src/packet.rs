@@ -16,7 +16,9 @@ use crate::prefix::{Family, Source};
 
 mod transport;
 
-pub use self::transport::{Transport, transport, transport_of_ipv4, transport_of_ipv6};
+pub use self::transport::{
+    NextHeader, Transport, pass_extension, transport, transport_of_ipv4, transport_of_ipv6,
+};
 
 /// Where a packet's bytes come from: packet memory in the kernel, a slice on the host.
 pub trait Bytes {
@@ -33,6 +35,13 @@ pub trait Bytes {
 
     /// Index of the interface that the packet came in on; 0 if there is none.
     fn interface(&self) -> u32;
+
+    /// Calls [`pass_extension`]: the body of a loop, which the program has as a function of its
+    /// own; see the end of [`Tables`](crate::verdict::Tables) for why.
+    #[inline(always)]
+    fn pass_extension(&self, at: NextHeader) -> NextHeader {
+        pass_extension(self, at)
+    }
 }
 
 /// A type that can be read from any bytes at any address.

@@ -68,18 +68,6 @@ pub trait Kernel: Sized {
         packet::transport(at.bytes, at.packet.source.family, at.packet.offset)
     }
 
-    /// Calls [`limits::apply_several`].
-    #[inline(always)]
-    fn apply_several<B: Bytes + ?Sized, T: Tables>(
-        &self,
-        at: &At<'_, B>,
-        tables: &T,
-        limits: u64,
-        now: KernelTime,
-    ) -> Applied {
-        limits::apply_several(at, tables, limits, now)
-    }
-
     /// Calls [`limits::note_connection`].
     #[inline(always)]
     fn note_connection<B: Bytes + ?Sized, T: Tables>(
@@ -231,6 +219,10 @@ pub trait Tables {
     ) -> u64;
     /// Calls [`prefixes::throttling_of`].
     fn throttling_of(&self, source: &Source, length: u8, bank: u32, now: KernelTime) -> u64;
+    /// Calls [`limits::apply_several`].
+    fn apply_several(&self, packet: &Packet, limits: u64, now: KernelTime) -> Applied;
+    /// Calls [`limits::charge_again`].
+    fn charge_again(&self, request: &ChargeRequest) -> Charged;
     /// Calls [`limits::charge_once`].
     fn charge_once(&self, request: &ChargeRequest) -> Charged;
     /// Calls [`limits::check`].
@@ -244,6 +236,8 @@ pub trait Tables {
         settings: Settings,
         length: u32,
     );
+    /// Calls [`limits::count_over`].
+    fn count_over(&self, index: u32, verdict: Verdict, length: u32);
 }
 
 /// What became of a packet.

@@ -1,7 +1,9 @@
 //! [`Bytes`] over packet memory: the only place that reads it.
 
-use abuser_common::packet::{Bytes, Header, MAX_OFFSET};
+use abuser_common::packet::{Bytes, Header, MAX_OFFSET, NextHeader};
 use aya_ebpf::{EbpfContext as _, helpers::bpf_xdp_get_buff_len, programs::XdpContext};
+
+use crate::subprograms;
 
 /// The frame that the program was called for.
 pub(crate) struct Frame<'a> {
@@ -43,5 +45,10 @@ impl Bytes for Frame<'_> {
     #[inline(always)]
     fn interface(&self) -> u32 {
         self.ctx.ingress_ifindex() as u32
+    }
+
+    #[inline(always)]
+    fn pass_extension(&self, at: NextHeader) -> NextHeader {
+        subprograms::call_pass_extension(self.ctx, at)
     }
 }

@@ -6,7 +6,7 @@ use abuser_common::{
     gcra::KernelTime,
     packet::{self, Bytes, Transport},
     prefix::Family,
-    verdict::{At, Connection, Kernel, Tables, limits::Applied},
+    verdict::{At, Connection, Kernel, Tables},
 };
 use aya_ebpf::{
     helpers::{bpf_jiffies64, bpf_ktime_get_ns},
@@ -65,17 +65,6 @@ impl Kernel for Machine<'_> {
             Family::V4 => packet::transport_of_ipv4(at.bytes, at.packet.offset),
             Family::V6 => subprograms::call_transport_of_ipv6(self.ctx, self.token(at)),
         }
-    }
-
-    #[inline(always)]
-    fn apply_several<B: Bytes + ?Sized, T: Tables>(
-        &self,
-        at: &At<'_, B>,
-        _tables: &T,
-        limits: u64,
-        now: KernelTime,
-    ) -> Applied {
-        subprograms::call_apply_several(self.ctx, self.token(at), limits, now)
     }
 
     #[inline(always)]

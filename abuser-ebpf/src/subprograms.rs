@@ -9,7 +9,7 @@ use abuser_common::{
     event::Verdict,
     gcra::KernelTime,
     layout::Settings,
-    packet::{self, MAX_OFFSET, Transport},
+    packet::{self, MAX_OFFSET, NextHeader, Transport},
     prefix::{Family, Source},
     verdict::{
         At, Connection, Packet,
@@ -174,6 +174,39 @@ fn unpack(packet: u64, high: u64, low: u64, now_ns: u64) -> ChargeRequest {
 }
 
 #[inline(always)]
+pub(crate) fn call_apply_several(packet: &Packet, limits: u64, now: KernelTime) -> Applied {
+    let Source { high, low, .. } = packet.source;
+    Applied(apply_several(
+        Token::new(packet, false).0,
+        high,
+        low,
+        limits,
+        now.0,
+    ))
+}
+
+/// The source is told, not read: by its family the verifier would walk all of this twice.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn apply_several(token: u64, high: u64, low: u64, limits: u64, now_ns: u64) -> u64 {
+    let packet = Token(token).packet(source(token, high, low));
+    limits::apply_several(&packet, &Maps, limits, KernelTime(now_ns)).0
+}
+
+#[inline(always)]
+pub(crate) fn call_charge_again(request: &ChargeRequest) -> Charged {
+    let ChargeRequest { source, now, .. } = request;
+    Charged(charge_again(pack(request), source.high, source.low, now.0))
+}
+
+/// `packet` as `pack` makes it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn charge_again(packet: u64, high: u64, low: u64, now_ns: u64) -> u64 {
+    limits::charge_again(&Maps, &unpack(packet, high, low, now_ns)).0
+}
+
+#[inline(always)]
 pub(crate) fn call_charge_once(request: &ChargeRequest) -> Charged {
     let ChargeRequest { source, now, .. } = request;
     Charged(charge_once(pack(request), source.high, source.low, now.0))
@@ -218,6 +251,23 @@ extern "C" fn count_several(mask: u64, observing: u64, packet: u64) -> u64 {
     let (verdict, settings) = (Verdict::from_bits(packet), Settings(packet >> 2 & 3));
     let length = (packet >> 4) as u32;
     limits::count_several(&Maps, mask, observing, verdict, settings, length);
+    0
+}
+
+#[inline(always)]
+pub(crate) fn call_count_over(index: u32, verdict: Verdict, length: u32) {
+    count_over(index.into(), verdict as u64, length.into());
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn count_over(index: u64, verdict: u64, length: u64) -> u64 {
+    limits::count_over(
+        &Maps,
+        index as u32,
+        Verdict::from_bits(verdict),
+        length as u32,
+    );
     0
 }
 
@@ -269,14 +319,15 @@ impl Token {
         (self.0 >> Self::OFFSET_SHIFT) as usize & MAX_OFFSET
     }
 
+    /// The packet, with its `source`.
     #[inline(always)]
-    fn packet(self, frame: &Frame<'_>) -> Option<Packet> {
-        Some(Packet {
-            source: packet::source_at(frame, self.family(), self.offset())?,
+    fn packet(self, source: Source) -> Packet {
+        Packet {
+            source,
             offset: self.offset(),
             length: (self.0 >> Self::LENGTH_SHIFT) as u32 & LENGTH,
             settings: Settings(self.0 >> Self::SETTINGS_SHIFT & 3),
-        })
+        }
     }
 
     #[inline(always)]
@@ -295,12 +346,12 @@ fn resume<R: Default>(
 ) -> R {
     let ctx = XdpContext::new(ctx);
     let frame = Frame::new(&ctx);
-    let Some(packet) = token.packet(&frame) else {
+    let Some(source) = packet::source_at(&frame, token.family(), token.offset()) else {
         return R::default();
     };
     let at = At {
         bytes: &frame,
-        packet,
+        packet: token.packet(source),
     };
     let machine = Machine {
         ctx: &ctx,
@@ -320,6 +371,18 @@ pub(crate) fn call_transport_of_ipv6(ctx: &XdpContext, token: Token) -> Transpor
 extern "C" fn transport_of_ipv6(ctx: *mut xdp_md, token: u64) -> u64 {
     let ctx = XdpContext::new(ctx);
     packet::transport_of_ipv6(&Frame::new(&ctx), Token(token).offset()).0
+}
+
+#[inline(always)]
+pub(crate) fn call_pass_extension(ctx: &XdpContext, at: NextHeader) -> NextHeader {
+    NextHeader(pass_extension(ctx.as_ptr().cast(), at.0))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn pass_extension(ctx: *mut xdp_md, at: u64) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    packet::pass_extension(&Frame::new(&ctx), NextHeader(at)).0
 }
 
 #[inline(always)]
@@ -345,25 +408,6 @@ extern "C" fn connection(ctx: *mut xdp_md, token: u64, transport: u64) -> u64 {
         Transport(transport),
     );
     sockets::connection(&ctx, segment) as u64
-}
-
-#[inline(always)]
-pub(crate) fn call_apply_several(
-    ctx: &XdpContext,
-    token: Token,
-    limits: u64,
-    now: KernelTime,
-) -> Applied {
-    let (ctx, now) = (ctx.as_ptr().cast(), now.0);
-    Applied(apply_several(ctx, token.0, limits, now))
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn apply_several(ctx: *mut xdp_md, token: u64, limits: u64, now_ns: u64) -> u64 {
-    resume(ctx, Token(token), now_ns, |at, _| {
-        limits::apply_several(at, &Maps, limits, KernelTime(now_ns)).0
-    })
 }
 
 #[inline(always)]

@@ -18,8 +18,8 @@ use abuser_common::{
         FILTER_BITS, Family, HINTS, LengthMask, Lengths, List, PrefixKey, Source, hint_index,
     },
     verdict::{
-        Tables,
-        limits::{ChargeRequest, Charged},
+        Packet, Tables,
+        limits::{Applied, ChargeRequest, Charged},
         prefixes::BanMet,
     },
     verified,
@@ -326,6 +326,16 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn apply_several(&self, packet: &Packet, limits: u64, now: KernelTime) -> Applied {
+        subprograms::call_apply_several(packet, limits, now)
+    }
+
+    #[inline(always)]
+    fn charge_again(&self, request: &ChargeRequest) -> Charged {
+        subprograms::call_charge_again(request)
+    }
+
+    #[inline(always)]
     fn charge_once(&self, request: &ChargeRequest) -> Charged {
         subprograms::call_charge_once(request)
     }
@@ -345,5 +355,10 @@ impl Tables for Maps {
         length: u32,
     ) {
         subprograms::call_count_several(mask, observing, verdict, settings, length);
+    }
+
+    #[inline(always)]
+    fn count_over(&self, index: u32, verdict: Verdict, length: u32) {
+        subprograms::call_count_over(index, verdict, length);
     }
 }

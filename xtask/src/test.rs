@@ -312,7 +312,10 @@ impl Action {
             }
             Self::Tests(cargo) => {
                 let mut command = process::cargo(workspace);
-                process::run_tests(command.args(cargo.arguments()), counts)?;
+                command
+                    .args(cargo.arguments())
+                    .env("RUST_TEST_THREADS", at_once().to_string());
+                process::run_tests(&mut command, counts)?;
             }
             Self::BinaryTests(cargo) => {
                 let mut command = process::cargo(workspace);
@@ -384,7 +387,7 @@ pub(crate) fn host_tests(binaries: &[&'static str]) -> Vec<&'static str> {
         .collect()
 }
 
-/// How many tests over real interfaces run at once: they wait more than they work.
+/// How many tests run at once: they wait more than they work.
 fn at_once() -> usize {
     2 * thread::available_parallelism().map_or(1, NonZero::get)
 }

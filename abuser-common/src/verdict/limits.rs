@@ -86,7 +86,7 @@ pub(super) fn apply<B: Bytes + ?Sized, T: Tables, K: Kernel>(
     let applied = if charging.is_power_of_two() {
         apply_one(at, tables, bits::lowest(charging), now)
     } else {
-        kernel.apply_several(at, tables, charging, now)
+        tables.apply_several(&at.packet, charging, now)
     };
     let Some(verdict) = applied.verdict() else {
         return Outcome::Passed;
@@ -162,24 +162,24 @@ fn apply_one<B: Bytes + ?Sized, T: Tables>(
     Applied::over(number, verdict, tell(tables, charged.who(), now))
 }
 
-/// Applies several limits, those in `mask`, to a packet at `now`; what [`Kernel::apply_several`]
+/// Applies several limits, those in `mask`, to a packet at `now`; what [`Tables::apply_several`]
 /// does.
 #[inline(always)]
-pub fn apply_several<B: Bytes + ?Sized, T: Tables>(
-    at: &At<'_, B>,
+pub fn apply_several<T: Tables>(
+    packet: &Packet,
     tables: &T,
     mask: u64,
     now: KernelTime,
 ) -> Applied {
-    let over = charge_several(at, tables, mask, now);
+    let over = charge_several(packet, tables, mask, now);
     if over.limits == 0 {
         return Applied::default();
     }
-    let observe = over.drops == 0 || at.packet.settings.observe();
-    let verdict = verdict(tables, &at.packet.source, observe);
+    let observe = over.drops == 0 || packet.settings.observe();
+    let verdict = verdict(tables, &packet.source, observe);
     let Packet {
         settings, length, ..
-    } = at.packet;
+    } = *packet;
     // Where the packet is dropped, limits that only observe have observed it.
     let observing = match verdict {
         Verdict::Drop => over.limits & !over.drops,
@@ -187,10 +187,10 @@ pub fn apply_several<B: Bytes + ?Sized, T: Tables>(
     };
     tables.count_several(over.limits, observing, verdict, settings, length);
     let reason = over.reason();
-    let request = request(&at.packet, reason, now);
+    let request = request(packet, reason, now);
     let who = tables
         .limit(request.index)
-        .map_or(0, |limit| who(&packet(tables, limit, &request)));
+        .map_or(0, |limit| who(&self::packet(tables, limit, &request)));
     Applied::over(reason, verdict, tell(tables, who, now))
 }
 
@@ -217,19 +217,19 @@ pub fn count_several<T: Tables>(
         } else {
             Verdict::Observe
         };
-        let index = limit_index(settings, number);
-        tables.count_limit(index, LimitOutcome::Over(own), length);
+        tables.count_over(limit_index(settings, number), own, length);
     }
+}
+
+/// Counts a packet that is over one of several limits; what [`Tables::count_over`] does.
+#[inline(always)]
+pub fn count_over<T: Tables>(tables: &T, index: u32, verdict: Verdict, length: u32) {
+    tables.count_limit(index, LimitOutcome::Over(verdict), length);
 }
 
 /// Charges the limits in `mask`, unless the packet is over one that drops.
 #[inline(always)]
-fn charge_several<B: Bytes + ?Sized, T: Tables>(
-    at: &At<'_, B>,
-    tables: &T,
-    mask: u64,
-    now: KernelTime,
-) -> Over {
+fn charge_several<T: Tables>(packet: &Packet, tables: &T, mask: u64, now: KernelTime) -> Over {
     let mut over = Over::default();
     let mut remaining = mask;
     // Counted, not `while remaining != 0`: the verifier cannot see that it shrinks.
@@ -239,7 +239,7 @@ fn charge_several<B: Bytes + ?Sized, T: Tables>(
         }
         let number = bits::lowest(remaining);
         remaining &= remaining - 1;
-        over.add(number, tables.check(&request(&at.packet, number, now)));
+        over.add(number, tables.check(&request(packet, number, now)));
     }
     if over.drops != 0 {
         return over;
@@ -251,7 +251,7 @@ fn charge_several<B: Bytes + ?Sized, T: Tables>(
         }
         let number = bits::lowest(conforming);
         conforming &= conforming - 1;
-        over.add(number, charge(tables, &request(&at.packet, number, now)));
+        over.add(number, charge(tables, &request(packet, number, now)));
     }
     over
 }
@@ -418,12 +418,22 @@ impl Charged {
 }
 
 /// Charges one packet under one limit, again and again where another CPU is faster.
+#[inline(always)]
+fn charge<T: Tables>(tables: &T, request: &ChargeRequest) -> Charged {
+    let charged = tables.charge_once(request);
+    if charged.lost() {
+        return tables.charge_again(request);
+    }
+    charged
+}
+
+/// All attempts but the first to charge a packet under a limit; what [`Tables::charge_again`] does.
 ///
 /// The loop is out here because the verifier walks every pass: of a call there is little to walk.
 #[inline(always)]
-fn charge<T: Tables>(tables: &T, request: &ChargeRequest) -> Charged {
+pub fn charge_again<T: Tables>(tables: &T, request: &ChargeRequest) -> Charged {
     let mut charged = Charged::default();
-    for _ in 0..ATTEMPTS {
+    for _ in 1..ATTEMPTS {
         charged = tables.charge_once(request);
         if !charged.lost() {
             return charged;

@@ -124,6 +124,11 @@ pub(crate) fn conforming() -> Result<Measured> {
     one_source(Abuser::load(subject::WIDE)?, Outcome::Passed)
 }
 
+/// `conforming-three`: within three limits at once.
+pub(crate) fn conforming_three() -> Result<Measured> {
+    one_source(Abuser::load(subject::THREE_WIDE)?, Outcome::Passed)
+}
+
 /// `over`: over a limit.
 pub(crate) fn over() -> Result<Measured> {
     one_source(Abuser::load(subject::NARROW)?, Outcome::DroppedLimit)

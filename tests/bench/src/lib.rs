@@ -149,6 +149,7 @@ fn measure(scenario: Scenario, shared: &mut Shared) -> anyhow::Result<scenario::
         Scenario::Throttled => cost::throttled(),
         Scenario::Banned => cost::banned(),
         Scenario::Conforming => cost::conforming(),
+        Scenario::ConformingThree => cost::conforming_three(),
         Scenario::Over => cost::over(),
         Scenario::RandomLimit => cost::random_limit(),
         Scenario::RandomBans => cost::random_bans(),

@@ -19,6 +19,8 @@ pub(crate) enum Scenario {
     Throttled,
     /// One source within its limit
     Conforming,
+    /// One source within three limits at once
+    ConformingThree,
     /// One source over its limit
     Over,
     /// Random sources out of 16 million under one limit, against an LRU hash
@@ -145,6 +147,7 @@ impl Scenario {
             Self::Unthrottled => "unthrottled",
             Self::Throttled => "throttled",
             Self::Conforming => "conforming",
+            Self::ConformingThree => "conforming-three",
             Self::Over => "over",
             Self::RandomLimit => "random-limit",
             Self::RandomBans => "random-bans",
@@ -234,7 +237,7 @@ impl Scenario {
             Self::DetectNginxRatio => (None, Some(50.0)),
             Self::DetectSshdRatio => (None, Some(20.0)),
             Self::Dispatcher | Self::DetectLatency | Self::DetectLatencyBusy => (Some(20.0), None),
-            Self::DetectMemory => (Some(200.0), None),
+            Self::ConformingThree | Self::DetectMemory => (Some(200.0), None),
             Self::DetectWalk => (Some(100.0), None),
             Self::DetectReaders => (Some(0.0), None),
             Self::Rates | Self::Top => (Some(1.0), None),

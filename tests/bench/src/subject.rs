@@ -44,7 +44,26 @@ rate = "100M/s"
 burst = 100000000
 "#;
 
-/// The same, for throttled sources only.
+/// Three such limits, all for the same packets.
+pub(crate) const THREE_WIDE: &str = r#"
+[[limit]]
+name = "wide"
+protocol = "udp"
+rate = "100M/s"
+burst = 100000000
+[[limit]]
+name = "wide-too"
+protocol = "udp"
+rate = "100M/s"
+burst = 100000000
+[[limit]]
+name = "as-wide"
+protocol = "udp"
+rate = "100M/s"
+burst = 100000000
+"#;
+
+/// One, for throttled sources only.
 pub(crate) const ONLY_THROTTLED: &str = r#"
 [[limit]]
 name = "wide"

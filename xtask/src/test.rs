@@ -389,7 +389,7 @@ pub(crate) fn host_tests(binaries: &[&'static str]) -> Vec<&'static str> {
 
 /// How many tests run at once: they wait more than they work.
 fn at_once() -> usize {
-    2 * thread::available_parallelism().map_or(1, NonZero::get)
+    3 * thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// Builds the binary under test; where it is.

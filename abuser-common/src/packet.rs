@@ -14,10 +14,12 @@ use network_types::{
 
 use crate::prefix::{Family, Source};
 
+mod extension;
 mod transport;
 
-pub use self::transport::{
-    NextHeader, Transport, pass_extension, transport, transport_of_ipv4, transport_of_ipv6,
+pub use self::{
+    extension::{NextHeader, pass_extension},
+    transport::{Transport, transport, transport_of_ipv4, transport_of_ipv6},
 };
 
 /// Where a packet's bytes come from: packet memory in the kernel, a slice on the host.

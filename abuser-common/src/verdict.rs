@@ -45,8 +45,8 @@ use self::{
 
 /// What the packet path asks of the kernel besides its tables: clocks and sockets.
 ///
-/// Its other methods are parts of the path that need both packet and tables; see the end of
-/// [`Tables`] for why the program has them as functions of their own.
+/// Its other methods are parts of the path that need the packet's bytes or the machine as well as tables; see the
+/// end of [`Tables`] for why the program has them as functions of their own.
 pub trait Kernel: Sized {
     /// The monotonic clock. It is the dearest call of all, so it is asked only where the
     /// time must be exact.

@@ -1,4 +1,4 @@
-//! The parts of the packet path that loop, as functions of their own.
+//! The parts of the packet path that loop, and the bodies of loops, as functions of their own.
 //!
 //! The verifier checks a global function once, for any arguments, instead of once for
 //! every state in which it could be reached (Linux 5.6). Such a function takes at most
@@ -185,7 +185,8 @@ pub(crate) fn call_apply_several(packet: &Packet, limits: u64, now: KernelTime) 
     ))
 }
 
-/// The source is told, not read: by its family the verifier would walk all of this twice.
+/// The source is passed, not read from the frame again: reading branches by its family, and the verifier would walk
+/// all of this once for each.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn apply_several(token: u64, high: u64, low: u64, limits: u64, now_ns: u64) -> u64 {
@@ -271,7 +272,7 @@ extern "C" fn count_over(index: u64, verdict: u64, length: u64) -> u64 {
     0
 }
 
-/// What is known of a packet, in one word, but for its source, which is read again: from the
+/// What is known of a packet, in one word, but for its source, which is read again or passed beside it: from the
 /// lowest bit, whether it is IPv6, whether the time is told, the program's settings (2 bits),
 /// the IP header's offset (13), the frame's length (21), and 24 for whoever has more to say.
 #[derive(Clone, Copy)]

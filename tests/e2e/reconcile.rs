@@ -143,7 +143,7 @@ fn what_only_the_kernel_has_after_a_crash_is_kept_and_written_down() {
             .next()
             .and_then(|ban| ban["remaining_seconds"].as_u64());
         assert!(left > Some(3600), "{list}");
-        // It was known what to do: nothing had to be put right but what nobody had been told the end of.
+        // It was known what to do: nothing had to be put right but the ban whose end nobody had an answer for.
         let reconciler = || daemon.json(&["status"])["reconciler"].clone();
         wait_until("the first pass", || reconciler()["passes"] == 1);
         assert_eq!(reconciler()["store_repairs"], 0);

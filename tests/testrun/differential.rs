@@ -27,7 +27,7 @@ const PACKETS: u32 = 50_000;
 /// Packets between two looks at counters and events; the ring has room for more.
 const BATCH: u32 = 1_000;
 
-/// Configurations of each test. Each costs the kernel's verifier a second.
+/// Configurations of each test: for each the program is loaded and verified anew.
 const CONFIGURATIONS: u32 = 10;
 
 #[test]

@@ -5,7 +5,7 @@ use network_types::{
     tcp::TcpHdr,
 };
 
-use super::{Bytes, Header, MAX_OFFSET, TCP, TCP_ACK, TCP_SYN, UDP};
+use super::{Bytes, Header, MAX_OFFSET, NextHeader, TCP, TCP_ACK, TCP_SYN, UDP};
 use crate::prefix::Family;
 
 /// IPv6 extension headers that are walked. RFC 8200 (4.1) orders at most six before the
@@ -124,7 +124,7 @@ pub fn transport_of_ipv6<B: Bytes + ?Sized>(bytes: &B, offset: usize) -> Transpo
 
 /// Which part of a datagram the packet carries.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
     Whole,
     FirstFragment,
     LaterFragment,
@@ -133,7 +133,7 @@ enum Part {
 impl Part {
     /// From the 16 bits that hold a 13-bit offset and, at `more`, the more-fragments bit.
     #[inline(always)]
-    const fn new(offset_bits: u16, more: bool) -> Self {
+    pub(super) const fn new(offset_bits: u16, more: bool) -> Self {
         match (offset_bits, more) {
             (0, false) => Self::Whole,
             (0, true) => Self::FirstFragment,
@@ -145,8 +145,8 @@ impl Part {
 /// A header that was not read. It would have ended `end` bytes into the frame; a frame that is
 /// so long has it, and only hides it.
 #[derive(PartialEq, Eq)]
-struct Unread {
-    end: usize,
+pub(super) struct Unread {
+    pub(super) end: usize,
 }
 
 impl Unread {
@@ -157,7 +157,7 @@ impl Unread {
 }
 
 /// A datagram whose headers are walked.
-struct Datagram<'b, B: Bytes + ?Sized> {
+pub(super) struct Datagram<'b, B: Bytes + ?Sized> {
     bytes: &'b B,
     /// Where a first fragment ends: what follows in the frame is padding, what follows in the
     /// datagram is in another fragment. Nowhere for others.
@@ -169,7 +169,7 @@ impl<'b, B: Bytes + ?Sized> Datagram<'b, B> {
 
     /// Of one whose parts are yet unknown.
     #[inline(always)]
-    const fn new(bytes: &'b B) -> Self {
+    pub(super) const fn new(bytes: &'b B) -> Self {
         Self {
             bytes,
             end: Self::NOWHERE,
@@ -178,7 +178,7 @@ impl<'b, B: Bytes + ?Sized> Datagram<'b, B> {
 
     /// Goes on with `part` of the datagram, which ends at `end` by its own account.
     #[inline(always)]
-    const fn enter(&mut self, part: Part, end: usize) {
+    pub(super) const fn enter(&mut self, part: Part, end: usize) {
         if matches!(part, Part::FirstFragment) {
             self.end = end;
         }
@@ -196,7 +196,7 @@ impl<'b, B: Bytes + ?Sized> Datagram<'b, B> {
 
     /// The header of type `T` at `offset`.
     #[inline(always)]
-    fn header<T: Header>(&self, offset: usize) -> Result<&'b T, Unread> {
+    pub(super) fn header<T: Header>(&self, offset: usize) -> Result<&'b T, Unread> {
         let end = offset + size_of::<T>();
         if end > self.end {
             return Err(Unread::ELSEWHERE);
@@ -308,122 +308,4 @@ fn walk_ipv6<B: Bytes + ?Sized>(
         datagram.enter(Part::FirstFragment, end);
     }
     Ok(Upper::new(at.protocol(), at.offset()))
-}
-
-/// Which header comes next in an IPv6 packet, in one word for the reason that [`Transport`] is one. From the
-/// lowest bit: its protocol number (8 bits), its offset in bytes (24), where the packet ends by its own account (24),
-/// whether this is a first fragment, whether a later one, and whether the extension header before it was not read:
-/// then what would be the offset is where that would have ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NextHeader(pub u64);
-
-impl NextHeader {
-    const OFFSET_SHIFT: u32 = 8;
-    const END_SHIFT: u32 = 32;
-    const BYTES: u64 = 0xff_ffff;
-    const FIRST_FRAGMENT: u64 = 1 << 56;
-    const LATER_FRAGMENT: u64 = 1 << 57;
-    const UNREAD: u64 = 1 << 58;
-
-    #[inline(always)]
-    const fn new(protocol: u8, offset: usize, end: usize) -> Self {
-        let end = (end as u64 & Self::BYTES) << Self::END_SHIFT;
-        Self(end).with(protocol, offset)
-    }
-
-    /// The header with this protocol number at `offset`, in the same packet.
-    #[inline(always)]
-    const fn with(self, protocol: u8, offset: usize) -> Self {
-        let rest = self.0 & !(Self::BYTES << Self::OFFSET_SHIFT | 0xff);
-        let offset = (offset as u64 & Self::BYTES) << Self::OFFSET_SHIFT;
-        Self(rest | offset | protocol as u64)
-    }
-
-    #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "the lowest 8 bits")]
-    const fn protocol(self) -> u8 {
-        self.0 as u8
-    }
-
-    #[inline(always)]
-    const fn offset(self) -> usize {
-        (self.0 >> Self::OFFSET_SHIFT & Self::BYTES) as usize
-    }
-
-    #[inline(always)]
-    const fn end(self) -> usize {
-        (self.0 >> Self::END_SHIFT & Self::BYTES) as usize
-    }
-
-    #[inline(always)]
-    const fn is_in_first_fragment(self) -> bool {
-        self.0 & Self::FIRST_FRAGMENT != 0
-    }
-
-    #[inline(always)]
-    const fn is_in_later_fragment(self) -> bool {
-        self.0 & Self::LATER_FRAGMENT != 0
-    }
-
-    #[inline(always)]
-    const fn is_unread(self) -> bool {
-        self.0 & Self::UNREAD != 0
-    }
-
-    /// Whether it is there and an extension header, so that there may be another behind it.
-    #[inline(always)]
-    const fn is_extension(self) -> bool {
-        !self.is_unread()
-            && !self.is_in_later_fragment()
-            && matches!(
-                self.protocol(),
-                HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS | MOBILITY
-            )
-    }
-}
-
-const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const AUTHENTICATION: u8 = 51;
-const DESTINATION_OPTIONS: u8 = 60;
-const MOBILITY: u8 = 135;
-
-/// Goes on to the header behind an extension header; what [`Bytes::pass_extension`] does.
-#[inline(always)]
-pub fn pass_extension<B: Bytes + ?Sized>(bytes: &B, at: NextHeader) -> NextHeader {
-    match behind(bytes, at) {
-        Ok(next) => next,
-        Err(Unread { end }) => NextHeader(at.with(0, end).0 | NextHeader::UNREAD),
-    }
-}
-
-#[inline(always)]
-fn behind<B: Bytes + ?Sized>(bytes: &B, at: NextHeader) -> Result<NextHeader, Unread> {
-    let mut datagram = Datagram::new(bytes);
-    if at.is_in_first_fragment() {
-        datagram.enter(Part::FirstFragment, at.end());
-    }
-    let offset = at.offset();
-    if at.protocol() == FRAGMENT {
-        let [next, _, high, low, ..] = *datagram.header::<[u8; 8]>(offset)?;
-        let fragment = u16::from_be_bytes([high, low]);
-        let next = at.with(next, offset + 8).0;
-        return Ok(NextHeader(
-            next | match Part::new(fragment & 0xfff8, fragment & 1 != 0) {
-                Part::Whole => 0,
-                Part::FirstFragment => NextHeader::FIRST_FRAGMENT,
-                // What follows is payload, not a header.
-                Part::LaterFragment => NextHeader::LATER_FRAGMENT,
-            },
-        ));
-    }
-    let [next, length] = *datagram.header::<[u8; 2]>(offset)?;
-    let length = usize::from(length);
-    let length = if at.protocol() == AUTHENTICATION {
-        (length + 2) * 4
-    } else {
-        (length + 1) * 8
-    };
-    Ok(at.with(next, offset + length))
 }

@@ -5,7 +5,7 @@ use core::ptr::{NonNull, with_exposed_provenance_mut};
 use super::*;
 use crate::{
     atomic::{Shared, schedule},
-    bucket::{Place, Set},
+    bucket::{ATTEMPTS, Place, Set, WORDS},
     gate::INTERVAL_NS,
     gcra::Rate,
     layout::{Count, LimitCounters, MAX_TERMS, Term},
@@ -296,50 +296,65 @@ fn a_source_whose_bucket_two_cpus_opened_at_once_is_over_and_counted_as_contende
     assert_eq!((passed.packets, dropped.packets, contended), (1, 1, 1));
 }
 
-#[test]
-fn who_is_overtaken_tries_again_and_is_over_and_contended_if_that_goes_on() {
+/// What becomes of a packet whose bucket under the first of these limits another CPU changes so often, once after each
+/// access of this one.
+fn overtaken(limits: &[(u64, u64, u8)], changes: u64) -> (Outcome, LimitCounters) {
     type Task = Box<dyn FnOnce() -> Option<(Outcome, LimitCounters)> + Send>;
     let source = [203, 0, 113, 7];
-    // How often another CPU changes the bucket, once after each access of this one.
-    for (changes, outcome, counted) in [
-        (1, Outcome::Passed, (2, 0, 0)),
-        (1_000, Outcome::DroppedLimit, (1, 1, 1)),
-    ] {
-        let host = host(&[(1, 5, 0)]);
-        assert_eq!(host.decide(&udp(source)), Outcome::Passed);
-        let place = Place::new(&host.model.key, 0, &Source::v4(source));
-        let set = host.model.buckets(place.set()).unwrap();
-        let own = set.word(0).load();
-        assert_ne!(own, 0);
-        let address = set.as_ptr().expose_provenance();
-        // Both tasks have ended before the host goes, with what it points at.
-        let host = std::sync::Arc::new(std::sync::Mutex::new(host));
-        let kept = std::sync::Arc::clone(&host);
-        let this: Task = Box::new(move || {
-            let host = host.lock().unwrap();
-            Some((host.decide(&udp(source)), host.counters(0)))
-        });
-        let other: Task = Box::new(move || {
-            let set = NonNull::new(with_exposed_provenance_mut(address)).unwrap();
-            // SAFETY: the host is kept, and its sets never move.
-            let set: Shared<'_, Set> = unsafe { Shared::new(set) };
-            for change in 1..=changes {
-                set.word(0).store(own + change);
-            }
-            None
-        });
-        let schedule = [1, 0].repeat(1_000);
-        let came = schedule::run(schedule, std::vec![this, other]);
-        drop(kept);
-        let (decided, counters) = came[0].unwrap();
-        assert_eq!(decided, outcome, "{changes}");
-        let LimitCounters {
-            passed,
-            dropped,
-            contended,
-            ..
-        } = counters;
-        assert_eq!((passed.packets, dropped.packets, contended), counted);
+    let host = host(limits);
+    assert_eq!(host.decide(&udp(source)), Outcome::Passed);
+    let place = Place::new(&host.model.key, 0, &Source::v4(source));
+    let set = host.model.buckets(place.set()).unwrap();
+    let own = set.word(0).load();
+    assert_ne!(own, 0);
+    let address = set.as_ptr().expose_provenance();
+    // Both tasks have ended before the host goes, with what it points at.
+    let host = std::sync::Arc::new(std::sync::Mutex::new(host));
+    let kept = std::sync::Arc::clone(&host);
+    let this: Task = Box::new(move || {
+        let host = host.lock().unwrap();
+        Some((host.decide(&udp(source)), host.counters(0)))
+    });
+    let other: Task = Box::new(move || {
+        let set = NonNull::new(with_exposed_provenance_mut(address)).unwrap();
+        // SAFETY: the host is kept, and its sets never move.
+        let set: Shared<'_, Set> = unsafe { Shared::new(set) };
+        for change in 1..=changes {
+            set.word(0).store(own + change);
+        }
+        None
+    });
+    let schedule = [1, 0].repeat(1_000);
+    let came = schedule::run(schedule, std::vec![this, other]);
+    drop(kept);
+    came[0].unwrap()
+}
+
+#[test]
+fn who_is_overtaken_tries_again_and_is_over_and_contended_if_that_goes_on() {
+    // An attempt looks at each word of a set, and exchanges one.
+    let attempt = u64::from(WORDS) + 1;
+    let one = [(1, 5, 0)];
+    let two = [(1, 5, 0), (1, 5, 0)];
+    // Several limits are looked at before the first is charged.
+    for (limits, before) in [(&one[..], 0), (&two[..], 2 * u64::from(WORDS))] {
+        let counted = |changes| {
+            let (outcome, counters) = overtaken(limits, changes);
+            let LimitCounters {
+                passed,
+                dropped,
+                contended,
+                ..
+            } = counters;
+            (outcome, (passed.packets, dropped.packets, contended))
+        };
+        let over = (Outcome::DroppedLimit, (1, 1, 1));
+        let least = (1..1_000)
+            .find(|changes| counted(*changes) == over)
+            .unwrap();
+        assert_eq!((least - before).div_ceil(attempt), u64::from(ATTEMPTS));
+        assert_eq!(counted(least - 1), (Outcome::Passed, (2, 0, 0)));
+        assert_eq!(counted(1_000), over);
     }
 }
 

@@ -32,7 +32,7 @@ impl Names {
         self.take(&stem)
     }
 
-    /// The same with `end` at its end, of which more is kept.
+    /// A name as by [`Names::take`], with `end` behind it; if both are too long together, `wanted` is shortened first.
     pub(super) fn take_with(&mut self, wanted: &str, end: &str) -> String {
         let (mut wanted, end) = (clean(wanted), clean(end));
         if wanted.is_empty() && end.is_empty() {
@@ -65,7 +65,7 @@ pub(super) fn clean(text: &str) -> String {
     name.trim_matches('-').to_owned()
 }
 
-/// `begin-end` in at most `room` characters: what is too long loses its end, `begin` first.
+/// `begin-end` in at most `room` characters: `begin` is shortened first, then `end`.
 fn joined(begin: &str, end: &str, room: usize) -> String {
     let end = first(end, room);
     if end.is_empty() {

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use abuser_common::packet::{TCP, Transport, UDP, Unreadable, network, transport};
+use abuser_common::packet::{MAX_OFFSET, TCP, Transport, UDP, Unreadable, network, transport};
 use proptest::prelude::*;
 
 use super::Packet;
@@ -135,5 +135,28 @@ proptest! {
                 Err(unreadable) => prop_assert_eq!(unreadable, Unreadable::Malformed),
             }
         }
+    }
+}
+
+#[test]
+fn a_header_further_than_is_read_is_hidden_where_it_is_there_and_malformed_where_it_is_not() {
+    const DESTINATION_OPTIONS: u8 = 60;
+    const LONGEST: usize = 2048;
+    let mut frame = Packet::eth().ip(IpAddr::from([0_u8; 16])).build();
+    frame[20] = DESTINATION_OPTIONS;
+    let headers = frame.len();
+    for next in [DESTINATION_OPTIONS; 4].into_iter().chain([UDP]) {
+        let begin = frame.len();
+        frame.resize(begin + LONGEST, 0);
+        frame[begin..begin + 2].copy_from_slice(&[next, u8::MAX]);
+    }
+    frame.extend([0; 8]);
+    let fifth = headers + 4 * LONGEST;
+    assert!((MAX_OFFSET + 1..MAX_OFFSET + LONGEST).contains(&fifth));
+    for length in headers..=frame.len() {
+        let (_, transport) = parse(&frame[..length]).expect("a source");
+        // An options header tells its length in the first two octets.
+        assert_eq!(transport.is_malformed(), length < fifth + 2, "{length}");
+        assert_eq!(transport.is_hidden(), length >= fifth + 2, "{length}");
     }
 }

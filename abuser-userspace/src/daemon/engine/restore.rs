@@ -74,14 +74,7 @@ impl Engine {
             ..
         } = Restored::from(rows, entries, slept);
         if self.dataplane.adopted() {
-            for (source, _) in &missing {
-                tracing::warn!(
-                    source = %net(source),
-                    "the kernel had no ban of {} when abuser started, and the store has one; it is \
-                     in force again",
-                    net(source)
-                );
-            }
+            warn_of_missing(&missing);
             self.repairs.kernel += missing.len() as u64;
         }
         let (table, hints) = self.dataplane.bans();
@@ -138,6 +131,22 @@ impl Engine {
         }
         self.write_all_allowed()?;
         Ok(changes)
+    }
+}
+
+/// Names bans that only the store had, the first of them: there may be a million.
+fn warn_of_missing(missing: &[(PrefixKey, Ban)]) {
+    const NAMED: usize = 10;
+    for (source, _) in missing.iter().take(NAMED) {
+        tracing::warn!(
+            source = %net(source),
+            "the kernel had no ban of {} when abuser started, and the store has one; it is in force again",
+            net(source)
+        );
+    }
+    if missing.len() > NAMED {
+        let others = missing.len() - NAMED;
+        tracing::warn!(others, "so it was with the bans of {others} others");
     }
 }
 

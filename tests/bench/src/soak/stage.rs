@@ -44,7 +44,7 @@ pub(super) struct Stage {
     /// How often the daemon went or came; it is there if that is even.
     changes: AtomicU64,
     over: AtomicBool,
-    /// Whose bans were being ended when a daemon was killed.
+    /// Whose bans were being ended when a daemon went.
     cut_off: Mutex<Vec<Ipv4Addr>>,
     faults: Mutex<BTreeMap<Promise, Faults>>,
     pub(super) timings: Timings,
@@ -165,8 +165,8 @@ impl Stage {
         }
     }
 
-    /// The daemon went while it ended the ban of `source`, which the next one takes up again if only
-    /// the kernel knew of its end.
+    /// The daemon went while it ended the ban of `source`, which the next one takes up again if the store did not
+    /// know of its end.
     pub(super) fn cut_off(&self, source: Ipv4Addr) {
         lock(&self.cut_off).push(source);
     }

@@ -1,5 +1,6 @@
 //! `cargo xtask audit`: whether what is depended on may be: its licences, where it comes from, and whether
-//! anybody knows a fault of it, has withdrawn it or has given it up. `deny.toml` says what is let through.
+//! anybody knows a fault of it, has withdrawn it or has given it up. `deny.toml` says what is let through. And whether it
+//! is built once.
 //!
 //! The faults are in a database that cargo-deny fetches. Where that cannot be had, and no earlier copy is
 //! there, all else is checked, and the report says what was not: a machine without that network is to be
@@ -9,7 +10,7 @@ use std::{env, fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result};
 
-use crate::{cargo_tool::DENY, process, workspace::Workspace};
+use crate::{cargo_tool::DENY, features, process, workspace::Workspace};
 
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {
@@ -22,6 +23,7 @@ pub(crate) struct Args {
 const WITHOUT_DATABASE: [&str; 3] = ["bans", "licenses", "sources"];
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    features::check(workspace)?;
     let tool = DENY.ensure(workspace)?;
     let deny = || {
         let mut command = Command::new(&tool);

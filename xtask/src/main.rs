@@ -14,6 +14,7 @@ mod debian;
 mod demo;
 mod dist;
 mod doctor;
+mod features;
 mod fuzz;
 mod linker;
 mod machine;

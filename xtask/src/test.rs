@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeSet,
-    iter,
+    env, iter,
     num::NonZero,
     path::PathBuf,
     process::ExitCode,
@@ -65,7 +65,7 @@ pub(crate) struct Cargo(&'static str, Packages, &'static [&'static str]);
 /// chooses the features of what they depend on by that, and would build it all again for
 /// another choice.
 #[derive(Clone, Copy)]
-enum Packages {
+pub(crate) enum Packages {
     /// The command has its own way to say it.
     Unnamed,
     /// All that is built for the host.
@@ -75,7 +75,7 @@ enum Packages {
 }
 
 impl Packages {
-    fn arguments(self) -> Vec<&'static str> {
+    pub(crate) fn arguments(self) -> Vec<&'static str> {
         // Two objects may be of one package.
         let packages: BTreeSet<_> = OBJECTS.iter().map(|object| object.package).collect();
         let bpf = |flag| packages.iter().flat_map(move |package| [flag, *package]);
@@ -98,6 +98,9 @@ enum Outcome {
     Done,
     Skipped(&'static str),
 }
+
+/// What says to a test binary how many tests run at once.
+const THREADS: &str = "RUST_TEST_THREADS";
 
 const NO_ENV: &[(&str, &str)] = &[];
 
@@ -312,9 +315,7 @@ impl Action {
             }
             Self::Tests(cargo) => {
                 let mut command = process::cargo(workspace);
-                command
-                    .args(cargo.arguments())
-                    .env("RUST_TEST_THREADS", at_once().to_string());
+                command.args(cargo.arguments()).env(THREADS, at_once());
                 process::run_tests(&mut command, counts)?;
             }
             Self::BinaryTests(cargo) => {
@@ -322,7 +323,7 @@ impl Action {
                 command
                     .args(cargo.arguments())
                     .env("ABUSER_BIN", binary(workspace))
-                    .env("RUST_TEST_THREADS", at_once().to_string());
+                    .env(THREADS, at_once());
                 process::run_tests(&mut command, counts)?;
             }
             Self::Audit => audit::run(workspace, &audit::Args::default())?,
@@ -363,8 +364,9 @@ impl Step {
             Action::ObjectCheck => "cargo xtask build-ebpf --check".to_owned(),
             Action::BinaryTests(cargo) => {
                 format!(
-                    "ABUSER_BIN={} cargo {}",
+                    "ABUSER_BIN={} {THREADS}={} cargo {}",
                     binary(workspace).display(),
+                    at_once(),
                     cargo.arguments().join(" ")
                 )
             }
@@ -373,7 +375,13 @@ impl Step {
                 let env: String = env.collect();
                 format!("{env}cargo {}", cargo.arguments().join(" "))
             }
-            Action::Tests(cargo) => format!("cargo {}", cargo.arguments().join(" ")),
+            Action::Tests(cargo) => {
+                format!(
+                    "{THREADS}={} cargo {}",
+                    at_once(),
+                    cargo.arguments().join(" ")
+                )
+            }
         }
     }
 }
@@ -387,9 +395,13 @@ pub(crate) fn host_tests(binaries: &[&'static str]) -> Vec<&'static str> {
         .collect()
 }
 
-/// How many tests run at once: they wait more than they work.
-fn at_once() -> usize {
-    3 * thread::available_parallelism().map_or(1, NonZero::get)
+/// How many tests run at once: as many as the caller says, else three on each processor, for they wait more than they
+/// work.
+fn at_once() -> String {
+    env::var(THREADS).unwrap_or_else(|_| {
+        let processors = thread::available_parallelism().map_or(1, NonZero::get);
+        (3 * processors).to_string()
+    })
 }
 
 /// Builds the binary under test; where it is.

@@ -142,9 +142,22 @@ fn detector(
             "it looks at packets alone; a [[limit]] counts those and connections".to_owned(),
         );
     }
+    if !OF_WEB_SERVERS.contains(&rule.protocol.as_str()) {
+        return Err(format!(
+            "it is for `{}`, of which no log of a web server tells",
+            rule.protocol
+        ));
+    }
     found.conditions.extend(addresses(rule)?);
+    let is_every_request = found.conditions.is_empty();
     found.conditions.extend(filters.spared(gid, sid));
     let threshold = Threshold::of(rule, filters.of(gid, sid), is_answer, imported)?;
+    if is_every_request && threshold.is_met_at_once() {
+        return Err(
+            "it looks for nothing in a request and counts none, so every visitor would be found"
+                .to_owned(),
+        );
+    }
     for (what, why) in found.remarks {
         imported.note(&rule.place, format!("{}: {what}", title(rule)), why);
     }
@@ -164,6 +177,17 @@ fn detector(
     }
     Ok(threshold.write(table).with("action", action))
 }
+
+/// The protocols of rules that may be about requests: what carries them, and they themselves.
+const OF_WEB_SERVERS: [&str; 7] = [
+    "ip",
+    "tcp",
+    "tcp-pkt",
+    "tcp-stream",
+    "http",
+    "http1",
+    "http2",
+];
 
 /// The sources that a rule is for, if it names some.
 fn addresses(rule: &Rule) -> Result<Vec<Test>, String> {

@@ -372,6 +372,43 @@ fn what_no_log_tells_leaves_a_rule_out_and_says_why() {
 }
 
 #[test]
+fn a_rule_for_what_no_web_server_speaks_is_left_out() {
+    for protocol in ["udp", "dns", "tls", "ssh", "smtp", "icmp"] {
+        let found = refusal(&format!(
+            "drop {protocol} any any -> any any (content:\"login\"; sid:7;)"
+        ));
+        assert!(
+            found.contains(&format!("it is for `{protocol}`")),
+            "{found}"
+        );
+    }
+}
+
+#[test]
+fn a_rule_that_each_request_meets_is_left_out_and_one_that_counts_them_is_not() {
+    let http = |source: &str, threshold: &str| {
+        format!(
+            "drop http {source} any -> any any (flow:established,to_server; {threshold} sid:9;)"
+        )
+    };
+    let filter = |kind: &str, count: u32| {
+        format!("threshold:type {kind}, track by_src, count {count}, seconds 60;")
+    };
+    for threshold in [String::new(), filter("limit", 5), filter("both", 1)] {
+        let found = refusal(&http("any", &threshold));
+        assert!(
+            found.contains("every visitor would be found"),
+            "{threshold}: {found}"
+        );
+    }
+    let spared = "suppress gen_id 1, sig_id 9, track by_src, ip 192.0.2.1\n";
+    assert!(refusal(&(spared.to_owned() + &http("any", ""))).contains("every visitor"));
+    for kept in [http("any", &filter("both", 5)), http("192.0.2.0/24", "")] {
+        assert_eq!(detectors(&of(&kept)).len(), 1, "{kept}");
+    }
+}
+
+#[test]
 fn the_sources_that_a_rule_names_are_those_of_the_detector() {
     for (sources, expected) in [
         ("$EXTERNAL_NET", ""),

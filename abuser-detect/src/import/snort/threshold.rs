@@ -116,6 +116,11 @@ impl Filters {
 }
 
 impl Threshold {
+    /// Whether the first match is enough. A `limit` bounds how often that is told.
+    pub(super) fn is_met_at_once(&self) -> bool {
+        self.count == 1 || self.kind == "limit"
+    }
+
     /// What is in force for a rule.
     pub(super) fn of(
         rule: &Rule,

@@ -9,7 +9,7 @@ use std::{
     env, iter,
     num::NonZero,
     path::PathBuf,
-    process::ExitCode,
+    process::{Command, ExitCode},
     thread,
     time::{Duration, Instant},
 };
@@ -309,22 +309,9 @@ impl Action {
                     peers::ensure()?;
                 }
             }
-            Self::Cargo(env, cargo) => {
-                let mut command = process::cargo(workspace);
-                process::run(command.args(cargo.arguments()).envs(env.iter().copied()))?;
-            }
-            Self::Tests(cargo) => {
-                let mut command = process::cargo(workspace);
-                command.args(cargo.arguments()).env(THREADS, at_once());
-                process::run_tests(&mut command, counts)?;
-            }
-            Self::BinaryTests(cargo) => {
-                let mut command = process::cargo(workspace);
-                command
-                    .args(cargo.arguments())
-                    .env("ABUSER_BIN", binary(workspace))
-                    .env(THREADS, at_once());
-                process::run_tests(&mut command, counts)?;
+            Self::Cargo(_, cargo) => process::run(&mut self.command(workspace, cargo))?,
+            Self::Tests(cargo) | Self::BinaryTests(cargo) => {
+                process::run_tests(&mut self.command(workspace, cargo), counts)?;
             }
             Self::Audit => audit::run(workspace, &audit::Args::default())?,
             Self::Guests => {
@@ -349,6 +336,34 @@ impl Action {
         }
         Ok(Outcome::Done)
     }
+
+    /// The cargo command of this action.
+    fn command(&self, workspace: &Workspace, cargo: &Cargo) -> Command {
+        let mut command = process::cargo(workspace);
+        command
+            .args(cargo.arguments())
+            .envs(self.environment(workspace));
+        command
+    }
+
+    /// What its cargo command finds in its environment.
+    fn environment(&self, workspace: &Workspace) -> Vec<(&'static str, String)> {
+        let threads = || (THREADS, at_once());
+        match self {
+            Self::Cargo(env, _) => env
+                .iter()
+                .map(|(name, value)| (*name, (*value).to_owned()))
+                .collect(),
+            Self::Tests(_) => vec![threads()],
+            Self::BinaryTests(_) => {
+                let binary = binary(workspace).display().to_string();
+                vec![("ABUSER_BIN", binary), threads()]
+            }
+            Self::Tools | Self::Audit | Self::ObjectCheck | Self::Package | Self::Guests => {
+                Vec::new()
+            }
+        }
+    }
 }
 
 impl Step {
@@ -362,25 +377,14 @@ impl Step {
             Action::Audit => "cargo xtask audit".to_owned(),
             Action::Guests => "cargo xtask vm".to_owned(),
             Action::ObjectCheck => "cargo xtask build-ebpf --check".to_owned(),
-            Action::BinaryTests(cargo) => {
-                format!(
-                    "ABUSER_BIN={} {THREADS}={} cargo {}",
-                    binary(workspace).display(),
-                    at_once(),
-                    cargo.arguments().join(" ")
-                )
-            }
-            Action::Cargo(env, cargo) => {
-                let env = env.iter().map(|(name, value)| format!("{name}='{value}' "));
-                let env: String = env.collect();
-                format!("{env}cargo {}", cargo.arguments().join(" "))
-            }
-            Action::Tests(cargo) => {
-                format!(
-                    "{THREADS}={} cargo {}",
-                    at_once(),
-                    cargo.arguments().join(" ")
-                )
+            Action::Cargo(_, cargo) | Action::Tests(cargo) | Action::BinaryTests(cargo) => {
+                let env = self.action.environment(workspace).into_iter();
+                let mut words: Vec<_> = env
+                    .map(|(name, value)| format!("{name}='{value}'"))
+                    .collect();
+                words.push("cargo".to_owned());
+                words.extend(cargo.arguments().into_iter().map(str::to_owned));
+                words.join(" ")
             }
         }
     }

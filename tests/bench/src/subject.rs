@@ -36,42 +36,24 @@ burst = 1000
 "#;
 
 /// A limit that one source cannot exceed, however fast the machine.
-pub(crate) const WIDE: &str = r#"
-[[limit]]
-name = "wide"
-protocol = "udp"
-rate = "100M/s"
-burst = 100000000
-"#;
+macro_rules! wide {
+    ($name:literal) => {
+        concat!(
+            "\n[[limit]]\nname = \"",
+            $name,
+            "\"\nprotocol = \"udp\"\nrate = \"100M/s\"\nburst = 100000000\n"
+        )
+    };
+}
 
-/// Three such limits, all for the same packets.
-pub(crate) const THREE_WIDE: &str = r#"
-[[limit]]
-name = "wide"
-protocol = "udp"
-rate = "100M/s"
-burst = 100000000
-[[limit]]
-name = "wide-too"
-protocol = "udp"
-rate = "100M/s"
-burst = 100000000
-[[limit]]
-name = "as-wide"
-protocol = "udp"
-rate = "100M/s"
-burst = 100000000
-"#;
+/// One such limit.
+pub(crate) const WIDE: &str = wide!("wide");
+
+/// Three, all for the same packets.
+pub(crate) const THREE_WIDE: &str = concat!(wide!("wide"), wide!("wide-too"), wide!("as-wide"));
 
 /// One, for throttled sources only.
-pub(crate) const ONLY_THROTTLED: &str = r#"
-[[limit]]
-name = "wide"
-protocol = "udp"
-rate = "100M/s"
-burst = 100000000
-only = "throttled"
-"#;
+pub(crate) const ONLY_THROTTLED: &str = concat!(wide!("wide"), "only = \"throttled\"\n");
 
 /// A limit that one source exceeds with its second packet.
 pub(crate) const NARROW: &str = r#"

@@ -136,13 +136,13 @@ fn detector(
     let mut found = Found::default();
     found.read(rule)?;
     let is_answer = found.is_answer(rule)?;
-    if found.conditions.is_empty() && !matches!(rule.protocol.as_str(), "http" | "http1" | "http2")
-    {
+    let is_http = HTTP.contains(&rule.protocol.as_str());
+    if found.conditions.is_empty() && !is_http {
         return Err(
             "it looks at packets alone; a [[limit]] counts those and connections".to_owned(),
         );
     }
-    if !OF_WEB_SERVERS.contains(&rule.protocol.as_str()) {
+    if !is_http && !BELOW_HTTP.contains(&rule.protocol.as_str()) {
         return Err(format!(
             "it is for `{}`, of which no log of a web server tells",
             rule.protocol
@@ -178,16 +178,11 @@ fn detector(
     Ok(threshold.write(table).with("action", action))
 }
 
-/// The protocols of rules that may be about requests: what carries them, and they themselves.
-const OF_WEB_SERVERS: [&str; 7] = [
-    "ip",
-    "tcp",
-    "tcp-pkt",
-    "tcp-stream",
-    "http",
-    "http1",
-    "http2",
-];
+/// The protocols of rules that are about requests.
+const HTTP: [&str; 3] = ["http", "http1", "http2"];
+
+/// Those of rules that may be, for requests are carried by them.
+const BELOW_HTTP: [&str; 4] = ["ip", "tcp", "tcp-pkt", "tcp-stream"];
 
 /// The sources that a rule is for, if it names some.
 fn addresses(rule: &Rule) -> Result<Vec<Test>, String> {
